@@ -1,0 +1,1 @@
+//! calicoctl: resources, IPAM and node status from the command line.

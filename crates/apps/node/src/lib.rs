@@ -1,0 +1,1 @@
+//! The node agent: start-up, calculation, dataplane, BGP speaker, CNI service, status.

@@ -1,0 +1,1 @@
+//! The apply loop and the ports of a dataplane.

@@ -1,0 +1,1 @@
+//! Desired routes to the kernel, through the reconcile port.

@@ -1,0 +1,1 @@
+//! Address management as pure compare-and-swap steps.

@@ -1,0 +1,1 @@
+//! Desired policy to backend-neutral chains, sets and maps.

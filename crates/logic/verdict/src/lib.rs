@@ -1,0 +1,1 @@
+//! The oracle: evaluates one packet against the desired tables.

@@ -1,0 +1,1 @@
+//! The projectcalico.org/v3 kinds: fields, defaults, validation, text forms.

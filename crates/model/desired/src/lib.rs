@@ -1,0 +1,23 @@
+//! The output contract of the logic: what one node's dataplane should hold.
+//!
+//! [`Tables`] is the whole desired state; a [`Batch`] is an ordered change to it. Kinds are declared lowest dependency
+//! first (sets, policies, profiles, endpoints, routes): a batch commits upserts ascending and removals descending, so a
+//! reference is programmed after its referent and removed before it. Empty means nothing, never anything.
+
+mod batch;
+mod bgp;
+mod endpoint;
+mod policy;
+mod route;
+mod set;
+mod settings;
+mod tables;
+
+pub use batch::{Batch, SetChange, Step};
+pub use bgp::{BgpPeer, BgpSpeaker, PeerOrigin};
+pub use endpoint::{Endpoint, EndpointId, TierPolicies};
+pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, Profile, Rule, TierAction};
+pub use route::{Pool, Route, RouteTarget};
+pub use set::{Member, SetId, SetKind};
+pub use settings::{HostAction, Settings};
+pub use tables::Tables;

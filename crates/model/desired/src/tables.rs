@@ -1,0 +1,101 @@
+//! The whole desired state of one node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::{
+    Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
+    SetKind, Settings,
+};
+
+/// Everything that one node's dataplane should hold, kinds in dependency order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Settings of the node.
+    pub settings: Settings,
+    /// Sets with their members.
+    pub sets: BTreeMap<SetId, (SetKind, BTreeSet<Member>)>,
+    /// Active policies.
+    pub policies: BTreeMap<PolicyId, Arc<Policy>>,
+    /// Active profiles.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// Local endpoints.
+    pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    /// Pools by prefix.
+    pub pools: BTreeMap<IpNet, Pool>,
+    /// Routes by prefix.
+    pub routes: BTreeMap<IpNet, Route>,
+    /// This node's BGP identity; `None` when it does not speak BGP.
+    pub bgp_speaker: Option<BgpSpeaker>,
+    /// BGP peers by address.
+    pub bgp_peers: BTreeMap<IpAddr, BgpPeer>,
+    /// Prefixes that this node announces.
+    pub announcements: BTreeSet<IpNet>,
+}
+
+impl Tables {
+    /// Applies a batch. Removing what is not there, or a delta to a set that is not there, changes nothing else.
+    pub fn apply(&mut self, batch: &Batch) {
+        let Batch {
+            settings,
+            sets,
+            policies,
+            profiles,
+            endpoints,
+            pools,
+            routes,
+            bgp_speaker,
+            bgp_peers,
+            announcements,
+        } = batch;
+        if let Some(settings) = settings {
+            self.settings = settings.clone();
+        }
+        for (id, change) in sets {
+            match change {
+                SetChange::Whole { kind, members } => {
+                    self.sets.insert(id.clone(), (*kind, members.clone()));
+                }
+                SetChange::Delta { added, removed } => {
+                    if let Some((_, members)) = self.sets.get_mut(id) {
+                        for member in removed {
+                            members.remove(member);
+                        }
+                        members.extend(added.iter().copied());
+                    }
+                }
+                SetChange::Removed => {
+                    self.sets.remove(id);
+                }
+            }
+        }
+        put_all(&mut self.policies, policies);
+        put_all(&mut self.profiles, profiles);
+        put_all(&mut self.endpoints, endpoints);
+        put_all(&mut self.pools, pools);
+        put_all(&mut self.routes, routes);
+        if let Some(speaker) = bgp_speaker {
+            self.bgp_speaker = speaker.clone();
+        }
+        put_all(&mut self.bgp_peers, bgp_peers);
+        for (net, present) in announcements {
+            if *present {
+                self.announcements.insert(*net);
+            } else {
+                self.announcements.remove(net);
+            }
+        }
+    }
+}
+
+fn put_all<K: Clone + Ord, V: Clone>(table: &mut BTreeMap<K, V>, changes: &BTreeMap<K, Option<V>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => table.insert(key.clone(), value.clone()),
+            None => table.remove(key),
+        };
+    }
+}

@@ -1,0 +1,1 @@
+//! The input contract of the logic: typed keys and values, revisions, updates.

@@ -1,0 +1,1 @@
+//! The label selector language: parse, canonical text and id, match.

@@ -1,0 +1,1 @@
+//! The lab: nodes, routers and pods out of network namespaces, and the connectivity matrix.

@@ -1,0 +1,2 @@
+//! One tool for every chore.
+fn main() {}
