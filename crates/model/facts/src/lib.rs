@@ -1,1 +1,11 @@
-//! The input contract of the logic: typed keys and values, revisions, updates.
+//! The input contract of the logic: typed keys and values, revisions, and updates.
+//!
+//! A key's text form is upstream's etcd key, so every store that keeps text keeps the same text.
+
+mod key;
+mod update;
+mod value;
+
+pub use key::{AffinityKey, Filter, Key, KeyError, OwnerKind};
+pub use update::{Revision, SyncStatus, Update};
+pub use value::{Value, ValueError};

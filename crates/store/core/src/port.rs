@@ -1,0 +1,163 @@
+//! The port that every store implements.
+
+use std::time::Duration;
+
+use tortie_facts::{Filter, Key, Revision, Value};
+
+/// A fact with the revision of its last write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What it is.
+    pub key: Key,
+    /// Its value.
+    pub value: Value,
+    /// The revision of its last write.
+    pub revision: Revision,
+}
+
+/// A stored text that can't be read. One bad object never stops the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidEntry {
+    /// The key's text.
+    pub path: String,
+    /// What is wrong.
+    pub reason: String,
+    /// The revision of its last write.
+    pub revision: Revision,
+}
+
+/// A consistent picture of the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// Facts, sorted by key text.
+    pub entries: Vec<Entry>,
+    /// What can't be read.
+    pub invalid: Vec<InvalidEntry>,
+    /// The store's revision at the moment of the listing: watch from here.
+    pub revision: Revision,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The key must not exist.
+    Absent,
+    /// The key must exist with this revision.
+    Revision(Revision),
+    /// Whatever is there. Only for what has one writer by construction, such as a node's own status.
+    Any,
+}
+
+/// One compare-and-swap.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// What to write.
+    pub key: Key,
+    /// What must be there.
+    pub expect: Expect,
+    /// The new value; `None` deletes.
+    pub value: Option<Value>,
+}
+
+/// A change that a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The key has this value now.
+    Put(Entry),
+    /// The key is gone.
+    Deleted {
+        /// The key.
+        key: Key,
+        /// The revision of the deletion.
+        revision: Revision,
+    },
+    /// The key holds something that can't be read; what was there before is no more.
+    Invalid(InvalidEntry),
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store can't be reached or did not answer in time; trying again later may work.
+    #[error("the datastore is not available: {0}")]
+    Unavailable(String),
+    /// The store refuses this client: wrong credentials, a file of a newer version, a file that is no store.
+    #[error("the datastore can't be used: {0}")]
+    Unusable(String),
+    /// The value under this key can't be read.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Why a write was not done. Nothing was changed by it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The key exists, or its revision is another one: read again and decide anew.
+    #[error("{key} was changed meanwhile (it has revision {found}, expected {expected})")]
+    Conflict {
+        /// The key.
+        key: String,
+        /// The revision that is there; zero when absent.
+        found: Revision,
+        /// The revision that was expected; zero when it should have been absent.
+        expected: Revision,
+    },
+    /// An update or deletion of what is not there.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// An earlier write of the same call failed, so this one was not tried.
+    #[error("not tried, since an earlier write of the same call failed")]
+    NotTried,
+    /// The store refuses the value.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store can't be reached, is full or did not answer in time. For a remote store the write may have happened.
+    #[error("the datastore is not available: {0}")]
+    Unavailable(String),
+}
+
+/// Why a watch ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The revision to go on from was compacted away: list again, watch from there.
+    #[error("the history from there on is gone")]
+    Gone,
+    /// The store can't be reached: open another watch from the last revision seen.
+    #[error("the datastore is not available: {0}")]
+    Unavailable(String),
+}
+
+/// A stream of changes.
+pub trait Watch: Send {
+    /// The next changes in order, waiting up to `timeout` for the first one. Empty: nothing came in that time.
+    /// Never splits the changes of one revision over two calls.
+    fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, WatchError>;
+}
+
+/// What a follower needs; the fan-out client offers this too.
+pub trait Reader: Send + Sync {
+    /// The fact under a key, if there is one.
+    fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
+
+    /// A consistent picture of everything that the filter covers.
+    fn list(&self, filter: &Filter) -> Result<Listing, StoreError>;
+
+    /// Changes after `from` to what the filter covers, in order, none left out.
+    fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError>;
+}
+
+/// A store that can be written.
+pub trait Store: Reader {
+    /// Does the writes in order and stops at the first that fails; the result has one entry per write.
+    ///
+    /// An adapter may do them in one transaction (then all or none), but a caller must be correct when any prefix of
+    /// them happens: a crash may come between two. A write that returned `Ok` survives `kill -9` of any process.
+    fn write(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>>;
+
+    /// One write.
+    fn write_one(&self, write: Write) -> Result<Revision, WriteError> {
+        self.write(std::slice::from_ref(&write))
+            .pop()
+            .unwrap_or_else(|| Err(WriteError::Unavailable("the store returned no result".to_owned())))
+    }
+}
