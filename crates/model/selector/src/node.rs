@@ -1,0 +1,54 @@
+//! The parsed form, and whether labels match it.
+
+use crate::labels::Labels;
+
+/// How a label's value is compared with the text of the selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Eq,
+    Ne,
+    Contains,
+    StartsWith,
+    EndsWith,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    Compare { key: String, op: Compare, value: String },
+    /// `values` is sorted and free of repeats.
+    In { key: String, values: Vec<String>, negated: bool },
+    Has { key: String },
+    All,
+    Global,
+    Not(Box<Node>),
+    /// Two operands or more.
+    And(Vec<Node>),
+    /// Two operands or more.
+    Or(Vec<Node>),
+}
+
+impl Node {
+    pub(crate) fn matches(&self, labels: &impl Labels) -> bool {
+        match self {
+            Node::Compare { key, op, value } => match (labels.get(key), op) {
+                (Some(found), Compare::Eq) => found == value,
+                (Some(found), Compare::Ne) => found != value,
+                (Some(found), Compare::Contains) => found.contains(value.as_str()),
+                (Some(found), Compare::StartsWith) => found.starts_with(value.as_str()),
+                (Some(found), Compare::EndsWith) => found.ends_with(value.as_str()),
+                (None, Compare::Ne) => true,
+                (None, Compare::Eq | Compare::Contains | Compare::StartsWith | Compare::EndsWith) => false,
+            },
+            Node::In { key, values, negated } => {
+                let within =
+                    labels.get(key).is_some_and(|found| values.binary_search_by(|v| v.as_str().cmp(found)).is_ok());
+                within != *negated
+            }
+            Node::Has { key } => labels.get(key).is_some(),
+            Node::All | Node::Global => true,
+            Node::Not(inner) => !inner.matches(labels),
+            Node::And(operands) => operands.iter().all(|n| n.matches(labels)),
+            Node::Or(operands) => operands.iter().any(|n| n.matches(labels)),
+        }
+    }
+}
