@@ -1,0 +1,237 @@
+//! Routes to and from the wire.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol as WireProtocol, RouteScope, RouteType, RouteVia,
+};
+use tortie_net::Family;
+
+use crate::handle::wire_family;
+use crate::wire::Request;
+use crate::{NextHop, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol, Scope};
+
+/// The table's number in the one byte of the old header: 252 (`RT_TABLE_COMPAT`) when it does not fit.
+pub(crate) fn table_byte(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or(252)
+}
+
+/// A dump that the kernel filters.
+pub(crate) fn dump_request(family: Family, filter: &RouteFilter) -> Request {
+    let RouteFilter { family: _, table, protocol } = *filter;
+    let mut message = RouteMessage::default();
+    message.header.family_and_type(family, RouteType::Unspec);
+    if let Some(table) = table {
+        message.header.table = table_byte(table);
+        message.attributes.push(RouteAttribute::Table(table));
+    }
+    message.header.protocol = WireProtocol::from(protocol.map_or(0, |p| p.0));
+    Request::new(libc::RTM_GETROUTE, 0, &message)
+}
+
+/// A change as a request.
+pub(crate) fn change_request(change: &RouteChange) -> Request {
+    match change {
+        RouteChange::Add(route) => Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message(route)),
+        RouteChange::Replace(route) => Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &message(route)),
+        RouteChange::Delete(route) => {
+            let mut route = route.clone();
+            if route.hops.len() > 1 {
+                route.hops.clear();
+            }
+            let mut message = message(&route);
+            message.header.scope = RouteScope::NoWhere;
+            Request::new(libc::RTM_DELROUTE, 0, &message)
+        }
+    }
+}
+
+trait HeaderExt {
+    fn family_and_type(&mut self, family: Family, kind: RouteType);
+}
+
+impl HeaderExt for netlink_packet_route::route::RouteHeader {
+    fn family_and_type(&mut self, family: Family, kind: RouteType) {
+        self.address_family = wire_family(family);
+        self.kind = kind;
+    }
+}
+
+fn message(route: &Route) -> RouteMessage {
+    let Route { net, table, kind, protocol, scope, metric, src, hops } = route;
+    let family = Family::of_net(*net);
+    let mut message = RouteMessage::default();
+    message.header.family_and_type(family, wire_kind(*kind));
+    message.header.destination_prefix_length = net.prefix_len();
+    message.header.table = table_byte(*table);
+    message.header.protocol = WireProtocol::from(protocol.0);
+    message.header.scope = RouteScope::from(scope.number());
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Table(*table));
+    attributes.push(RouteAttribute::Destination(net.network().into()));
+    if *metric != 0 {
+        attributes.push(RouteAttribute::Priority(*metric));
+    }
+    attributes.extend(src.map(|ip| RouteAttribute::PrefSource(ip.into())));
+    match hops.as_slice() {
+        [] => {}
+        [hop] => {
+            attributes.extend(gateway(family, hop));
+            if hop.interface != 0 {
+                attributes.push(RouteAttribute::Oif(hop.interface));
+            }
+            if hop.onlink {
+                message.header.flags = RouteFlags::Onlink;
+            }
+        }
+        hops => attributes.push(RouteAttribute::MultiPath(hops.iter().map(|hop| wire_hop(family, hop)).collect())),
+    }
+    message
+}
+
+fn gateway(family: Family, hop: &NextHop) -> Option<RouteAttribute> {
+    let via = hop.via?;
+    Some(match (family == Family::of(via), via) {
+        (true, via) => RouteAttribute::Gateway(via.into()),
+        (false, IpAddr::V4(ip)) => RouteAttribute::Via(RouteVia::Inet(ip)),
+        (false, IpAddr::V6(ip)) => RouteAttribute::Via(RouteVia::Inet6(ip)),
+    })
+}
+
+fn wire_hop(family: Family, hop: &NextHop) -> RouteNextHop {
+    let mut wire = RouteNextHop::default();
+    wire.interface_index = hop.interface;
+    wire.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
+    if hop.onlink {
+        wire.flags = RouteNextHopFlags::Onlink;
+    }
+    wire.attributes.extend(gateway(family, hop));
+    wire
+}
+
+fn wire_kind(kind: RouteKind) -> RouteType {
+    match kind {
+        RouteKind::Unicast => RouteType::Unicast,
+        RouteKind::Local => RouteType::Local,
+        RouteKind::Blackhole => RouteType::BlackHole,
+        RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Prohibit => RouteType::Prohibit,
+        RouteKind::Throw => RouteType::Throw,
+        RouteKind::Other(number) => RouteType::from(number),
+    }
+}
+
+fn kind_of(kind: RouteType) -> RouteKind {
+    match kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::Local => RouteKind::Local,
+        RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::Prohibit => RouteKind::Prohibit,
+        RouteType::Throw => RouteKind::Throw,
+        other => RouteKind::Other(other.into()),
+    }
+}
+
+/// Reads a route into normal form; what is cloned for one flow, or of another family, is no route.
+pub(crate) fn parse(body: &[u8]) -> Option<Route> {
+    let message = RouteMessage::parse(body).ok()?;
+    let header = message.header;
+    let len = header.destination_prefix_length;
+    let mut net = match header.address_family {
+        AddressFamily::Inet => IpNet::V4(Ipv4Net::default()),
+        AddressFamily::Inet6 => IpNet::V6(Ipv6Net::default()),
+        _ => return None,
+    };
+    if header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let (mut table, mut metric, mut src) = (u32::from(header.table), 0, None);
+    let mut single = NextHop { onlink: header.flags.contains(RouteFlags::Onlink), ..NextHop::link(0) };
+    let mut hops = Vec::new();
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => net = IpNet::new(ip_of(&address)?, len).ok()?,
+            RouteAttribute::Table(number) => table = number,
+            RouteAttribute::Priority(number) => metric = number,
+            RouteAttribute::PrefSource(address) => src = ip_of(&address),
+            RouteAttribute::Oif(index) => single.interface = index,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => single.via = gateway_of(&attribute),
+            RouteAttribute::MultiPath(wire) => hops.extend(wire.iter().map(hop_of)),
+            _ => {}
+        }
+    }
+    if hops.is_empty() && (single.interface != 0 || single.via.is_some()) {
+        hops.push(single);
+    }
+    let scope = Scope::from_number(header.scope.into());
+    let protocol = RouteProtocol(header.protocol.into());
+    Some(Route { net, table, kind: kind_of(header.kind), protocol, scope, metric, src, hops }.normal())
+}
+
+fn hop_of(wire: &RouteNextHop) -> NextHop {
+    NextHop {
+        via: wire.attributes.iter().find_map(gateway_of),
+        interface: wire.interface_index,
+        onlink: wire.flags.contains(RouteNextHopFlags::Onlink),
+        weight: u16::from(wire.hops) + 1,
+    }
+}
+
+fn gateway_of(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip_of(address),
+        RouteAttribute::Via(RouteVia::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Via(RouteVia::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn net() -> impl Strategy<Value = IpNet> {
+        prop_oneof![
+            (any::<u32>(), 0u8..=32).prop_map(|(a, l)| IpNet::V4(Ipv4Net::new(a.into(), l).unwrap())),
+            (any::<u128>(), 0u8..=128).prop_map(|(a, l)| IpNet::V6(Ipv6Net::new(a.into(), l).unwrap())),
+        ]
+    }
+
+    fn hops() -> impl Strategy<Value = Vec<NextHop>> {
+        let hop = (proptest::option::of(any::<IpAddr>()), 1u32..9, any::<bool>(), 1u16..=256);
+        proptest::collection::vec(hop, 0..4).prop_map(|hops| {
+            hops.into_iter()
+                .map(|(via, interface, onlink, weight)| NextHop { via, interface, onlink, weight })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_route_survives_the_wire(
+            net in net(), table in 1u32..1000, kind in 0u8..12, protocol in any::<u8>(), scope in any::<u8>(),
+            metric in any::<u32>(), hops in hops(),
+        ) {
+            let route = Route {
+                net, table, kind: kind_of(RouteType::from(kind)), protocol: RouteProtocol(protocol),
+                scope: Scope::from_number(scope), metric, src: None, hops,
+            }.normal();
+            let request = change_request(&RouteChange::Add(route.clone()));
+            prop_assert_eq!(parse(&request.body), Some(route));
+        }
+    }
+}
