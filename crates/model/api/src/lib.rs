@@ -1,1 +1,44 @@
 //! The projectcalico.org/v3 kinds: fields, defaults, validation, text forms.
+//!
+//! Invariant: what [`Resource::to_json`] writes is byte for byte what upstream writes: field names,
+//! their order, which empty fields are left out, and how numbers and times are spelt.
+
+mod asn;
+mod check;
+mod duration;
+mod empty;
+mod enums;
+mod error;
+mod icmp;
+mod json;
+mod kind;
+pub mod kinds;
+mod metadata;
+mod nets;
+mod path;
+mod pending;
+mod port;
+mod protocol;
+mod resource;
+mod rule;
+mod timestamp;
+
+pub mod ipam;
+pub mod wep;
+
+pub use duration::{GoDuration, GoDurationError};
+pub use error::{FieldError, ReadError};
+pub use icmp::IcmpFields;
+pub use json::go_json;
+pub use kind::{Kind, UnknownKind};
+pub use kinds::*;
+pub use metadata::{Condition, Metadata, OwnerReference};
+pub use nets::IpNetText;
+pub use port::Port;
+pub use protocol::RuleProtocol;
+pub use resource::Resource;
+pub use rule::{Action, EntityRule, HttpMatch, HttpPath, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch};
+pub use timestamp::Timestamp;
+
+/// The `apiVersion` of every resource.
+pub const API_VERSION: &str = "projectcalico.org/v3";

@@ -1,0 +1,21 @@
+//! GlobalNetworkSet: named prefixes outside any namespace, matched by label.
+
+use serde::{Deserialize, Serialize};
+
+use crate::IpNetText;
+use crate::empty::empty;
+use crate::resource::resource;
+
+resource! {
+    /// Prefixes that rules can match by this resource's labels.
+    GlobalNetworkSet { spec: GlobalNetworkSetSpec }
+}
+
+/// The specification of a GlobalNetworkSet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct GlobalNetworkSetSpec {
+    /// The prefixes.
+    #[serde(skip_serializing_if = "empty")]
+    pub nets: Vec<IpNetText>,
+}

@@ -1,0 +1,21 @@
+//! IPReservation: addresses that are never given out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::IpNetText;
+use crate::empty::empty;
+use crate::resource::resource;
+
+resource! {
+    /// Addresses that are never given out on their own.
+    IpReservation { spec: IpReservationSpec }
+}
+
+/// The specification of an IPReservation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct IpReservationSpec {
+    /// The addresses and prefixes.
+    #[serde(rename = "reservedCIDRs", skip_serializing_if = "empty")]
+    pub reserved_cidrs: Vec<IpNetText>,
+}

@@ -1,0 +1,25 @@
+//! IPAMHandle: which blocks hold addresses of one handle.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::resource::resource;
+
+resource! {
+    /// Which blocks hold addresses of one handle.
+    IpamHandle { spec: IpamHandleSpec }
+}
+
+/// The specification of an IPAMHandle.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct IpamHandleSpec {
+    /// The handle.
+    #[serde(rename = "handleID")]
+    pub handle_id: String,
+    /// Addresses held in each block, by the block's prefix.
+    pub block: BTreeMap<String, u32>,
+    /// Whether the handle is about to be removed.
+    pub deleted: bool,
+}

@@ -1,0 +1,201 @@
+//! KubeControllersConfiguration: settings of the controllers; the one object is named `default`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::GoDuration;
+use crate::IpNetText;
+use crate::empty::empty;
+use crate::enums::string_enum;
+use crate::kinds::bgp_configuration::Toggle;
+use crate::resource::resource;
+
+resource! {
+    /// Settings of the controllers; the one object is named `default`.
+    KubeControllersConfiguration { spec: KubeControllersConfigurationSpec, status: KubeControllersConfigurationStatus }
+}
+
+/// The specification of a KubeControllersConfiguration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct KubeControllersConfigurationSpec {
+    /// The lowest severity that is logged.
+    #[serde(skip_serializing_if = "empty")]
+    pub log_severity_screen: String,
+    /// Whether health is reported; none means `Enabled`.
+    #[serde(skip_serializing_if = "empty")]
+    pub health_checks: Option<Toggle>,
+    /// How often etcd is compacted; 0 switches it off; none means 10m.
+    #[serde(rename = "etcdV3CompactionPeriod", skip_serializing_if = "empty")]
+    pub etcdv3_compaction_period: Option<GoDuration>,
+    /// Port of the metrics; 0 switches them off; none means 9094.
+    #[serde(skip_serializing_if = "empty")]
+    pub prometheus_metrics_port: Option<i64>,
+    /// Which controllers run.
+    pub controllers: ControllersConfig,
+    /// Port of the profiler; none switches it off.
+    #[serde(skip_serializing_if = "empty")]
+    pub debug_profile_port: Option<i32>,
+}
+
+/// Which controllers run, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ControllersConfig {
+    /// Removes data of nodes that are gone, copies labels, makes host endpoints.
+    #[serde(skip_serializing_if = "empty")]
+    pub node: Option<NodeControllerConfig>,
+    /// Copies Kubernetes network policies.
+    #[serde(skip_serializing_if = "empty")]
+    pub policy: Option<PolicyControllerConfig>,
+    /// Copies labels of pods.
+    #[serde(skip_serializing_if = "empty")]
+    pub workload_endpoint: Option<WorkloadEndpointControllerConfig>,
+    /// Makes profiles of service accounts.
+    #[serde(skip_serializing_if = "empty")]
+    pub service_account: Option<ServiceAccountControllerConfig>,
+    /// Makes profiles of namespaces.
+    #[serde(skip_serializing_if = "empty")]
+    pub namespace: Option<NamespaceControllerConfig>,
+    /// Assigns addresses to services.
+    #[serde(skip_serializing_if = "empty")]
+    pub load_balancer: Option<LoadBalancerControllerConfig>,
+    /// Migrates old data.
+    #[serde(skip_serializing_if = "empty")]
+    pub migration: Option<MigrationControllerConfig>,
+}
+
+/// Settings of the migration controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct MigrationControllerConfig {
+    /// Whether policies get their names without tier prefix; none means `Enabled`.
+    #[serde(skip_serializing_if = "empty")]
+    pub policy_name_migrator: Option<Toggle>,
+}
+
+/// Settings of the node controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeControllerConfig {
+    /// How often everything is checked again; none means 5m.
+    #[serde(skip_serializing_if = "empty")]
+    pub reconciler_period: Option<GoDuration>,
+    /// Whether labels of Kubernetes nodes are copied; none means `Enabled`.
+    #[serde(skip_serializing_if = "empty")]
+    pub sync_labels: Option<Toggle>,
+    /// Whether host endpoints are made for nodes.
+    #[serde(skip_serializing_if = "empty")]
+    pub host_endpoint: Option<AutoHostEndpointConfig>,
+    /// How long an address that seems leaked is kept; none means 15m.
+    #[serde(skip_serializing_if = "empty")]
+    pub leak_grace_period: Option<GoDuration>,
+}
+
+/// How host endpoints are made for nodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AutoHostEndpointConfig {
+    /// Whether they are made; none means `Disabled`.
+    #[serde(skip_serializing_if = "empty")]
+    pub auto_create: Option<Toggle>,
+    /// Whether the one for all interfaces is made; none means `Enabled`.
+    #[serde(skip_serializing_if = "empty")]
+    pub create_default_host_endpoint: Option<Toggle>,
+    /// Further ones to make for each node.
+    #[serde(skip_serializing_if = "empty")]
+    pub templates: Vec<HostEndpointTemplate>,
+}
+
+/// A host endpoint to make for each node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct HostEndpointTemplate {
+    /// Part of the name.
+    #[serde(skip_serializing_if = "empty")]
+    pub generate_name: String,
+    /// Which of the node's addresses are expected on it.
+    #[serde(rename = "interfaceCIDRs", skip_serializing_if = "empty")]
+    pub interface_cidrs: Vec<IpNetText>,
+    /// A regular expression for the interface's name.
+    #[serde(skip_serializing_if = "empty")]
+    pub interface_pattern: String,
+    /// Labels to give to it.
+    #[serde(skip_serializing_if = "empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to give to it.
+    #[serde(skip_serializing_if = "empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Nodes for which it is made.
+    #[serde(skip_serializing_if = "empty")]
+    pub node_selector: String,
+}
+
+/// Settings of the policy controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PolicyControllerConfig {
+    /// How often everything is checked again; none means 5m.
+    #[serde(skip_serializing_if = "empty")]
+    pub reconciler_period: Option<GoDuration>,
+}
+
+/// Settings of the workload endpoint controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct WorkloadEndpointControllerConfig {
+    /// How often everything is checked again; none means 5m.
+    #[serde(skip_serializing_if = "empty")]
+    pub reconciler_period: Option<GoDuration>,
+}
+
+/// Settings of the service account controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ServiceAccountControllerConfig {
+    /// How often everything is checked again; none means 5m.
+    #[serde(skip_serializing_if = "empty")]
+    pub reconciler_period: Option<GoDuration>,
+}
+
+/// Settings of the namespace controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NamespaceControllerConfig {
+    /// How often everything is checked again; none means 5m.
+    #[serde(skip_serializing_if = "empty")]
+    pub reconciler_period: Option<GoDuration>,
+}
+
+/// Settings of the load balancer controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LoadBalancerControllerConfig {
+    /// Which services get addresses; none means `AllServices`.
+    #[serde(rename = "assignIPs", skip_serializing_if = "empty")]
+    pub assign_ips: Option<AssignIps>,
+}
+
+string_enum! {
+    /// Which services get addresses.
+    AssignIps {
+        /// All of type LoadBalancer.
+        #[default]
+        AllServices = "AllServices",
+        /// Those that ask by annotation.
+        RequestedServicesOnly = "RequestedServicesOnly",
+    }
+}
+
+/// What the controllers run with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct KubeControllersConfigurationStatus {
+    /// The settings in force.
+    #[serde(skip_serializing_if = "empty")]
+    pub running_config: Option<KubeControllersConfigurationSpec>,
+    /// Environment variables that took part.
+    #[serde(skip_serializing_if = "empty")]
+    pub environment_vars: BTreeMap<String, String>,
+}

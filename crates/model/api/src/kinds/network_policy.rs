@@ -1,0 +1,44 @@
+//! NetworkPolicy: rules for the endpoints of one namespace.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Rule;
+use crate::empty::empty;
+use crate::json::short_float;
+use crate::kinds::policy::{PolicyPerformanceHint, PolicyType};
+use crate::resource::resource;
+
+resource! {
+    /// Rules for the endpoints of one namespace.
+    NetworkPolicy { spec: NetworkPolicySpec }
+}
+
+/// The specification of a NetworkPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NetworkPolicySpec {
+    /// The tier it belongs to; empty means `default`.
+    #[serde(skip_serializing_if = "empty")]
+    pub tier: String,
+    /// Position within the tier, lowest first; none comes last.
+    #[serde(skip_serializing_if = "empty", serialize_with = "short_float")]
+    pub order: Option<f64>,
+    /// Rules for traffic towards the endpoints, in order.
+    #[serde(skip_serializing_if = "empty")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoints, in order.
+    #[serde(skip_serializing_if = "empty")]
+    pub egress: Vec<Rule>,
+    /// Selects the endpoints; empty means all.
+    #[serde(skip_serializing_if = "empty")]
+    pub selector: String,
+    /// The directions to which the policy applies; filled in from the rules if empty.
+    #[serde(skip_serializing_if = "empty")]
+    pub types: Vec<PolicyType>,
+    /// Selects by the labels of the endpoint's service account.
+    #[serde(skip_serializing_if = "empty")]
+    pub service_account_selector: String,
+    /// Hints to the policy engine.
+    #[serde(skip_serializing_if = "empty")]
+    pub performance_hints: Vec<PolicyPerformanceHint>,
+}

@@ -1,0 +1,21 @@
+//! NetworkSet: named prefixes of one namespace, matched by label.
+
+use serde::{Deserialize, Serialize};
+
+use crate::IpNetText;
+use crate::empty::empty;
+use crate::resource::resource;
+
+resource! {
+    /// Prefixes that rules of any policy can match by this resource's labels, within a namespace.
+    NetworkSet { spec: NetworkSetSpec }
+}
+
+/// The specification of a NetworkSet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NetworkSetSpec {
+    /// The prefixes.
+    #[serde(skip_serializing_if = "empty")]
+    pub nets: Vec<IpNetText>,
+}

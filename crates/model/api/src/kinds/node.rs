@@ -1,0 +1,129 @@
+//! Node: a host of the cluster.
+
+use serde::{Deserialize, Serialize};
+use tortie_net::AsNumber;
+
+use crate::IpNetText;
+use crate::asn;
+use crate::empty::empty;
+use crate::resource::resource;
+
+resource! {
+    /// A host of the cluster.
+    Node { spec: NodeSpec, status: NodeStatus }
+}
+
+/// The specification of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeSpec {
+    /// How the node speaks BGP; none if it does not.
+    #[serde(skip_serializing_if = "empty")]
+    pub bgp: Option<NodeBgpSpec>,
+    /// Address of the node's IPv4 VXLAN device.
+    #[serde(rename = "ipv4VXLANTunnelAddr", skip_serializing_if = "empty")]
+    pub ipv4_vxlan_tunnel_addr: String,
+    /// Ethernet address of the node's IPv4 VXLAN device.
+    #[serde(rename = "vxlanTunnelMACAddr", skip_serializing_if = "empty")]
+    pub vxlan_tunnel_mac_addr: String,
+    /// Address of the node's IPv6 VXLAN device.
+    #[serde(rename = "ipv6VXLANTunnelAddr", skip_serializing_if = "empty")]
+    pub ipv6_vxlan_tunnel_addr: String,
+    /// Ethernet address of the node's IPv6 VXLAN device.
+    #[serde(rename = "vxlanTunnelMACAddrV6", skip_serializing_if = "empty")]
+    pub vxlan_tunnel_mac_addr_v6: String,
+    /// What orchestrators call the node.
+    #[serde(skip_serializing_if = "empty")]
+    pub orch_refs: Vec<OrchRef>,
+    /// Addresses of the node's WireGuard devices.
+    #[serde(skip_serializing_if = "empty")]
+    pub wireguard: Option<NodeWireguardSpec>,
+    /// Every known address of the node.
+    #[serde(skip_serializing_if = "empty")]
+    pub addresses: Vec<NodeAddress>,
+    /// The node's interfaces and their addresses.
+    #[serde(skip_serializing_if = "empty")]
+    pub interfaces: Vec<NodeInterface>,
+}
+
+/// An address of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeAddress {
+    /// The address, with or without a prefix length.
+    pub address: String,
+    /// `CalicoNodeIP`, `InternalIP` or `ExternalIP`.
+    #[serde(rename = "type", skip_serializing_if = "empty")]
+    pub address_type: String,
+}
+
+/// An interface of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeInterface {
+    /// The interface's name.
+    #[serde(skip_serializing_if = "empty")]
+    pub name: String,
+    /// Its addresses.
+    #[serde(skip_serializing_if = "empty")]
+    pub addresses: Vec<String>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeStatus {
+    /// Public key of its IPv4 WireGuard device, in base64.
+    #[serde(skip_serializing_if = "empty")]
+    pub wireguard_public_key: String,
+    /// Public key of its IPv6 WireGuard device, in base64.
+    #[serde(skip_serializing_if = "empty")]
+    pub wireguard_public_key_v6: String,
+    /// The ranges that Kubernetes gave to it.
+    #[serde(rename = "podCIDRs", skip_serializing_if = "empty")]
+    pub pod_cidrs: Vec<IpNetText>,
+}
+
+/// What an orchestrator calls a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OrchRef {
+    /// The orchestrator's name for the node.
+    #[serde(skip_serializing_if = "empty")]
+    pub node_name: String,
+    /// The orchestrator, such as `k8s`.
+    pub orchestrator: String,
+}
+
+/// How a node speaks BGP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeBgpSpec {
+    /// Its AS number; none means that of the default BGPConfiguration.
+    #[serde(default, skip_serializing_if = "empty", deserialize_with = "asn::some")]
+    pub as_number: Option<AsNumber>,
+    /// Its IPv4 address with the prefix length of its subnet.
+    #[serde(skip_serializing_if = "empty")]
+    pub ipv4_address: IpNetText,
+    /// Its IPv6 address with the prefix length of its subnet.
+    #[serde(skip_serializing_if = "empty")]
+    pub ipv6_address: IpNetText,
+    /// Address of its IP-in-IP device.
+    #[serde(rename = "ipv4IPIPTunnelAddr", skip_serializing_if = "empty")]
+    pub ipv4_ipip_tunnel_addr: String,
+    /// Its cluster id, if it is a route reflector.
+    #[serde(rename = "routeReflectorClusterID", skip_serializing_if = "empty")]
+    pub route_reflector_cluster_id: String,
+}
+
+/// Addresses of a node's WireGuard devices.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NodeWireguardSpec {
+    /// Of the IPv4 device.
+    #[serde(rename = "interfaceIPv4Address", skip_serializing_if = "empty")]
+    pub interface_ipv4_address: String,
+    /// Of the IPv6 device.
+    #[serde(rename = "interfaceIPv6Address", skip_serializing_if = "empty")]
+    pub interface_ipv6_address: String,
+}

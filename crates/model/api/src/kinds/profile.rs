@@ -1,0 +1,29 @@
+//! Profile: rules and labels that endpoints take on by name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Rule;
+use crate::empty::empty;
+use crate::resource::resource;
+
+resource! {
+    /// Rules and labels that endpoints take on by naming the profile.
+    Profile { spec: ProfileSpec }
+}
+
+/// The specification of a Profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProfileSpec {
+    /// Rules for traffic towards the endpoints, after all policy.
+    #[serde(skip_serializing_if = "empty")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoints, after all policy.
+    #[serde(skip_serializing_if = "empty")]
+    pub egress: Vec<Rule>,
+    /// Labels that the endpoints inherit; an endpoint's own label wins.
+    #[serde(skip_serializing_if = "empty")]
+    pub labels_to_apply: BTreeMap<String, String>,
+}

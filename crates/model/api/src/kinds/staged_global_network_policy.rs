@@ -1,0 +1,59 @@
+//! StagedGlobalNetworkPolicy: a GlobalNetworkPolicy that is reported on, not enforced.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Rule;
+use crate::empty::empty;
+use crate::json::short_float;
+use crate::kinds::policy::{PolicyPerformanceHint, PolicyType, StagedAction};
+use crate::resource::resource;
+
+resource! {
+    /// A GlobalNetworkPolicy that is reported on, not enforced.
+    StagedGlobalNetworkPolicy { spec: StagedGlobalNetworkPolicySpec }
+}
+
+/// The specification of a StagedGlobalNetworkPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct StagedGlobalNetworkPolicySpec {
+    /// What is proposed; none means `Set`.
+    #[serde(skip_serializing_if = "empty")]
+    pub staged_action: Option<StagedAction>,
+    /// The tier it belongs to; empty means `default`.
+    #[serde(skip_serializing_if = "empty")]
+    pub tier: String,
+    /// Position within the tier, lowest first; none comes last.
+    #[serde(skip_serializing_if = "empty", serialize_with = "short_float")]
+    pub order: Option<f64>,
+    /// Rules for traffic towards the endpoints, in order.
+    #[serde(skip_serializing_if = "empty")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoints, in order.
+    #[serde(skip_serializing_if = "empty")]
+    pub egress: Vec<Rule>,
+    /// Selects the endpoints; empty means all.
+    #[serde(skip_serializing_if = "empty")]
+    pub selector: String,
+    /// The directions to which the policy applies; filled in from the rules if empty.
+    #[serde(skip_serializing_if = "empty")]
+    pub types: Vec<PolicyType>,
+    /// Applies before connection tracking; what it allows is not tracked.
+    #[serde(skip_serializing_if = "empty")]
+    pub do_not_track: bool,
+    /// Applies before destination NAT.
+    #[serde(rename = "preDNAT", skip_serializing_if = "empty")]
+    pub pre_dnat: bool,
+    /// Applies to forwarded traffic of host endpoints too.
+    #[serde(skip_serializing_if = "empty")]
+    pub apply_on_forward: bool,
+    /// Selects by the labels of the endpoint's service account.
+    #[serde(skip_serializing_if = "empty")]
+    pub service_account_selector: String,
+    /// Selects by the labels of the endpoint's namespace.
+    #[serde(skip_serializing_if = "empty")]
+    pub namespace_selector: String,
+    /// Hints to the policy engine.
+    #[serde(skip_serializing_if = "empty")]
+    pub performance_hints: Vec<PolicyPerformanceHint>,
+}
