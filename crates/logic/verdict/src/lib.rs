@@ -1,1 +1,14 @@
-//! The oracle: evaluates one packet against the desired tables.
+//! The oracle: what happens to one packet under the desired tables of a node, and which rule decided.
+//!
+//! Invariant: slow and obvious. There is no index and no cache here; every table is searched from its start. Backends
+//! are tested against this crate, packet by packet, so it shares no code with them.
+
+mod matching;
+mod packet;
+mod step;
+mod walk;
+
+pub use matching::rule_matches;
+pub use packet::{Packet, Source, Target};
+pub use step::{Direction, Place, Step, Verdict};
+pub use walk::{evaluate, evaluate_endpoint};
