@@ -1,0 +1,157 @@
+//! The plugin's life: read, ask the node, print.
+
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::conf::Conf;
+use crate::spec::{CniError, Outcome, VERSIONS, code};
+use crate::wire::{self, Operation, Reply, Request};
+use crate::{Environment, delegate};
+
+/// How long the node may take when the configuration names no time, seconds. Longer than any wait inside the node.
+const DEFAULT_TIMEOUT_SECS: u64 = 90;
+
+/// Which of the two plugins runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// `calico`: interface, addresses, policy.
+    Calico,
+    /// `calico-ipam`: addresses alone.
+    CalicoIpam,
+}
+
+/// Runs the plugin as the runtime calls it: environment and standard input in, JSON on standard output.
+pub fn main(plugin: Plugin) -> ExitCode {
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    let version = version_of(&text);
+    let result = match read {
+        Ok(_) => call(plugin, &text),
+        Err(error) => Err(CniError::new(code::IO, format!("the network configuration can't be read: {error}"))),
+    };
+    match result {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(output)) => {
+            println!("{output}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{}", error.to_json(&version));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The version that an answer should have: the configuration's if it is one of ours.
+fn version_of(text: &str) -> String {
+    let asked = serde_json::from_str::<Value>(text).ok().and_then(|v| v["cniVersion"].as_str().map(str::to_owned));
+    asked.filter(|v| VERSIONS.contains(&v.as_str())).unwrap_or_else(|| VERSIONS[VERSIONS.len() - 1].to_owned())
+}
+
+fn call(plugin: Plugin, text: &str) -> Result<Option<Value>, CniError> {
+    let environment = Environment::read(|name| std::env::var(name).ok())?;
+    if environment.command == "VERSION" {
+        return Ok(Some(json!({ "cniVersion": version_of(text), "supportedVersions": VERSIONS })));
+    }
+    let raw: Value = serde_json::from_str(text)
+        .map_err(|error| CniError::new(code::DECODE, format!("the network configuration is no JSON: {error}")))?;
+    let conf = Conf::from_value(&raw)?;
+    let operation = match (plugin, environment.command.as_str()) {
+        (Plugin::Calico, "ADD") => Operation::Add,
+        (Plugin::Calico, "DEL") => Operation::Del,
+        (Plugin::CalicoIpam, "ADD") => Operation::IpamAdd,
+        (Plugin::CalicoIpam, "DEL") => Operation::IpamDel,
+        (Plugin::Calico, "CHECK") => Operation::Check,
+        (Plugin::Calico, "GC") => Operation::Gc,
+        (Plugin::CalicoIpam, "CHECK" | "GC") => return Ok(None),
+        (_, _) => Operation::Status,
+    };
+    let delegated = plugin == Plugin::Calico && !conf.own_ipam();
+    let ipam = match operation {
+        Operation::Add if delegated => delegate::run(&environment, &conf.ipam.kind, &raw)?,
+        _ => None,
+    };
+    let result = ask_node(operation, &environment, &conf, raw.clone(), ipam);
+    if delegated {
+        // What the foreign plugin holds goes back with DEL, and also when ADD failed after it gave addresses.
+        let give_back = Environment { command: "DEL".to_owned(), ..environment };
+        match (operation, &result) {
+            (Operation::Del, Ok(_)) => drop(delegate::run(&give_back, &conf.ipam.kind, &raw)?),
+            (Operation::Add, Err(_)) => drop(delegate::run(&give_back, &conf.ipam.kind, &raw)),
+            _ => {}
+        }
+    }
+    let outcome = result?;
+    Ok(matches!(operation, Operation::Add | Operation::IpamAdd).then(|| outcome.to_json(&conf.cni_version)))
+}
+
+fn ask_node(
+    operation: Operation,
+    environment: &Environment,
+    conf: &Conf,
+    raw: Value,
+    ipam: Option<Outcome>,
+) -> Result<Outcome, CniError> {
+    // The namespace may be gone at DEL, which must work all the same.
+    let netns = match (operation, std::fs::File::open(&environment.netns)) {
+        (Operation::Add | Operation::Check, Err(error)) => {
+            return Err(CniError::new(
+                code::UNKNOWN_CONTAINER,
+                format!("CNI_NETNS {} can't be opened: {error}", environment.netns),
+            ));
+        }
+        (_, file) => file.ok(),
+    };
+    let request = Request {
+        operation,
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+        netns: environment.netns.clone(),
+        args: environment.args.clone(),
+        conf: raw,
+        ipam,
+    };
+    let timeout = match conf.policy_setup_timeout_seconds {
+        0 => DEFAULT_TIMEOUT_SECS,
+        seconds => seconds + 5,
+    };
+    let reply = exchange(&socket_path(), &request, netns.as_ref().map(AsRawFd::as_raw_fd), timeout)
+        .map_err(|error| no_node(operation, &error))?;
+    match reply {
+        Reply::Done(outcome) => Ok(outcome),
+        Reply::Failed(error) => Err(error),
+        Reply::State(_) => Err(CniError::new(code::INTERNAL, "the node gave an answer to another question")),
+    }
+}
+
+fn no_node(operation: Operation, error: &std::io::Error) -> CniError {
+    let code = if operation == Operation::Status { code::NOT_AVAILABLE } else { code::TRY_AGAIN };
+    CniError::new(code, format!("the node agent does not answer on {}: {error}", socket_path().display()))
+        .with_details("is `tortie node` running on this host? TORTIE_STATE_DIR says where its socket is")
+}
+
+/// The node's socket: below `TORTIE_STATE_DIR`, by default `/run/tortie`.
+pub fn socket_path() -> PathBuf {
+    let state = std::env::var_os("TORTIE_STATE_DIR").filter(|dir| !dir.is_empty());
+    state.map_or_else(|| PathBuf::from("/run/tortie"), PathBuf::from).join(wire::SOCKET)
+}
+
+/// One call to a node's socket. Waits at most `timeout_secs` for the answer.
+pub fn exchange(
+    socket: &std::path::Path,
+    request: &Request,
+    netns: Option<std::os::fd::RawFd>,
+    timeout_secs: u64,
+) -> std::io::Result<Reply> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(timeout_secs)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    wire::send(&mut stream, request, netns)?;
+    Ok(wire::receive(&mut stream)?.0)
+}

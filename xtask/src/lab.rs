@@ -1,0 +1,44 @@
+//! Tests against the real kernel: in namespaces, and in virtual machines.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::command::{cargo, has, is_root, run};
+use crate::tests::{Counts, cargo_test, close};
+
+/// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
+const PEERS: [(&str, &str); 4] = [
+    ("bird", "BGP against BIRD 2"),
+    ("gobgpd", "BGP against GoBGP"),
+    ("nft", "reading back rules with another tool"),
+    ("ip", "reading back routes with another tool"),
+];
+
+/// Runs the lab tests and prints the summary.
+pub fn lab(filter: Option<&str>) -> Result<ExitCode> {
+    Ok(close(lab_counts(filter)?))
+}
+
+/// Runs the lab tests, one at a time: each owns the machine's namespaces while it runs.
+pub fn lab_counts(filter: Option<&str>) -> Result<Counts> {
+    if !is_root() {
+        bail!("the lab needs root: it makes network namespaces");
+    }
+    for (program, what) in PEERS {
+        if !has(program) {
+            println!("skipped: {what} ({program} is not installed)");
+        }
+    }
+    run(&mut cargo(&["build", "--locked", "--package", "tortie"]))?;
+    let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast", "--", "--ignored", "--test-threads=1"];
+    args.extend(filter);
+    let counts = cargo_test(&mut cargo(&args))?;
+    Ok(Counts { ignored: 0, ..counts })
+}
+
+/// Says what a virtual machine would be needed for.
+pub fn lab_vm() -> ExitCode {
+    println!("skipped: lab-vm (no feature of this version needs another kernel; IPIP and WireGuard will)");
+    ExitCode::SUCCESS
+}
