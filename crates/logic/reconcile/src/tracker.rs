@@ -1,0 +1,239 @@
+//! The tracker: what is wanted, what was seen, and the edits between them.
+//!
+//! Invariant: `differing` holds exactly the keys whose wanted and seen values differ, and `failures` only such keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Instant;
+
+use crate::Backoff;
+
+/// One edit that brings the observed side nearer to the desired one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit<K, V> {
+    /// Make the key have this value.
+    Put {
+        /// The key.
+        key: K,
+        /// The value wanted.
+        value: V,
+        /// The value seen, if the key is there.
+        old: Option<V>,
+    },
+    /// Take the key away.
+    Remove {
+        /// The key.
+        key: K,
+        /// The value seen.
+        old: V,
+    },
+}
+
+impl<K, V> Edit<K, V> {
+    /// The key that the edit is about.
+    pub fn key(&self) -> &K {
+        match self {
+            Edit::Put { key, value: _, old: _ } | Edit::Remove { key, old: _ } => key,
+        }
+    }
+}
+
+impl<K: fmt::Display, V: fmt::Debug> fmt::Display for Edit<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Edit::Put { key, value, old: _ } => write!(f, "put {key} = {value:?}"),
+            Edit::Remove { key, old: _ } => write!(f, "remove {key}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    count: u32,
+    retry_at: Instant,
+}
+
+/// Compares what is wanted with what was seen. See the crate's documentation.
+///
+/// Before the first [`Tracker::saw_all`] there are no edits: nothing is known of the other side.
+#[derive(Clone, Debug)]
+pub struct Tracker<K, V> {
+    want: BTreeMap<K, V>,
+    seen: BTreeMap<K, V>,
+    differing: BTreeSet<K>,
+    kept: BTreeSet<K>,
+    failures: BTreeMap<K, Failure>,
+    backoff: Backoff,
+    observed: bool,
+}
+
+impl<K: Ord + Clone, V: Clone + PartialEq> Default for Tracker<K, V> {
+    fn default() -> Self {
+        Tracker::new(Backoff::default())
+    }
+}
+
+impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
+    /// A tracker that wants nothing and saw nothing.
+    pub fn new(backoff: Backoff) -> Self {
+        Tracker {
+            want: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            differing: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            backoff,
+            observed: false,
+        }
+    }
+
+    /// Sets the wanted value; `None` wants the key gone. A changed want is tried at once, whatever failed before; and
+    /// the key is no longer kept.
+    pub fn want(&mut self, key: K, value: Option<V>) {
+        let was_kept = self.kept.remove(&key);
+        let old = match value.clone() {
+            Some(value) => self.want.insert(key.clone(), value),
+            None => self.want.remove(&key),
+        };
+        if old != value || was_kept {
+            self.failures.remove(&key);
+            self.compare(key);
+        }
+    }
+
+    /// Replaces everything that is wanted.
+    pub fn want_all(&mut self, mut all: BTreeMap<K, V>) {
+        let gone: Vec<K> = self.want.keys().filter(|key| !all.contains_key(key)).cloned().collect();
+        for key in gone {
+            self.want(key, None);
+        }
+        while let Some((key, value)) = all.pop_first() {
+            self.want(key, Some(value));
+        }
+    }
+
+    /// Records a full observation: keys that are not in it are not there.
+    pub fn saw_all(&mut self, all: BTreeMap<K, V>) {
+        self.observed = true;
+        self.seen = all;
+        let gone: Vec<K> = self.kept.iter().filter(|key| !self.seen.contains_key(key)).cloned().collect();
+        for key in gone {
+            self.kept.remove(&key);
+        }
+        self.differing.clear();
+        let both = self.want.keys().chain(self.seen.keys());
+        self.differing.extend(both.filter(|key| self.want.get(key) != self.seen.get(key)).cloned());
+        let differing = &self.differing;
+        self.failures.retain(|key, _| differing.contains(key));
+    }
+
+    /// Records what was seen of one key; `None`: it is not there.
+    pub fn saw(&mut self, key: K, value: Option<V>) {
+        match value {
+            Some(value) => self.seen.insert(key.clone(), value),
+            None => {
+                self.kept.remove(&key);
+                self.seen.remove(&key)
+            }
+        };
+        self.compare(key);
+    }
+
+    /// Spares a key that was seen and is not wanted, until it is wanted, gone, or [`Tracker::release`]d: what another
+    /// life of this process put there is not taken away before this one knows better.
+    pub fn keep(&mut self, key: K) {
+        if self.seen.contains_key(&key) && !self.want.contains_key(&key) {
+            self.kept.insert(key);
+        }
+    }
+
+    /// Stops to spare keys: what is not wanted now will be removed.
+    pub fn release(&mut self) {
+        self.kept.clear();
+    }
+
+    /// The keys that are spared.
+    pub fn kept(&self) -> impl Iterator<Item = &K> {
+        self.kept.iter()
+    }
+
+    /// The edits that are due: puts by ascending key, then removals by descending key, so that with keys ordered by
+    /// dependency a reference comes after its referent and goes before it.
+    pub fn edits(&self, now: Instant) -> Vec<Edit<K, V>> {
+        let due = || self.due().filter(|key| self.failures.get(key).is_none_or(|f| f.retry_at <= now));
+        let puts = due().filter_map(|key| {
+            let value = self.want.get(key)?.clone();
+            Some(Edit::Put { key: key.clone(), value, old: self.seen.get(key).cloned() })
+        });
+        let removals = due().rev().filter(|key| !self.want.contains_key(key)).filter_map(|key| {
+            let old = self.seen.get(key)?.clone();
+            Some(Edit::Remove { key: key.clone(), old })
+        });
+        puts.chain(removals).collect()
+    }
+
+    /// Records that an edit was made: the same as seeing its outcome.
+    pub fn made(&mut self, edit: Edit<K, V>) {
+        match edit {
+            Edit::Put { key, value, old: _ } => self.saw(key, Some(value)),
+            Edit::Remove { key, old: _ } => self.saw(key, None),
+        }
+    }
+
+    /// Records that the edit of a key failed: it is due again after a delay that doubles with every failure in a row.
+    pub fn failed(&mut self, key: K, now: Instant) {
+        if self.differing.contains(&key) {
+            let count = self.failures.get(&key).map_or(0, |f| f.count).saturating_add(1);
+            self.failures.insert(key, Failure { count, retry_at: now + self.backoff.delay(count) });
+        }
+    }
+
+    /// When the next edit is due: `now` when one is already, `None` when there is nothing to do.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        self.due().map(|key| self.failures.get(key).map_or(now, |f| f.retry_at.max(now))).min()
+    }
+
+    /// The value wanted for a key.
+    pub fn wanted(&self, key: &K) -> Option<&V> {
+        self.want.get(key)
+    }
+
+    /// The value that was last seen of a key.
+    pub fn seen(&self, key: &K) -> Option<&V> {
+        self.seen.get(key)
+    }
+
+    /// Everything that was last seen.
+    pub fn all_seen(&self) -> &BTreeMap<K, V> {
+        &self.seen
+    }
+
+    /// Everything that is wanted.
+    pub fn all_wanted(&self) -> &BTreeMap<K, V> {
+        &self.want
+    }
+
+    /// Whether the other side was ever observed.
+    pub fn observed(&self) -> bool {
+        self.observed
+    }
+
+    /// Whether a key is wanted and was seen with the wanted value.
+    pub fn settled(&self, key: &K) -> bool {
+        self.observed && self.want.contains_key(key) && !self.differing.contains(key)
+    }
+
+    fn due(&self) -> impl DoubleEndedIterator<Item = &K> {
+        let observed = self.observed;
+        self.differing.iter().filter(move |key| observed && !self.kept.contains(key))
+    }
+
+    fn compare(&mut self, key: K) {
+        if self.want.get(&key) == self.seen.get(&key) {
+            self.failures.remove(&key);
+            self.differing.remove(&key);
+        } else {
+            self.differing.insert(key);
+        }
+    }
+}
