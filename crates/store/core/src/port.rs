@@ -105,8 +105,8 @@ pub enum WriteError {
     /// An update or deletion of what is not there.
     #[error("{0} does not exist")]
     Missing(String),
-    /// An earlier write of the same call failed, so this one was not tried.
-    #[error("not tried, since an earlier write of the same call failed")]
+    /// Another write of the same call failed, so this one was not done (an earlier one may have been rolled back).
+    #[error("not done, since another write of the same call failed")]
     NotTried,
     /// The store refuses the value.
     #[error("{0}")]
@@ -150,8 +150,10 @@ pub trait Reader: Send + Sync {
 pub trait Store: Reader {
     /// Does the writes in order and stops at the first that fails; the result has one entry per write.
     ///
-    /// An adapter may do them in one transaction (then all or none), but a caller must be correct when any prefix of
-    /// them happens: a crash may come between two. A write that returned `Ok` survives `kill -9` of any process.
+    /// An adapter may do them in one transaction (then all or none, and the others of a call that failed are
+    /// [`WriteError::NotTried`]), but a caller must be correct when any prefix of them happens: a crash may come
+    /// between two. A write that returned `Ok` survives `kill -9` of any process; one that returned an error other
+    /// than [`WriteError::Unavailable`] was not done. Deleting what is not there is [`WriteError::Missing`].
     fn write(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>>;
 
     /// One write.
@@ -159,5 +161,13 @@ pub trait Store: Reader {
         self.write(std::slice::from_ref(&write))
             .pop()
             .unwrap_or_else(|| Err(WriteError::Unavailable("the store returned no result".to_owned())))
+    }
+    /// Several writes: their revisions, or the error of the one that failed (never [`WriteError::NotTried`]).
+    fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, WriteError> {
+        let results = self.write(writes);
+        if let Some(error) = results.iter().find_map(|one| one.as_ref().err().filter(|e| **e != WriteError::NotTried)) {
+            return Err(error.clone());
+        }
+        results.into_iter().collect()
     }
 }
