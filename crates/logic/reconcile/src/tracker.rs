@@ -218,6 +218,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
         self.observed
     }
 
+    /// Whether the wanted and the seen value of a key differ.
+    pub fn differs(&self, key: &K) -> bool {
+        self.differing.contains(key)
+    }
+
     /// Whether a key is wanted and was seen with the wanted value.
     pub fn settled(&self, key: &K) -> bool {
         self.observed && self.want.contains_key(key) && !self.differing.contains(key)
