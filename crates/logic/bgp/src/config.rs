@@ -1,0 +1,123 @@
+//! What the caller configures: the speaker, its peers, the routes that it originates.
+//!
+//! Invariant: all values are plain data; comparing two of them tells whether a session must be restarted.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tortie_net::{AsNumber, Family};
+
+use crate::family::Families;
+
+/// A peer's name: its address.
+pub type PeerId = IpAddr;
+
+/// What holds for the whole speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpeakerConfig {
+    /// Router id, unique in the network, never zero.
+    pub router_id: Ipv4Addr,
+    /// Our AS.
+    pub local_as: AsNumber,
+    /// Hold time to propose: 0 (no keepalives) or at least 3 seconds.
+    pub hold_time_secs: u16,
+    /// How long peers shall keep our routes after a loss (RFC 4724); at most 4095 seconds.
+    /// Also how long we wait for End-of-RIB after our own restart.
+    pub restart_time_secs: u16,
+    /// We restarted and the kernel kept our routes: set the R and F bits, and defer (RFC 4724 section 4.1).
+    pub restarting: bool,
+}
+
+impl SpeakerConfig {
+    /// Usual values: hold time 90 s, restart time 120 s, not restarting.
+    pub fn new(router_id: Ipv4Addr, local_as: AsNumber) -> SpeakerConfig {
+        SpeakerConfig { router_id, local_as, hold_time_secs: 90, restart_time_secs: 120, restarting: false }
+    }
+}
+
+/// What next hop a peer is told for routes that we did not originate. Our own always carry our address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextHopMode {
+    /// Ours towards other ASes, the received one within our AS.
+    #[default]
+    Auto,
+    /// Always ours, except for routes that we reflect.
+    SelfAddress,
+    /// Always the received one.
+    Keep,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// TCP port that the peer listens on.
+    pub port: u16,
+    /// Address to connect from; `None` lets the kernel choose.
+    pub local: Option<IpAddr>,
+    /// The peer's AS; equal to ours means internal.
+    pub remote_as: AsNumber,
+    /// Another AS to pose as towards this peer.
+    pub local_as: Option<AsNumber>,
+    /// Families to offer.
+    pub families: Families,
+    /// Never connect, only accept.
+    pub passive: bool,
+    /// Next hop of routes passed on.
+    pub next_hop: NextHopMode,
+    /// Our IPv4 address to announce as next hop if the session itself runs over IPv6.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// Our IPv6 address to announce as next hop if the session itself runs over IPv4.
+    pub next_hop_v6: Option<Ipv6Addr>,
+    /// Set: the peer is our route reflector client in this cluster (RFC 4456).
+    pub reflector_cluster: Option<Ipv4Addr>,
+    /// Hold time to propose instead of the speaker's.
+    pub hold_time_secs: Option<u16>,
+    /// Interval of keepalives instead of a third of the negotiated hold time; never above that third.
+    pub keepalive_secs: Option<u16>,
+    /// Restart time to announce instead of the speaker's (upstream's `maxRestartTime`).
+    pub restart_time_secs: Option<u16>,
+    /// How often our own AS may be on the path of a route that we accept (upstream's `numAllowedLocalASNumbers`).
+    pub allowed_local_as: u8,
+    /// What kind of peer it is, for status tables: "node-to-node mesh", "global", "node specific".
+    pub kind: String,
+}
+
+impl PeerConfig {
+    /// An active peer on port 179 of the address's own family; everything else at its default.
+    pub fn new(remote: PeerId, remote_as: AsNumber) -> PeerConfig {
+        PeerConfig {
+            port: 179,
+            local: None,
+            remote_as,
+            local_as: None,
+            families: Families::only(Family::of(remote)),
+            passive: false,
+            next_hop: NextHopMode::Auto,
+            next_hop_v4: None,
+            next_hop_v6: None,
+            reflector_cluster: None,
+            hold_time_secs: None,
+            keepalive_secs: None,
+            restart_time_secs: None,
+            allowed_local_as: 0,
+            kind: String::new(),
+        }
+    }
+
+    /// Whether going from `self` to `new` needs no new session. Only the name for status tables is free to change.
+    pub(crate) fn same_session(&self, new: &PeerConfig) -> bool {
+        *self == PeerConfig { kind: self.kind.clone(), ..new.clone() }
+    }
+}
+
+/// A route that we originate. The next hop is our own address on each session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalRoute {
+    /// Communities to attach (RFC 1997).
+    pub communities: Vec<u32>,
+    /// Large communities to attach (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// LOCAL_PREF within our AS; 100 if absent.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+}

@@ -1,0 +1,65 @@
+//! Pending prefixes to UPDATE messages: many prefixes of equal attributes share a message.
+//!
+//! Invariant: at most `BATCH` prefixes a call, so the bytes made at once are bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tortie_net::{Family, IpNet};
+
+use crate::attribute::Attributes;
+use crate::message::update::{encode_announcements, encode_withdrawals};
+use crate::rib::adj_out::AdjOut;
+
+/// Prefixes looked at in one call.
+pub(crate) const BATCH: usize = 4096;
+
+/// Takes up to `BATCH` pending prefixes and appends the UPDATEs that they need.
+///
+/// `route` gives the attributes that the peer is to hold for a prefix; `None` for no route.
+pub(crate) fn flush(
+    out: &mut AdjOut,
+    as4: bool,
+    mut route: impl FnMut(IpNet) -> Option<Arc<Attributes>>,
+    bytes: &mut Vec<u8>,
+) {
+    let mut withdrawn = Vec::new();
+    let mut groups: Vec<(Family, Arc<Attributes>, Vec<IpNet>)> = Vec::new();
+    // Only looked up, never walked: the order of messages must not depend on addresses in memory.
+    let mut index: BTreeMap<(Family, *const Attributes), usize> = BTreeMap::new();
+    for _ in 0..BATCH {
+        let Some(prefix) = out.pending.pop_first() else { break };
+        match route(prefix) {
+            None => {
+                if out.told.remove(&prefix).is_some() {
+                    withdrawn.push(prefix);
+                }
+            }
+            Some(attributes) => {
+                let told = out.told.insert(prefix, Some(Arc::clone(&attributes)));
+                if told.flatten().is_some_and(|told| told == attributes) {
+                    continue;
+                }
+                let family = Family::of_net(prefix);
+                let at = *index.entry((family, Arc::as_ptr(&attributes))).or_insert(groups.len());
+                match groups.get_mut(at) {
+                    Some((_, _, prefixes)) => prefixes.push(prefix),
+                    None => groups.push((family, attributes, vec![prefix])),
+                }
+            }
+        }
+    }
+    for (family, attributes, prefixes) in groups {
+        if !encode_announcements(family, &attributes, &prefixes, as4, bytes) {
+            for prefix in prefixes {
+                out.told.remove(&prefix);
+                withdrawn.push(prefix);
+            }
+        }
+    }
+    withdrawn.sort_unstable();
+    let split = withdrawn.partition_point(|prefix| Family::of_net(*prefix) == Family::V4);
+    let (v4, v6) = withdrawn.split_at(split);
+    encode_withdrawals(Family::V4, v4, bytes);
+    encode_withdrawals(Family::V6, v6, bytes);
+}

@@ -1,0 +1,156 @@
+//! All routes known: one table of prefixes, each with the paths that sources offer.
+//!
+//! Invariant: a prefix is in the table only while a source offers it, and each source offers at most one path.
+//! The table is Adj-RIB-In and Loc-RIB in one: the best path is computed from the paths, never stored.
+
+pub(crate) mod adj_out;
+pub(crate) mod best;
+mod paths;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Bound;
+use std::sync::Arc;
+
+pub(crate) use paths::{Path, Paths};
+use tortie_net::{Family, IpNet, Ipv4Net, Ipv6Net};
+
+use crate::attribute::Attributes;
+
+/// Who offers a path: an index into the list of sources. 0 is the speaker itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SourceId(pub(crate) u32);
+
+impl SourceId {
+    /// The speaker itself.
+    pub(crate) const LOCAL: SourceId = SourceId(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What path selection must know of a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) address: IpAddr,
+    pub(crate) router_id: Ipv4Addr,
+    pub(crate) external: bool,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Rib {
+    table: BTreeMap<IpNet, Paths>,
+    sources: Vec<Option<Source>>,
+}
+
+impl Rib {
+    /// Sets what is known of a source; done at the latest before its first path.
+    pub(crate) fn set_source(&mut self, id: SourceId, source: Option<Source>) {
+        if self.sources.len() <= id.index() {
+            self.sources.resize(id.index() + 1, None);
+        }
+        self.sources[id.index()] = source;
+    }
+
+    /// Adds or replaces a source's path. Returns whether anything but staleness changed.
+    pub(crate) fn announce(&mut self, source: SourceId, prefix: IpNet, attributes: &Arc<Attributes>) -> Announced {
+        let path = Path { attributes: Arc::clone(attributes), source, stale: false };
+        match self.table.entry(prefix) {
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                slot.insert(Paths::One(path));
+                Announced::New
+            }
+            std::collections::btree_map::Entry::Occupied(mut slot) => slot.get_mut().put(path),
+        }
+    }
+
+    /// Takes a source's path away. Returns whether there was one.
+    pub(crate) fn withdraw(&mut self, source: SourceId, prefix: IpNet) -> bool {
+        let std::collections::btree_map::Entry::Occupied(mut slot) = self.table.entry(prefix) else { return false };
+        let had = slot.get_mut().remove(source);
+        if slot.get().as_slice().is_empty() {
+            slot.remove();
+        }
+        had
+    }
+
+    /// Marks all paths of a source in a family as stale. Unless `keep_stale`, those that were stale already are
+    /// removed and returned (RFC 4724 section 4.2: a second loss before End-of-RIB).
+    pub(crate) fn mark_stale(&mut self, source: SourceId, family: Family, keep_stale: bool) -> Vec<IpNet> {
+        self.drop_where(source, family, |path| std::mem::replace(&mut path.stale, true) && !keep_stale)
+    }
+
+    /// Removes the stale paths of a source in a family; returns their prefixes.
+    pub(crate) fn sweep_stale(&mut self, source: SourceId, family: Family) -> Vec<IpNet> {
+        self.drop_where(source, family, |path| path.stale)
+    }
+
+    /// Removes all paths of a source in a family; returns their prefixes.
+    pub(crate) fn drop_family(&mut self, source: SourceId, family: Family) -> Vec<IpNet> {
+        self.drop_where(source, family, |_| true)
+    }
+
+    fn drop_where(
+        &mut self,
+        source: SourceId,
+        family: Family,
+        mut unwanted: impl FnMut(&mut Path) -> bool,
+    ) -> Vec<IpNet> {
+        let mut dropped = Vec::new();
+        for (prefix, paths) in self.table.range_mut(family_range(family)) {
+            if paths.get_mut(source).is_some_and(&mut unwanted) {
+                dropped.push(*prefix);
+            }
+        }
+        for prefix in &dropped {
+            self.withdraw(source, *prefix);
+        }
+        dropped
+    }
+
+    /// The best path of a prefix.
+    pub(crate) fn best(&self, prefix: IpNet) -> Option<&Path> {
+        best::best(self.table.get(&prefix)?.as_slice(), &self.sources)
+    }
+
+    /// The best path of a prefix and all that are as good up to the tie-breakers, best first.
+    pub(crate) fn best_with_equals(&self, prefix: IpNet) -> Vec<&Path> {
+        self.table.get(&prefix).map_or_else(Vec::new, |paths| best::equals(paths.as_slice(), &self.sources))
+    }
+
+    /// Every prefix with its best path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
+        self.table.iter().filter_map(|(prefix, paths)| Some((*prefix, best::best(paths.as_slice(), &self.sources)?)))
+    }
+
+    pub(crate) fn source(&self, id: SourceId) -> Option<&Source> {
+        self.sources.get(id.index())?.as_ref()
+    }
+
+    /// Prefixes known.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+/// What an announcement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// The source had no path for the prefix.
+    New,
+    /// Its path changed.
+    Changed,
+    /// Its path is as before.
+    Same,
+}
+
+/// All prefixes of a family, in the order of the table.
+pub(crate) fn family_range(family: Family) -> (Bound<IpNet>, Bound<IpNet>) {
+    let first_v6 = IpNet::V6(Ipv6Net::default());
+    match family {
+        Family::V4 => (Bound::Included(IpNet::V4(Ipv4Net::default())), Bound::Excluded(first_v6)),
+        Family::V6 => (Bound::Included(first_v6), Bound::Unbounded),
+    }
+}

@@ -1,0 +1,54 @@
+//! Established: routes flow.
+//!
+//! Invariant: every KEEPALIVE and UPDATE restarts the hold timer before it is looked at.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::negotiate::Negotiated;
+use super::{Step, Timers};
+use crate::attribute::Attributes;
+use crate::family::Families;
+use crate::message::notification::Notification;
+use crate::message::{Frame, Kind, route_refresh};
+use crate::rib::adj_out::AdjOut;
+
+/// An established session.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) negotiated: Negotiated,
+    pub(crate) timers: Timers,
+    /// Our KEEPALIVE is still owed (the connection was held).
+    pub(crate) owes_keepalive: bool,
+    pub(crate) out: AdjOut,
+    /// Families whose End-of-RIB came.
+    pub(crate) synced: Families,
+    /// The last attribute list without multiprotocol parts, and what it means: lists often repeat.
+    pub(crate) last_list: Option<(Vec<u8>, Arc<Attributes>)>,
+}
+
+impl Established {
+    pub(crate) fn start(negotiated: Negotiated, timers: Timers, owes_keepalive: bool) -> Established {
+        Established {
+            negotiated,
+            timers,
+            owes_keepalive,
+            out: AdjOut::default(),
+            synced: Families::NONE,
+            last_list: None,
+        }
+    }
+
+    pub(crate) fn on_frame<'a>(&mut self, now: Instant, frame: Frame<'a>) -> Step<'a> {
+        self.timers.heard(now);
+        match frame.kind {
+            Kind::Keepalive => Step::Stay,
+            Kind::Update => Step::Update(frame.body),
+            Kind::RouteRefresh => {
+                let family = route_refresh::parse(frame.body).and_then(|afi_safi| afi_safi.family());
+                family.filter(|family| self.negotiated.families.contains(*family)).map_or(Step::Stay, Step::Refresh)
+            }
+            Kind::Open | Kind::Notification => Step::Fault(Notification::UNEXPECTED_IN_ESTABLISHED),
+        }
+    }
+}

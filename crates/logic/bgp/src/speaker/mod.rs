@@ -1,0 +1,159 @@
+//! The speaker: all peers, one table, and the queues out.
+//!
+//! Contract for the I/O layer: read before you run timers (bytes that wait in a socket prove that the peer is
+//! alive), drain `poll_action` after every call, and report every write by `handle_sent`: UPDATEs are made only while
+//! a connection has fewer than `SEND_WINDOW` unwritten bytes.
+//!
+//! Invariant: what is queued is bounded by peers and prefixes, never by how long a peer is slow.
+
+mod configure;
+mod connections;
+pub(crate) mod event;
+mod import;
+pub(crate) mod peer;
+mod restart;
+mod send;
+pub(crate) mod status;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tortie_net::IpNet;
+
+use self::event::{Action, Learned, RouteChange};
+use self::peer::Peer;
+use self::restart::Recovery;
+use crate::attribute::AttributeStore;
+use crate::config::{LocalRoute, PeerId, SpeakerConfig};
+use crate::export;
+use crate::rib::{Rib, SourceId};
+use crate::session::ConnId;
+
+/// A BGP speaker without I/O.
+#[derive(Debug)]
+pub struct Speaker {
+    config: SpeakerConfig,
+    /// By `SourceId`; index 0 is the speaker itself and stays empty.
+    slots: Vec<Option<Peer>>,
+    by_address: BTreeMap<PeerId, SourceId>,
+    owners: BTreeMap<ConnId, SourceId>,
+    next_conn: u64,
+    rib: Rib,
+    local_routes: BTreeMap<IpNet, LocalRoute>,
+    attributes: AttributeStore,
+    actions: VecDeque<Action>,
+    /// Peers that have something to be told and, as far as known, room for it.
+    ready: BTreeSet<SourceId>,
+    /// Prefixes whose best path may have changed.
+    changed: BTreeSet<IpNet>,
+    /// Set while a restart is being recovered from.
+    recovery: Option<Recovery>,
+    stopped: bool,
+}
+
+impl Speaker {
+    /// A speaker without peers. With `restarting`, recovery starts now and ends at the earliest with `set_peers`.
+    pub fn new(config: SpeakerConfig, now: Instant) -> Speaker {
+        let recovery = config.restarting.then(|| Recovery::start(now, config.restart_time_secs));
+        Speaker {
+            config,
+            slots: vec![None],
+            by_address: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            next_conn: 0,
+            rib: Rib::default(),
+            local_routes: BTreeMap::new(),
+            attributes: AttributeStore::default(),
+            actions: VecDeque::new(),
+            ready: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            recovery,
+            stopped: false,
+        }
+    }
+
+    /// The next thing to do for the I/O layer.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        while let Some(id) = self.ready.pop_first() {
+            if let Some(action) = self.produce(id) {
+                return Some(action);
+            }
+        }
+        None
+    }
+
+    /// The next prefix whose best path may have changed. Changes merge: each prefix is told once, in its newest form.
+    pub fn poll_route_change(&mut self) -> Option<RouteChange> {
+        let prefix = self.changed.pop_first()?;
+        Some(RouteChange { prefix, best: self.learned(prefix) })
+    }
+
+    /// Where a prefix leads: the best path and its equals; `None` if unknown or our own.
+    pub fn learned(&self, prefix: IpNet) -> Option<Learned> {
+        let equals = self.rib.best_with_equals(prefix);
+        let best = *equals.first()?;
+        let from = self.peer(best.source)?.address;
+        let mut next_hops: Vec<IpAddr> = equals.iter().map(|path| path.attributes.next_hop).collect();
+        next_hops.sort_unstable();
+        next_hops.dedup();
+        Some(Learned { from, next_hop: best.attributes.next_hop, next_hops, attributes: best.attributes.clone() })
+    }
+
+    /// When to call `handle_timeout`; `None`: not before the next input.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
+        let peers = self.slots.iter().flatten().flat_map(|peer| {
+            let conns = peer.conns.iter().filter_map(|conn| conn.deadline());
+            conns.chain(peer.retry.at).chain(peer.stale.as_ref().map(|stale| stale.deadline))
+        });
+        peers.chain(self.recovery.as_ref().map(|recovery| recovery.deadline)).min()
+    }
+
+    /// Stops: closes every connection without a NOTIFICATION, so that peers keep our routes until we are back.
+    /// All later inputs are ignored.
+    pub fn shutdown(&mut self, _now: Instant) {
+        self.stopped = true;
+        self.actions.clear();
+        for peer in self.slots.iter_mut().flatten() {
+            self.actions.extend(peer.conns.drain(..).map(|conn| Action::Close { conn: conn.id }));
+        }
+        self.owners.clear();
+        self.ready.clear();
+    }
+
+    fn peer(&self, id: SourceId) -> Option<&Peer> {
+        self.slots.get(id.index())?.as_ref()
+    }
+
+    fn peer_mut(&mut self, id: SourceId) -> Option<&mut Peer> {
+        self.slots.get_mut(id.index())?.as_mut()
+    }
+
+    fn new_conn(&mut self, owner: SourceId) -> ConnId {
+        self.next_conn += 1;
+        let conn = ConnId(self.next_conn);
+        self.owners.insert(conn, owner);
+        conn
+    }
+
+    /// How export sees the source of a path.
+    fn export_origin(&self, id: SourceId) -> Option<export::Origin> {
+        origin_of(&self.slots, &self.rib, &self.config, id)
+    }
+}
+
+/// How export sees a source. Apart from `Speaker`, so that its other fields can be borrowed meanwhile.
+fn origin_of(slots: &[Option<Peer>], rib: &Rib, config: &SpeakerConfig, id: SourceId) -> Option<export::Origin> {
+    if id == SourceId::LOCAL {
+        return Some(export::Origin { id, external: false, cluster: None, router_id: config.router_id });
+    }
+    let source = rib.source(id)?;
+    let cluster = slots.get(id.index())?.as_ref()?.config.reflector_cluster;
+    Some(export::Origin { id, external: source.external, cluster, router_id: source.router_id })
+}

@@ -1,0 +1,148 @@
+//! Routes out: who must hear of a change, and UPDATEs made as there is room for them.
+//!
+//! Invariant: a connection never has more unwritten UPDATE bytes than `SEND_WINDOW` plus one batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tortie_net::{Family, IpNet};
+
+use super::event::Action;
+use super::peer::Peer;
+use super::{Speaker, origin_of};
+use crate::attribute::Attributes;
+use crate::export::{self, pack};
+use crate::message::update::end_of_rib;
+use crate::rib::SourceId;
+use crate::rib::adj_out::AdjOut;
+use crate::session::ConnId;
+
+/// Unwritten bytes above which a connection gets no further UPDATE.
+const SEND_WINDOW: usize = 256 * 1024;
+/// An action carries about this much.
+const CHUNK: usize = 32 * 1024;
+
+impl Speaker {
+    /// Bytes of `Action::Send` were written to the socket.
+    pub fn handle_sent(&mut self, conn: ConnId, bytes: usize) {
+        let Some(id) = self.owners.get(&conn).copied() else { return };
+        if let Some(conn) = self.peer_mut(id).and_then(|peer| peer.conn_mut(conn)) {
+            conn.outstanding = conn.outstanding.saturating_sub(bytes);
+            if conn.is_established() {
+                self.ready.insert(id);
+            }
+        }
+    }
+
+    /// The best path of a prefix may have changed: the kernel and the peers that it concerns shall look.
+    pub(crate) fn note_change(&mut self, prefix: IpNet) {
+        self.changed.insert(prefix);
+        let from = self.rib.best(prefix).map(|path| path.source).filter(|source| self.may_tell(*source));
+        let origin = from.and_then(|source| self.export_origin(source));
+        for peer in self.slots.iter_mut().flatten() {
+            let Some(target) = peer.target else { continue };
+            let Some(session) = peer.session_mut() else { continue };
+            let wanted = origin.is_some_and(|origin| export::allowed(&origin, &target));
+            if wanted || session.out.told.contains_key(&prefix) {
+                session.out.pending.insert(prefix);
+                self.ready.insert(target.id);
+            }
+        }
+    }
+
+    /// Makes a peer hear of every route that is for it, as at the start of a session.
+    pub(crate) fn queue_all(&mut self, id: SourceId) {
+        let Some(target) = self.peer(id).and_then(|peer| peer.target) else { return };
+        let mut cache: BTreeMap<SourceId, bool> = BTreeMap::new();
+        let mut prefixes = Vec::new();
+        for (prefix, path) in self.rib.iter() {
+            let source = path.source;
+            let wanted = *cache.entry(source).or_insert_with(|| {
+                let origin = self.export_origin(source).filter(|_| self.may_tell(source));
+                origin.is_some_and(|origin| export::allowed(&origin, &target))
+            });
+            if wanted && target.families.contains(Family::of_net(prefix)) {
+                prefixes.push(prefix);
+            }
+        }
+        if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
+            session.out.pending.extend(prefixes);
+            self.ready.insert(id);
+        }
+    }
+
+    /// While we recover from a restart, only our own routes are certain.
+    fn may_tell(&self, source: SourceId) -> bool {
+        self.recovery.is_none() || source == SourceId::LOCAL
+    }
+
+    /// The next UPDATEs for a peer, if it has room and there are any.
+    pub(crate) fn produce(&mut self, id: SourceId) -> Option<Action> {
+        let peer = self.peer_mut(id)?;
+        let target = peer.target?;
+        let (conn, outstanding) = peer.established().map(|(conn, _)| (conn.id, conn.outstanding))?;
+        if outstanding >= SEND_WINDOW {
+            return None;
+        }
+        let session = peer.session_mut()?;
+        let as4 = session.negotiated.four_byte_as;
+        let mut out = std::mem::take(&mut session.out);
+        let mut bytes = Vec::new();
+        self.fill(&mut out, &target, as4, &mut bytes);
+        let recovered = self.recovery.is_none();
+        let more = !out.pending.is_empty();
+        if !more && recovered {
+            out.end_of_rib_due.iter().for_each(|family| end_of_rib(family, &mut bytes));
+            out.end_of_rib_due = crate::family::Families::NONE;
+        }
+        let peer = self.peer_mut(id)?;
+        peer.session_mut()?.out = out;
+        peer.conn_mut(conn)?.outstanding += bytes.len();
+        if more {
+            self.ready.insert(id);
+        }
+        (!bytes.is_empty()).then_some(Action::Send { conn, bytes })
+    }
+
+    fn fill(&mut self, out: &mut AdjOut, target: &export::Target, as4: bool, bytes: &mut Vec<u8>) {
+        let mut cache: BTreeMap<(Family, SourceId, *const Attributes), Option<Arc<Attributes>>> = BTreeMap::new();
+        let recovering = self.recovery.is_some();
+        while !out.pending.is_empty() && bytes.len() < CHUNK {
+            let route = |prefix: IpNet| {
+                let family = Family::of_net(prefix);
+                let path = self.rib.best(prefix).filter(|_| target.families.contains(family))?;
+                let source = path.source;
+                if recovering && source != SourceId::LOCAL {
+                    return None;
+                }
+                let key = (family, source, Arc::as_ptr(&path.attributes));
+                if let Some(known) = cache.get(&key) {
+                    return known.clone();
+                }
+                let told = origin_of(&self.slots, &self.rib, &self.config, source)
+                    .filter(|origin| export::allowed(origin, target))
+                    .and_then(|origin| export::transform(family, &path.attributes, &origin, target))
+                    .map(|attributes| self.attributes.intern(attributes));
+                cache.insert(key, told.clone());
+                told
+            };
+            pack::flush(out, as4, route, bytes);
+        }
+    }
+
+    /// Queues a control message.
+    pub(crate) fn send_now(&mut self, id: SourceId, conn: ConnId, bytes: Vec<u8>) {
+        if let Some(conn) = self.peer_mut(id).and_then(|peer| peer.conn_mut(conn)) {
+            conn.outstanding += bytes.len();
+        }
+        self.actions.push_back(Action::Send { conn, bytes });
+    }
+
+    /// The peer wants a family again (RFC 2918).
+    pub(crate) fn refresh(&mut self, id: SourceId, family: Family) {
+        if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
+            session.out.refresh(family);
+            self.ready.insert(id);
+        }
+    }
+}
