@@ -1,12 +1,14 @@
-//! Reading strictly, and the checks that kinds share.
+//! The wrong values of a resource, collected, and the checks of single values that kinds share.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::net::IpAddr;
 
-use crate::error::{FieldError, ReadError, nearest};
-use crate::kind::Kind;
-use crate::metadata::Metadata;
+use tortie_net::Family;
+use tortie_selector::Selector;
+
+use crate::IpNetText;
+use crate::error::{FieldError, nearest};
 use crate::path::Path;
+use crate::text;
 
 /// What a kind fills in and what it refuses.
 pub(crate) trait Checked {
@@ -21,69 +23,126 @@ pub(crate) trait Checked {
 pub(crate) struct Findings(Vec<FieldError>);
 
 impl Findings {
+    /// Reports a wrong value.
     pub(crate) fn wrong(&mut self, path: &Path<'_>, value: impl ToString, expected: impl Into<String>) {
-        self.0.push(FieldError {
-            path: path.to_string(),
-            value: value.to_string(),
-            expected: expected.into(),
-            nearest: None,
-        });
+        self.push(path, value.to_string(), expected.into(), None);
+    }
+
+    fn push(&mut self, path: &Path<'_>, value: String, expected: String, nearest: Option<String>) {
+        self.0.push(FieldError { path: path.to_string(), value, expected, nearest });
     }
 
     pub(crate) fn into_result(self) -> Result<(), Vec<FieldError>> {
         if self.0.is_empty() { Ok(()) } else { Err(self.0) }
     }
-}
 
-/// Reads one kind from JSON. Members that are null count as absent, as they do for Go.
-pub(crate) fn read<T: DeserializeOwned>(mut value: Value) -> Result<T, ReadError> {
-    strip_nulls(&mut value);
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        ReadError::Field(explain(if path == "." { "" } else { &path }, &error.into_inner().to_string()))
-    })
-}
-
-fn strip_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(strip_nulls);
+    /// The value, if not empty, is one of these words in any case.
+    pub(crate) fn word(&mut self, path: &Path<'_>, value: &str, words: &[&'static str]) {
+        if !value.is_empty() && !words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
+            let near = nearest(value, words.iter().copied()).map(str::to_owned);
+            self.push(path, format!("{value:?}"), format!("one of {}", words.join(", ")), near);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
-}
 
-/// Turns serde's sentence into a field error with the nearest choice.
-fn explain(path: &str, message: &str) -> FieldError {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let unknown_field = message.starts_with("unknown field");
-    if unknown_field || message.starts_with("unknown variant") {
-        let (found, choices) = quoted.split_first().map_or(("", &[][..]), |(first, rest)| (*first, rest));
-        let what = if unknown_field { "one of the fields " } else { "one of " };
-        return FieldError {
-            path: path.to_owned(),
-            value: format!("{found:?}"),
-            expected: format!("{what}{}", choices.join(", ")),
-            nearest: nearest(found, choices.iter().copied()).map(str::to_owned),
-        };
+    /// The number, if given, is in the range.
+    pub(crate) fn range(&mut self, path: &Path<'_>, value: Option<i64>, low: i64, high: i64) {
+        if let Some(value) = value.filter(|v| !(low..=high).contains(v)) {
+            self.wrong(path, value, format!("a number from {low} to {high}"));
+        }
     }
-    if let (Some(field), true) = (quoted.first(), message.starts_with("missing field")) {
-        let path = if path.is_empty() { (*field).to_owned() } else { format!("{path}.{field}") };
-        return FieldError { path, value: String::new(), expected: "a value; it is missing".to_owned(), nearest: None };
-    }
-    let (value, expected) = message.split_once(", expected ").unwrap_or(("", message));
-    FieldError { path: path.to_owned(), value: value.to_owned(), expected: expected.to_owned(), nearest: None }
-}
 
-/// What holds for the metadata of every kind.
-pub(crate) fn metadata(kind: Kind, metadata: &Metadata, out: &mut Findings) {
-    let path = Path::root("metadata");
-    if metadata.name.is_empty() && metadata.generate_name.is_empty() {
-        out.wrong(&path.field("name"), "", "a name; it is missing");
+    /// The list is not longer than this.
+    pub(crate) fn at_most<T>(&mut self, path: &Path<'_>, items: &[T], limit: usize) {
+        if items.len() > limit {
+            self.wrong(path, format!("{} items", items.len()), format!("at most {limit}"));
+        }
     }
-    if !kind.namespaced() && !metadata.namespace.is_empty() {
-        out.wrong(&path.field("namespace"), &metadata.namespace, format!("none: {kind} is not namespaced"));
+
+    /// No item stands in the list twice.
+    pub(crate) fn unique<T: PartialEq + ToString>(&mut self, path: &Path<'_>, items: &[T]) {
+        for (i, item) in items.iter().enumerate() {
+            if items[..i].contains(item) {
+                self.wrong(&path.index(i), item.to_string(), "each value once");
+            }
+        }
+    }
+
+    /// The text, if not empty, is a DNS-1123 subdomain.
+    pub(crate) fn name(&mut self, path: &Path<'_>, value: &str) {
+        if !value.is_empty() && !text::is_dns_subdomain(value) {
+            self.wrong(path, format!("{value:?}"), text::DNS_SUBDOMAIN);
+        }
+    }
+
+    /// The text parses as a selector, is not too long and has no `global()`.
+    pub(crate) fn selector(&mut self, path: &Path<'_>, value: &str) {
+        self.namespace_selector(path, value);
+        if value.contains("global(") {
+            self.wrong(
+                path,
+                format!("{value:?}"),
+                "a selector without global(); only a rule's namespaceSelector may use it",
+            );
+        }
+    }
+
+    /// The text parses as a selector and is not too long; `global()` may stand alone.
+    pub(crate) fn namespace_selector(&mut self, path: &Path<'_>, value: &str) {
+        if value.len() > 1024 {
+            self.wrong(path, format!("{} bytes", value.len()), "a selector of at most 1024 bytes");
+        } else if let Err(error) = Selector::parse(value) {
+            self.wrong(path, format!("{value:?}"), format!("a selector: {error}"));
+        }
+    }
+
+    /// A prefix or a single address; host bits may be set.
+    pub(crate) fn net(&mut self, path: &Path<'_>, net: &IpNetText) {
+        if net.interface().is_none() {
+            self.wrong(path, format!("{:?}", net.as_str()), "an IP prefix such as 10.0.0.0/8, or an address");
+        }
+    }
+
+    /// Every one is a prefix or an address.
+    pub(crate) fn nets(&mut self, path: &Path<'_>, nets: &[IpNetText]) {
+        for (i, net) in nets.iter().enumerate() {
+            self.net(&path.index(i), net);
+        }
+    }
+
+    /// A prefix or address of one family, if not empty; host bits may be set.
+    pub(crate) fn net_of(&mut self, path: &Path<'_>, net: &IpNetText, family: Family) {
+        if !net.is_empty() && net.family() != Some(family) {
+            self.wrong(
+                path,
+                format!("{:?}", net.as_str()),
+                format!("an {family} address with or without prefix length"),
+            );
+        }
+    }
+
+    /// An address, if not empty; of one family, if one is given.
+    pub(crate) fn ip(&mut self, path: &Path<'_>, value: &str, family: Option<Family>) {
+        if value.is_empty() {
+            return;
+        }
+        let found = value.parse::<IpAddr>().ok().map(Family::of);
+        if found.is_none() || family.is_some_and(|f| found != Some(f)) {
+            let what = family.map_or("IP".to_owned(), |f| f.to_string());
+            self.wrong(path, format!("{value:?}"), format!("an {what} address"));
+        }
+    }
+
+    /// An interface name of at most 15 bytes, if not empty.
+    pub(crate) fn interface(&mut self, path: &Path<'_>, value: &str, also: &str) {
+        if !value.is_empty() && !text::is_interface(value, also) {
+            self.wrong(path, format!("{value:?}"), "an interface name: 1 to 15 of letters, digits, '_', '.' and '-'");
+        }
+    }
+
+    /// A regular expression.
+    pub(crate) fn regex(&mut self, path: &Path<'_>, value: &str) {
+        if regex::Regex::new(value).is_err() {
+            self.wrong(path, format!("{value:?}"), "a regular expression");
+        }
     }
 }

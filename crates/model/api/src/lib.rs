@@ -5,6 +5,10 @@
 
 mod asn;
 mod check;
+mod check_metadata;
+mod check_policy;
+mod check_rule;
+mod community;
 mod duration;
 mod empty;
 mod enums;
@@ -16,11 +20,12 @@ pub mod kinds;
 mod metadata;
 mod nets;
 mod path;
-mod pending;
 mod port;
 mod protocol;
+mod read;
 mod resource;
 mod rule;
+mod text;
 mod timestamp;
 
 pub mod ipam;

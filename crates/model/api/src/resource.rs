@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::check::{self, Checked as _, Findings};
+use crate::check::{Checked as _, Findings};
+use crate::check_metadata;
 use crate::error::{FieldError, ReadError};
 use crate::kind::{Kind, for_each_kind};
 use crate::kinds::*;
 use crate::metadata::Metadata;
-use crate::{UnknownKind, json};
+use crate::{UnknownKind, json, read};
 
 /// Declares the struct of a kind: metadata, specification and, for some, status; `kind` and `apiVersion` are written
 /// first and are checked when they are read.
@@ -159,7 +160,7 @@ macro_rules! declare_resource {
             /// Everything that is wrong with the resource. Defaults are expected to have been applied.
             pub fn validate(&self) -> Result<(), Vec<FieldError>> {
                 let mut findings = Findings::default();
-                check::metadata(self.kind(), self.metadata(), &mut findings);
+                check_metadata::check(self.kind(), self.metadata(), &mut findings);
                 match self { $(Resource::$variant(r) => r.check(&mut findings)),* }
                 findings.into_result()
             }
@@ -167,7 +168,7 @@ macro_rules! declare_resource {
             /// Reads a JSON value; fields are checked strictly, values only as far as their type says.
             pub fn from_value(value: Value) -> Result<Resource, ReadError> {
                 match kind_of(&value)? {
-                    $(Kind::$variant => check::read(value).map(|r| Resource::$variant(Box::new(r)))),*
+                    $(Kind::$variant => read::read(value).map(|r| Resource::$variant(Box::new(r)))),*
                 }
             }
         }

@@ -6,10 +6,14 @@ use tortie_net::AsNumber;
 use crate::GoDuration;
 use crate::IpNetText;
 use crate::asn;
+use crate::check::{Checked, Findings};
+use crate::community;
 use crate::empty::empty;
 use crate::enums::string_enum;
 use crate::kinds::bgp_peer::BgpPassword;
+use crate::path::Path;
 use crate::resource::resource;
+use tortie_net::Family;
 
 resource! {
     /// Settings of BGP for all nodes (`default`) or one (`node.NAME`).
@@ -64,10 +68,10 @@ pub struct BgpConfigurationSpec {
     pub ignored_interfaces: Vec<String>,
     /// The address that local IPv4 workloads peer with.
     #[serde(rename = "localWorkloadPeeringIPV4", skip_serializing_if = "empty")]
-    pub local_workload_peering_ip_v4: String,
+    pub local_workload_peering_ipv4: String,
     /// The address that local IPv6 workloads peer with.
     #[serde(rename = "localWorkloadPeeringIPV6", skip_serializing_if = "empty")]
-    pub local_workload_peering_ip_v6: String,
+    pub local_workload_peering_ipv6: String,
     /// Which routes between nodes BGP programs; none means `EnabledNoEncapOnly`.
     #[serde(skip_serializing_if = "empty")]
     pub program_cluster_routes: Option<BgpProgramClusterRoutes>,
@@ -164,5 +168,107 @@ string_enum! {
         Enabled = "Enabled",
         /// Off.
         Disabled = "Disabled",
+    }
+}
+
+const LOG_LEVELS: &[&str] = &["Trace", "Debug", "Info", "Warning", "Error", "Fatal"];
+/// Highest metric that a route may be given.
+const MAX_PRIORITY: i64 = 2_147_483_646;
+
+impl Checked for BgpConfiguration {
+    fn apply_defaults(&mut self) {
+        if self.spec.log_severity_screen.is_empty() {
+            "Info".clone_into(&mut self.spec.log_severity_screen);
+        }
+        self.spec.service_load_balancer_aggregation.get_or_insert(Toggle::Enabled);
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let spec = &self.spec;
+        let path = Path::root("spec");
+        out.word(&path.field("logSeverityScreen"), &spec.log_severity_screen, LOG_LEVELS);
+        ranges(spec, &path, out);
+        communities(spec, &path, out);
+        for (i, name) in spec.ignored_interfaces.iter().enumerate() {
+            let at = path.field("ignoredInterfaces");
+            if name == "*" {
+                out.wrong(&at.index(i), "\"*\"", "something narrower than all interfaces");
+            }
+            out.interface(&at.index(i), name, "*");
+        }
+        out.ip(&path.field("localWorkloadPeeringIPV4"), &spec.local_workload_peering_ipv4, Some(Family::V4));
+        out.ip(&path.field("localWorkloadPeeringIPV6"), &spec.local_workload_peering_ipv6, Some(Family::V6));
+        out.range(&path.field("ipv4NormalRoutePriority"), spec.ipv4_normal_route_priority, 1, MAX_PRIORITY);
+        out.range(&path.field("ipv6NormalRoutePriority"), spec.ipv6_normal_route_priority, 1, MAX_PRIORITY);
+        if spec.node_to_node_mesh_enabled == Some(false) {
+            let without = "none, as the mesh is off";
+            if spec.node_mesh_password.is_some() {
+                out.wrong(&path.field("nodeMeshPassword"), "a password", without);
+            }
+            if let Some(time) = spec.node_mesh_max_restart_time {
+                out.wrong(&path.field("nodeMeshMaxRestartTime"), time, without);
+            }
+        }
+        if self.metadata.name != "default" {
+            default_only(spec, &path, out);
+        }
+    }
+}
+
+fn ranges(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
+    for (i, ServiceLoadBalancerIpBlock { cidr }) in spec.service_load_balancer_ips.iter().enumerate() {
+        out.net(&path.field("serviceLoadBalancerIPs").index(i).field("cidr"), cidr);
+    }
+    for (i, ServiceExternalIpBlock { cidr }) in spec.service_external_ips.iter().enumerate() {
+        out.net(&path.field("serviceExternalIPs").index(i).field("cidr"), cidr);
+    }
+    for (i, ServiceClusterIpBlock { cidr }) in spec.service_cluster_ips.iter().enumerate() {
+        out.net(&path.field("serviceClusterIPs").index(i).field("cidr"), cidr);
+    }
+}
+
+fn communities(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
+    let at = path.field("communities");
+    out.at_most(&at, &spec.communities, 500);
+    for (i, Community { name, value }) in spec.communities.iter().enumerate() {
+        out.name(&at.index(i).field("name"), name);
+        if !community::is_value(value) {
+            out.wrong(&at.index(i).field("value"), format!("{value:?}"), community::EXPECTED);
+        }
+    }
+    if !spec.communities.is_empty() && spec.prefix_advertisements.is_empty() {
+        out.wrong(&at, "communities that nothing uses", "prefixAdvertisements that use them");
+    }
+    let at = path.field("prefixAdvertisements");
+    out.at_most(&at, &spec.prefix_advertisements, 500);
+    for (i, PrefixAdvertisement { cidr, communities }) in spec.prefix_advertisements.iter().enumerate() {
+        out.net(&at.index(i).field("cidr"), cidr);
+        out.at_most(&at.index(i).field("communities"), communities, 50);
+        for (j, word) in communities.iter().enumerate() {
+            if !community::is_value(word) && !spec.communities.iter().any(|c| c.name == *word) {
+                let at = at.index(i);
+                out.wrong(
+                    &at.field("communities").index(j),
+                    format!("{word:?}"),
+                    "a community, or a name from communities",
+                );
+            }
+        }
+    }
+}
+
+/// Settings of the whole cluster stand in the configuration named `default` only.
+fn default_only(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
+    let cluster_wide = [
+        ("nodeToNodeMeshEnabled", spec.node_to_node_mesh_enabled.is_some()),
+        ("asNumber", spec.as_number.is_some()),
+        ("serviceLoadBalancerIPs", !spec.service_load_balancer_ips.is_empty()),
+        ("serviceExternalIPs", !spec.service_external_ips.is_empty()),
+        ("serviceClusterIPs", !spec.service_cluster_ips.is_empty()),
+        ("nodeMeshPassword", spec.node_mesh_password.is_some()),
+        ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+    ];
+    for (field, _) in cluster_wide.iter().filter(|(_, set)| *set) {
+        out.wrong(&path.field(field), "set", "this setting only in the BGPConfiguration named default");
     }
 }

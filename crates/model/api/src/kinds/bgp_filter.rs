@@ -5,9 +5,13 @@ use tortie_net::AsNumber;
 
 use crate::IpNetText;
 use crate::asn;
+use crate::check::{Checked, Findings};
+use crate::community;
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
+use tortie_net::Family;
 
 resource! {
     /// Which routes pass to and from a neighbour.
@@ -174,4 +178,100 @@ pub struct BgpFilterPrependAsPath {
 pub struct BgpFilterSetPriority {
     /// 1 to 2147483646.
     pub value: Option<i64>,
+}
+
+impl Checked for BgpFilter {
+    fn check(&self, out: &mut Findings) {
+        let BgpFilterSpec { export_v4, import_v4, export_v6, import_v6 } = &self.spec;
+        let path = Path::root("spec");
+        let lists = [
+            ("exportV4", export_v4, Family::V4),
+            ("importV4", import_v4, Family::V4),
+            ("exportV6", export_v6, Family::V6),
+            ("importV6", import_v6, Family::V6),
+        ];
+        for (name, rules, family) in lists {
+            let path = path.field(name);
+            for (i, rule) in rules.iter().enumerate() {
+                check_rule(rule, family, &path.index(i), out);
+            }
+        }
+    }
+}
+
+fn check_rule(rule: &BgpFilterRule, family: Family, path: &Path<'_>, out: &mut Findings) {
+    let BgpFilterRule {
+        cidr,
+        prefix_length,
+        source: _,
+        interface,
+        match_operator,
+        peer_type: _,
+        communities,
+        as_path_prefix: _,
+        priority,
+        action,
+        operations,
+    } = rule;
+    out.net_of(&path.field("cidr"), cidr, family);
+    if cidr.is_empty() != match_operator.is_none() {
+        out.wrong(&path.field("matchOperator"), "", "cidr and matchOperator together, or neither");
+    }
+    if let Some(BgpFilterPrefixLength { min, max }) = prefix_length {
+        let at = path.field("prefixLength");
+        if cidr.is_empty() {
+            out.wrong(&at, "", "cidr together with prefixLength");
+        }
+        let bits = i64::from(family.bits());
+        out.range(&at.field("min"), min.map(i64::from), 0, bits);
+        out.range(&at.field("max"), max.map(i64::from), 0, bits);
+    }
+    out.interface(&path.field("interface"), interface, "*");
+    if let Some(BgpFilterCommunityMatch { values }) = communities {
+        let at = path.field("communities");
+        if values.len() != 1 {
+            out.wrong(&at.field("values"), format!("{} values", values.len()), "exactly one community");
+        }
+        for (i, value) in values.iter().enumerate() {
+            check_community(value, &at.field("values").index(i), out);
+        }
+    }
+    out.range(&path.field("priority"), *priority, 1, 2_147_483_646);
+    let at = path.field("operations");
+    out.at_most(&at, operations, 10);
+    if !operations.is_empty() && *action != BgpFilterAction::Accept {
+        out.wrong(&at, format!("operations with action {action}"), "action Accept together with operations");
+    }
+    for (i, operation) in operations.iter().enumerate() {
+        check_operation(operation, &at.index(i), out);
+    }
+}
+
+fn check_operation(operation: &BgpFilterOperation, path: &Path<'_>, out: &mut Findings) {
+    let BgpFilterOperation { add_community, prepend_as_path, set_priority } = operation;
+    let given = [add_community.is_some(), prepend_as_path.is_some(), set_priority.is_some()];
+    if given.iter().filter(|given| **given).count() != 1 {
+        out.wrong(path, "", "exactly one of addCommunity, prependASPath and setPriority");
+    }
+    if let Some(BgpFilterAddCommunity { value }) = add_community {
+        check_community(value.as_deref().unwrap_or(""), &path.field("addCommunity").field("value"), out);
+    }
+    if let Some(BgpFilterPrependAsPath { prefix }) = prepend_as_path
+        && !(1..=10).contains(&prefix.len())
+    {
+        out.wrong(
+            &path.field("prependASPath").field("prefix"),
+            format!("{} numbers", prefix.len()),
+            "1 to 10 AS numbers",
+        );
+    }
+    if let Some(BgpFilterSetPriority { value }) = set_priority {
+        out.range(&path.field("setPriority").field("value"), Some(value.unwrap_or(0)), 1, 2_147_483_646);
+    }
+}
+
+fn check_community(value: &str, path: &Path<'_>, out: &mut Findings) {
+    if !community::is_value(value) {
+        out.wrong(path, format!("{value:?}"), community::EXPECTED);
+    }
 }

@@ -5,9 +5,13 @@ use tortie_net::AsNumber;
 
 use crate::GoDuration;
 use crate::asn;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
+use std::net::{IpAddr, SocketAddr};
+use tortie_net::Family;
 
 resource! {
     /// A BGP neighbour of one, some or all nodes.
@@ -129,5 +133,68 @@ string_enum! {
         Auto = "Auto",
         /// Only by a BGPPeer of their own.
         Manual = "Manual",
+    }
+}
+
+impl BgpPeerSpec {
+    /// The neighbour's address and, where it is not 179, its port. None if `peerIP` is empty or wrong.
+    pub fn peer_address(&self) -> Option<(IpAddr, Option<u16>)> {
+        if let Ok(addr) = self.peer_ip.parse::<IpAddr>() {
+            return Some((addr, None));
+        }
+        let socket: SocketAddr = self.peer_ip.parse().ok()?;
+        (socket.port() != 0).then_some((socket.ip(), Some(socket.port())))
+    }
+}
+
+impl Checked for BgpPeer {
+    fn apply_defaults(&mut self) {}
+
+    fn check(&self, out: &mut Findings) {
+        let spec = &self.spec;
+        let path = Path::root("spec");
+        out.name(&path.field("node"), &spec.node);
+        out.selector(&path.field("nodeSelector"), &spec.node_selector);
+        out.selector(&path.field("peerSelector"), &spec.peer_selector);
+        out.selector(&path.field("localWorkloadSelector"), &spec.local_workload_selector);
+        if !spec.peer_ip.is_empty() && spec.peer_address().is_none() {
+            out.wrong(&path.field("peerIP"), format!("{:?}", spec.peer_ip), "ADDRESS, IPV4:PORT or [IPV6]:PORT");
+        }
+        out.ip(&path.field("reachableBy"), &spec.reachable_by, None);
+        exclusions(spec, &path, out);
+        if let (Ok(gateway), Some((peer, _))) = (spec.reachable_by.parse::<IpAddr>(), spec.peer_address())
+            && Family::of(gateway) != Family::of(peer)
+        {
+            out.wrong(&path.field("reachableBy"), gateway, format!("an {} address, as peerIP", Family::of(peer)));
+        }
+        for (i, filter) in spec.filters.iter().enumerate() {
+            out.name(&path.field("filters").index(i), filter);
+        }
+    }
+}
+
+fn exclusions(spec: &BgpPeerSpec, path: &Path<'_>, out: &mut Findings) {
+    let as_number = spec.as_number.is_some_and(|n| n.0 != 0);
+    let workloads = !spec.local_workload_selector.is_empty();
+    let not_both = [
+        ("nodeSelector", !spec.node.is_empty() && !spec.node_selector.is_empty(), "node or nodeSelector, not both"),
+        (
+            "peerSelector",
+            !spec.peer_ip.is_empty() && !spec.peer_selector.is_empty(),
+            "peerIP or peerSelector, not both",
+        ),
+        ("asNumber", !spec.peer_selector.is_empty() && as_number, "none together with peerSelector"),
+        ("peerIP", workloads && !spec.peer_ip.is_empty(), "none together with localWorkloadSelector"),
+        ("peerSelector", workloads && !spec.peer_selector.is_empty(), "none together with localWorkloadSelector"),
+        ("asNumber", workloads && !as_number, "an AS number together with localWorkloadSelector"),
+        ("reachableBy", !spec.reachable_by.is_empty() && spec.peer_ip.is_empty(), "none without peerIP"),
+        (
+            "keepOriginalNextHop",
+            spec.keep_original_next_hop && spec.next_hop_mode.is_some(),
+            "nextHopMode alone, which replaces keepOriginalNextHop",
+        ),
+    ];
+    for (field, _, expected) in not_both.iter().filter(|(_, wrong, _)| *wrong) {
+        out.wrong(&path.field(field), "", *expected);
     }
 }

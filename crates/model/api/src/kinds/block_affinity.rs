@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -41,5 +43,20 @@ string_enum! {
         PendingDeletion = "pendingDeletion",
         /// Not said; means confirmed.
         Unset = "",
+    }
+}
+
+impl Checked for BlockAffinity {
+    fn check(&self, out: &mut Findings) {
+        let BlockAffinitySpec { state: _, node, affinity_type, cidr, deleted } = &self.spec;
+        let path = Path::root("spec");
+        if node.is_empty() {
+            out.wrong(&path.field("node"), "", "the name of the owner");
+        }
+        out.word(&path.field("type"), affinity_type, &["host", "virtual"]);
+        out.net(&path.field("cidr"), cidr);
+        if *deleted {
+            out.wrong(&path.field("deleted"), true, "false; the flag is for address management itself");
+        }
     }
 }

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -237,5 +239,18 @@ string_enum! {
         Established = "Established",
         /// Closing.
         Close = "Close",
+    }
+}
+
+impl Checked for CalicoNodeStatus {
+    fn check(&self, out: &mut Findings) {
+        let CalicoNodeStatusSpec { node, classes, update_period_seconds } = &self.spec;
+        let path = Path::root("spec");
+        if node.is_empty() {
+            out.wrong(&path.field("node"), "", "the name of a node");
+        }
+        out.name(&path.field("node"), node);
+        out.unique(&path.field("classes"), classes);
+        out.range(&path.field("updatePeriodSeconds"), update_period_seconds.map(i64::from), 0, 86_400);
     }
 }

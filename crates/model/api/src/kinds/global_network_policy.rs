@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Rule;
+use crate::check::{Checked, Findings};
+use crate::check_policy::{self, Common, Global};
 use crate::empty::empty;
 use crate::json::short_float;
 use crate::kinds::policy::{PolicyPerformanceHint, PolicyType};
@@ -53,4 +55,54 @@ pub struct GlobalNetworkPolicySpec {
     /// Hints to the policy engine.
     #[serde(skip_serializing_if = "empty")]
     pub performance_hints: Vec<PolicyPerformanceHint>,
+}
+
+impl Checked for GlobalNetworkPolicy {
+    fn apply_defaults(&mut self) {
+        let GlobalNetworkPolicy { metadata, spec } = self;
+        check_policy::default_tier(&mut spec.tier, metadata);
+        check_policy::default_types(&mut spec.types, &spec.ingress, &spec.egress);
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let GlobalNetworkPolicySpec {
+            tier,
+            order,
+            ingress,
+            egress,
+            selector,
+            types,
+            do_not_track,
+            pre_dnat,
+            apply_on_forward,
+            service_account_selector,
+            namespace_selector,
+            performance_hints,
+        } = &self.spec;
+        check_policy::common(
+            Common {
+                tier,
+                order: *order,
+                ingress,
+                egress,
+                selector,
+                types,
+                service_account_selector,
+                performance_hints,
+                namespaced: false,
+            },
+            out,
+        );
+        check_policy::global(
+            Global {
+                do_not_track: *do_not_track,
+                pre_dnat: *pre_dnat,
+                apply_on_forward: *apply_on_forward,
+                namespace_selector,
+                egress,
+                types,
+            },
+            out,
+        );
+    }
 }

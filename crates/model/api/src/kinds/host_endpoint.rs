@@ -4,8 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
 use crate::RuleProtocol;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
+use crate::text;
+use tortie_net::Protocol;
 
 resource! {
     /// An interface of a host (or all of them) that policy selects by this resource's labels.
@@ -43,4 +47,44 @@ pub struct EndpointPort {
     pub protocol: RuleProtocol,
     /// The port number, from 1.
     pub port: u16,
+}
+
+impl Checked for HostEndpoint {
+    fn check(&self, out: &mut Findings) {
+        let HostEndpointSpec { node, interface_name, expected_ips, profiles, ports } = &self.spec;
+        let path = Path::root("spec");
+        if node.is_empty() {
+            out.wrong(&path.field("node"), "", "the name of a node");
+        }
+        out.name(&path.field("node"), node);
+        if interface_name != "*" {
+            out.interface(&path.field("interfaceName"), interface_name, "");
+        }
+        if interface_name.is_empty() && expected_ips.is_empty() {
+            out.wrong(&path.field("interfaceName"), "", "interfaceName or expectedIPs");
+        }
+        for (i, address) in expected_ips.iter().enumerate() {
+            out.ip(&path.field("expectedIPs").index(i), address.as_str(), None);
+        }
+        for (i, profile) in profiles.iter().enumerate() {
+            out.name(&path.field("profiles").index(i), profile);
+        }
+        for (i, EndpointPort { name, protocol, port }) in ports.iter().enumerate() {
+            let at = path.field("ports");
+            let at = at.index(i);
+            if !text::is_port_name(name) {
+                out.wrong(
+                    &at.field("name"),
+                    format!("{name:?}"),
+                    "a port name: at most 15 of a-z, 0-9 and '-', with a letter",
+                );
+            }
+            if ![Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&protocol.protocol()) {
+                out.wrong(&at.field("protocol"), protocol, "TCP, UDP or SCTP");
+            }
+            if *port == 0 {
+                out.wrong(&at.field("port"), 0, "a port from 1 to 65535");
+            }
+        }
+    }
 }

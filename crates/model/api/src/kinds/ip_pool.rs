@@ -4,9 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::Condition;
 use crate::IpNetText;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
+use ipnet::IpNet;
+use tortie_net::Family;
 
 resource! {
     /// A range of addresses for workloads, tunnels or load balancers.
@@ -94,5 +98,117 @@ string_enum! {
         Automatic = "Automatic",
         /// Only where a workload asks for it by name.
         Manual = "Manual",
+    }
+}
+
+impl Checked for IpPool {
+    fn apply_defaults(&mut self) {
+        let spec = &mut self.spec;
+        if let Some(family) = spec.cidr.family()
+            && spec.block_size == 0
+        {
+            spec.block_size = default_block_size(family);
+        }
+        if spec.node_selector.is_empty() {
+            "all()".clone_into(&mut spec.node_selector);
+        }
+        if spec.allowed_uses.is_empty() {
+            spec.allowed_uses = vec![IpPoolAllowedUse::Workload, IpPoolAllowedUse::Tunnel];
+        }
+        spec.vxlan_mode.get_or_insert(EncapMode::Never);
+        spec.ipip_mode.get_or_insert(EncapMode::Never);
+        spec.assignment_mode.get_or_insert(AssignmentMode::Automatic);
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let IpPoolSpec {
+            cidr,
+            vxlan_mode,
+            ipip_mode,
+            nat_outgoing: _,
+            disabled,
+            disable_bgp_export,
+            block_size,
+            node_selector,
+            namespace_selector,
+            allowed_uses,
+            assignment_mode: _,
+        } = &self.spec;
+        let path = Path::root("spec");
+        range(cidr, *block_size, *disabled, &path, out);
+        let vxlan = vxlan_mode.is_some_and(|m| m != EncapMode::Never);
+        let ipip = ipip_mode.is_some_and(|m| m != EncapMode::Never);
+        if vxlan && ipip {
+            out.wrong(&path.field("vxlanMode"), "both ipipMode and vxlanMode", "at most one of them other than Never");
+        }
+        if ipip && cidr.family() == Some(Family::V6) {
+            out.wrong(&path.field("ipipMode"), "IP-in-IP for an IPv6 pool", "Never, or an IPv4 pool");
+        }
+        out.selector(&path.field("nodeSelector"), node_selector);
+        out.selector(&path.field("namespaceSelector"), namespace_selector);
+        let uses = path.field("allowedUses");
+        out.unique(&uses, allowed_uses);
+        if allowed_uses.contains(&IpPoolAllowedUse::Tunnel) && !namespace_selector.is_empty() {
+            out.wrong(
+                &path.field("namespaceSelector"),
+                format!("{namespace_selector:?}"),
+                "none in a pool for tunnels",
+            );
+        }
+        if !allowed_uses.contains(&IpPoolAllowedUse::LoadBalancer) {
+            return;
+        }
+        if allowed_uses.iter().any(|u| *u != IpPoolAllowedUse::LoadBalancer) {
+            out.wrong(&uses, "LoadBalancer with other uses", "LoadBalancer alone");
+        }
+        if vxlan || ipip {
+            out.wrong(
+                &uses,
+                "LoadBalancer with encapsulation",
+                "ipipMode and vxlanMode Never in a pool for load balancers",
+            );
+        }
+        if *disable_bgp_export {
+            out.wrong(&path.field("disableBGPExport"), true, "false in a pool for load balancers");
+        }
+        if node_selector != "all()" {
+            out.wrong(&path.field("nodeSelector"), format!("{node_selector:?}"), "all() in a pool for load balancers");
+        }
+    }
+}
+
+/// The prefix length of blocks where a pool names none.
+pub fn default_block_size(family: Family) -> u8 {
+    match family {
+        Family::V4 => 26,
+        Family::V6 => 122,
+    }
+}
+
+fn range(cidr: &IpNetText, block_size: u8, disabled: bool, path: &Path<'_>, out: &mut Findings) {
+    let at = path.field("cidr");
+    let Some(net) = cidr.as_str().parse::<IpNet>().ok() else {
+        out.wrong(&at, format!("{:?}", cidr.as_str()), "an IP prefix such as 10.0.0.0/16");
+        return;
+    };
+    if net != net.trunc() {
+        out.wrong(&at, cidr, format!("a prefix without host bits, such as {}", net.trunc()));
+    }
+    let link_local: IpNet = match net {
+        IpNet::V4(_) => "169.254.0.0/16".parse().expect("a good prefix"),
+        IpNet::V6(_) => "fe80::/10".parse().expect("a good prefix"),
+    };
+    if link_local.contains(&net.addr()) || net.contains(&link_local.addr()) {
+        out.wrong(&at, cidr, format!("a range apart from link-local {link_local}"));
+    }
+    let (low, high) = match net {
+        IpNet::V4(_) => (20, 32),
+        IpNet::V6(_) => (116, 128),
+    };
+    let size = if block_size == 0 { default_block_size(Family::of_net(net)) } else { block_size };
+    if !(low..=high).contains(&size) {
+        out.wrong(&path.field("blockSize"), size, format!("{low} to {high} for this family"));
+    } else if !disabled && net.prefix_len() > size {
+        out.wrong(&at, cidr, format!("a pool not smaller than one block (/{size})"));
     }
 }

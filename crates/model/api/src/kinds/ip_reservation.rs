@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -18,4 +20,12 @@ pub struct IpReservationSpec {
     /// The addresses and prefixes.
     #[serde(rename = "reservedCIDRs", skip_serializing_if = "empty")]
     pub reserved_cidrs: Vec<IpNetText>,
+}
+
+impl Checked for IpReservation {
+    fn check(&self, out: &mut Findings) {
+        let IpReservationSpec { reserved_cidrs } = &self.spec;
+        let path = Path::root("spec");
+        out.nets(&path.field("reservedCIDRs"), reserved_cidrs);
+    }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
 use crate::Timestamp;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -59,4 +61,18 @@ pub struct AllocationAttribute {
     /// When the address was released, while it cools down.
     #[serde(skip_serializing_if = "empty")]
     pub released_at: Option<Timestamp>,
+}
+
+impl Checked for IpamBlock {
+    fn check(&self, out: &mut Findings) {
+        let path = Path::root("spec");
+        out.net(&path.field("cidr"), &self.spec.cidr);
+        if let Some(affinity) = &self.spec.affinity
+            && !["host:", "virtual:"]
+                .iter()
+                .any(|kind| affinity.strip_prefix(kind).is_some_and(|owner| !owner.is_empty()))
+        {
+            out.wrong(&path.field("affinity"), format!("{affinity:?}"), "host:NODE or virtual:NAME");
+        }
+    }
 }

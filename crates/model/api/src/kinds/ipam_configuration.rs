@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -12,7 +14,7 @@ resource! {
 }
 
 /// The specification of an IPAMConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpamConfigurationSpec {
     /// Whether a node may use addresses of its own blocks only.
@@ -38,5 +40,39 @@ string_enum! {
         Enabled = "Enabled",
         /// It does not.
         Disabled = "Disabled",
+    }
+}
+
+impl Checked for IpamConfiguration {
+    fn check(&self, out: &mut Findings) {
+        let IpamConfigurationSpec {
+            strict_affinity,
+            max_blocks_per_host,
+            auto_allocate_blocks,
+            kube_virt_vm_address_persistence: _,
+            ip_cooldown_seconds,
+        } = &self.spec;
+        let path = Path::root("spec");
+        out.range(&path.field("maxBlocksPerHost"), Some(i64::from(*max_blocks_per_host)), 0, 1_000_000);
+        out.range(&path.field("ipCooldownSeconds"), Some(i64::from(*ip_cooldown_seconds)), 0, 1200);
+        if !strict_affinity && !auto_allocate_blocks {
+            out.wrong(&path.field("autoAllocateBlocks"), false, "true, or strictAffinity true");
+        }
+        if *max_blocks_per_host > 0 && !strict_affinity {
+            out.wrong(&path.field("maxBlocksPerHost"), max_blocks_per_host, "0, or strictAffinity true");
+        }
+    }
+}
+
+impl Default for IpamConfigurationSpec {
+    /// Blocks are claimed unless the specification says otherwise.
+    fn default() -> Self {
+        IpamConfigurationSpec {
+            strict_affinity: false,
+            max_blocks_per_host: 0,
+            auto_allocate_blocks: true,
+            kube_virt_vm_address_persistence: None,
+            ip_cooldown_seconds: 0,
+        }
     }
 }

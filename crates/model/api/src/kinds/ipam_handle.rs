@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Checked, Findings};
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -22,4 +24,17 @@ pub struct IpamHandleSpec {
     pub block: BTreeMap<String, u32>,
     /// Whether the handle is about to be removed.
     pub deleted: bool,
+}
+
+impl Checked for IpamHandle {
+    fn check(&self, out: &mut Findings) {
+        let IpamHandleSpec { handle_id, block, deleted: _ } = &self.spec;
+        let path = Path::root("spec");
+        if handle_id.is_empty() {
+            out.wrong(&path.field("handleID"), "", "a handle");
+        }
+        for cidr in block.keys() {
+            out.net(&path.field("block"), &crate::IpNetText(cidr.clone()));
+        }
+    }
 }

@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::GoDuration;
 use crate::IpNetText;
+use crate::check::{Checked, Findings};
+use crate::check_metadata;
 use crate::empty::empty;
 use crate::enums::string_enum;
 use crate::kinds::bgp_configuration::Toggle;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -198,4 +201,61 @@ pub struct KubeControllersConfigurationStatus {
     /// Environment variables that took part.
     #[serde(skip_serializing_if = "empty")]
     pub environment_vars: BTreeMap<String, String>,
+}
+
+const LOG_LEVELS: &[&str] = &["None", "Debug", "Info", "Warning", "Error", "Fatal", "Panic"];
+
+impl Checked for KubeControllersConfiguration {
+    fn apply_defaults(&mut self) {
+        let spec = &mut self.spec;
+        spec.health_checks.get_or_insert(Toggle::Enabled);
+        spec.prometheus_metrics_port.get_or_insert(9094);
+        if let Some(node) = &mut spec.controllers.node {
+            node.leak_grace_period.get_or_insert(GoDuration::from_seconds(15 * 60));
+        }
+        if let Some(load_balancer) = &mut spec.controllers.load_balancer {
+            load_balancer.assign_ips.get_or_insert(AssignIps::AllServices);
+        }
+        if let Some(migration) = &mut spec.controllers.migration {
+            migration.policy_name_migrator.get_or_insert(Toggle::Enabled);
+        }
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let spec = &self.spec;
+        let path = Path::root("spec");
+        out.word(&path.field("logSeverityScreen"), &spec.log_severity_screen, LOG_LEVELS);
+        out.range(&path.field("prometheusMetricsPort"), spec.prometheus_metrics_port, 0, 65535);
+        out.range(&path.field("debugProfilePort"), spec.debug_profile_port.map(i64::from), 0, 65535);
+        let node = spec.controllers.node.as_ref();
+        let Some(host_endpoint) = node.and_then(|node| node.host_endpoint.as_ref()) else { return };
+        let at = path.field("controllers");
+        let at = at.field("node");
+        let at = at.field("hostEndpoint");
+        let at = at.field("templates");
+        for (i, template) in host_endpoint.templates.iter().enumerate() {
+            check_template(template, &at.index(i), out);
+            if host_endpoint.templates[..i].iter().any(|t| t.generate_name == template.generate_name) {
+                let at = at.index(i);
+                out.wrong(&at.field("generateName"), format!("{:?}", template.generate_name), "each name once");
+            }
+        }
+    }
+}
+
+fn check_template(template: &HostEndpointTemplate, path: &Path<'_>, out: &mut Findings) {
+    let HostEndpointTemplate { generate_name, interface_cidrs, interface_pattern, labels, annotations, node_selector } =
+        template;
+    if generate_name.is_empty() {
+        out.wrong(&path.field("generateName"), "", "a name");
+    }
+    out.name(&path.field("generateName"), generate_name);
+    if interface_cidrs.is_empty() && interface_pattern.is_empty() {
+        out.wrong(&path.field("interfaceCIDRs"), "", "interfaceCIDRs or interfacePattern");
+    }
+    out.nets(&path.field("interfaceCIDRs"), interface_cidrs);
+    out.regex(&path.field("interfacePattern"), interface_pattern);
+    check_metadata::labels(labels, &path.field("labels"), out);
+    check_metadata::annotations(annotations, &path.field("annotations"), out);
+    out.selector(&path.field("nodeSelector"), node_selector);
 }

@@ -7,6 +7,7 @@ pub(crate) mod block_affinity;
 pub(crate) mod calico_node_status;
 pub(crate) mod cluster_information;
 pub(crate) mod dscp;
+pub(crate) mod felix_checks;
 pub(crate) mod felix_configuration;
 pub(crate) mod felix_types;
 pub(crate) mod global_network_policy;

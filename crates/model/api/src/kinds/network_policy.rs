@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Rule;
+use crate::check::{Checked, Findings};
+use crate::check_policy::{self, Common};
 use crate::empty::empty;
 use crate::json::short_float;
 use crate::kinds::policy::{PolicyPerformanceHint, PolicyType};
@@ -41,4 +43,39 @@ pub struct NetworkPolicySpec {
     /// Hints to the policy engine.
     #[serde(skip_serializing_if = "empty")]
     pub performance_hints: Vec<PolicyPerformanceHint>,
+}
+
+impl Checked for NetworkPolicy {
+    fn apply_defaults(&mut self) {
+        let NetworkPolicy { metadata, spec } = self;
+        check_policy::default_tier(&mut spec.tier, metadata);
+        check_policy::default_types(&mut spec.types, &spec.ingress, &spec.egress);
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let NetworkPolicySpec {
+            tier,
+            order,
+            ingress,
+            egress,
+            selector,
+            types,
+            service_account_selector,
+            performance_hints,
+        } = &self.spec;
+        check_policy::common(
+            Common {
+                tier,
+                order: *order,
+                ingress,
+                egress,
+                selector,
+                types,
+                service_account_selector,
+                performance_hints,
+                namespaced: true,
+            },
+            out,
+        );
+    }
 }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
+use crate::check::{Checked, Findings};
+use crate::check_metadata;
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -18,4 +21,14 @@ pub struct NetworkSetSpec {
     /// The prefixes.
     #[serde(skip_serializing_if = "empty")]
     pub nets: Vec<IpNetText>,
+}
+
+impl Checked for NetworkSet {
+    fn check(&self, out: &mut Findings) {
+        let NetworkSetSpec { nets } = &self.spec;
+        let path = Path::root("spec");
+        out.nets(&path.field("nets"), nets);
+        out.unique(&path.field("nets"), nets);
+        check_metadata::no_namespace_label(&self.metadata, out);
+    }
 }

@@ -5,8 +5,11 @@ use tortie_net::AsNumber;
 
 use crate::IpNetText;
 use crate::asn;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
+use tortie_net::{Family, Mac};
 
 resource! {
     /// A host of the cluster.
@@ -126,4 +129,56 @@ pub struct NodeWireguardSpec {
     /// Of the IPv6 device.
     #[serde(rename = "interfaceIPv6Address", skip_serializing_if = "empty")]
     pub interface_ipv6_address: String,
+}
+
+impl Checked for Node {
+    fn check(&self, out: &mut Findings) {
+        let NodeSpec {
+            bgp,
+            ipv4_vxlan_tunnel_addr,
+            vxlan_tunnel_mac_addr,
+            ipv6_vxlan_tunnel_addr,
+            vxlan_tunnel_mac_addr_v6,
+            orch_refs: _,
+            wireguard,
+            addresses,
+            interfaces: _,
+        } = &self.spec;
+        let path = Path::root("spec");
+        out.ip(&path.field("ipv4VXLANTunnelAddr"), ipv4_vxlan_tunnel_addr, Some(Family::V4));
+        out.ip(&path.field("ipv6VXLANTunnelAddr"), ipv6_vxlan_tunnel_addr, Some(Family::V6));
+        for (name, mac) in
+            [("vxlanTunnelMACAddr", vxlan_tunnel_mac_addr), ("vxlanTunnelMACAddrV6", vxlan_tunnel_mac_addr_v6)]
+        {
+            if !mac.is_empty() && mac.parse::<Mac>().is_err() {
+                out.wrong(&path.field(name), format!("{mac:?}"), "an Ethernet address such as 66:00:00:00:00:01");
+            }
+        }
+        if let Some(bgp) = bgp {
+            check_bgp(bgp, &path.field("bgp"), out);
+        }
+        if let Some(NodeWireguardSpec { interface_ipv4_address, interface_ipv6_address }) = wireguard {
+            let at = path.field("wireguard");
+            out.ip(&at.field("interfaceIPv4Address"), interface_ipv4_address, Some(Family::V4));
+            out.ip(&at.field("interfaceIPv6Address"), interface_ipv6_address, Some(Family::V6));
+        }
+        for (i, NodeAddress { address, address_type }) in addresses.iter().enumerate() {
+            let at = path.field("addresses");
+            let at = at.index(i);
+            out.net(&at.field("address"), &IpNetText(address.clone()));
+            out.word(&at.field("type"), address_type, &["CalicoNodeIP", "InternalIP", "ExternalIP"]);
+        }
+    }
+}
+
+fn check_bgp(bgp: &NodeBgpSpec, path: &Path<'_>, out: &mut Findings) {
+    let NodeBgpSpec { as_number: _, ipv4_address, ipv6_address, ipv4_ipip_tunnel_addr, route_reflector_cluster_id } =
+        bgp;
+    if *bgp == NodeBgpSpec::default() {
+        out.wrong(path, "empty", "at least one field");
+    }
+    out.net_of(&path.field("ipv4Address"), ipv4_address, Family::V4);
+    out.net_of(&path.field("ipv6Address"), ipv6_address, Family::V6);
+    out.ip(&path.field("ipv4IPIPTunnelAddr"), ipv4_ipip_tunnel_addr, Some(Family::V4));
+    out.ip(&path.field("routeReflectorClusterID"), route_reflector_cluster_id, Some(Family::V4));
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Rule;
+use crate::check::{Checked, Findings};
+use crate::check_metadata;
+use crate::check_rule::{self, Setting};
 use crate::empty::empty;
+use crate::path::Path;
 use crate::resource::resource;
 
 resource! {
@@ -26,4 +30,15 @@ pub struct ProfileSpec {
     /// Labels that the endpoints inherit; an endpoint's own label wins.
     #[serde(skip_serializing_if = "empty")]
     pub labels_to_apply: BTreeMap<String, String>,
+}
+
+impl Checked for Profile {
+    fn check(&self, out: &mut Findings) {
+        let ProfileSpec { ingress, egress, labels_to_apply } = &self.spec;
+        let path = Path::root("spec");
+        // Upstream asks for a service's namespace in global policies only.
+        check_rule::rules(ingress, &path.field("ingress"), Setting { ingress: true, namespaced: true }, out);
+        check_rule::rules(egress, &path.field("egress"), Setting { ingress: false, namespaced: true }, out);
+        check_metadata::labels(labels_to_apply, &path.field("labelsToApply"), out);
+    }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Rule;
+use crate::check::{Checked, Findings};
+use crate::check_policy::{self, Common};
 use crate::empty::empty;
 use crate::json::short_float;
 use crate::kinds::policy::{PolicyPerformanceHint, PolicyType, StagedAction};
@@ -44,4 +46,52 @@ pub struct StagedNetworkPolicySpec {
     /// Hints to the policy engine.
     #[serde(skip_serializing_if = "empty")]
     pub performance_hints: Vec<PolicyPerformanceHint>,
+}
+
+impl Checked for StagedNetworkPolicy {
+    fn apply_defaults(&mut self) {
+        let StagedNetworkPolicy { metadata, spec } = self;
+        let action = *spec.staged_action.get_or_insert(StagedAction::Set);
+        check_policy::default_tier(&mut spec.tier, metadata);
+        if action != StagedAction::Delete {
+            check_policy::default_types(&mut spec.types, &spec.ingress, &spec.egress);
+        }
+    }
+
+    fn check(&self, out: &mut Findings) {
+        if self.spec.staged_action == Some(StagedAction::Delete) {
+            let bare = StagedNetworkPolicySpec {
+                staged_action: self.spec.staged_action,
+                tier: self.spec.tier.clone(),
+                ..StagedNetworkPolicySpec::default()
+            };
+            check_policy::nothing_but_tier(self.spec == bare, out);
+            return;
+        }
+        let StagedNetworkPolicySpec {
+            tier,
+            order,
+            ingress,
+            egress,
+            selector,
+            types,
+            service_account_selector,
+            performance_hints,
+            staged_action: _,
+        } = &self.spec;
+        check_policy::common(
+            Common {
+                tier,
+                order: *order,
+                ingress,
+                egress,
+                selector,
+                types,
+                service_account_selector,
+                performance_hints,
+                namespaced: true,
+            },
+            out,
+        );
+    }
 }

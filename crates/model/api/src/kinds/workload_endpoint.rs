@@ -4,9 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::IpNetText;
 use crate::RuleProtocol;
+use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::kinds::dscp::Dscp;
+use crate::path::Path;
 use crate::resource::resource;
+use crate::text;
+use crate::wep::EndpointName;
+use tortie_net::{Family, Mac, Protocol};
 
 resource! {
     /// An interface of a workload, such as a pod's `eth0`.
@@ -148,4 +153,110 @@ pub struct QosControls {
     /// DSCP value of packets that leave the cluster.
     #[serde(skip_serializing_if = "empty")]
     pub dscp: Option<Dscp>,
+}
+
+impl WorkloadEndpointSpec {
+    /// The name that a WorkloadEndpoint of this specification has to carry.
+    pub fn endpoint_name(&self) -> EndpointName {
+        let workload = match self.orchestrator.as_str() {
+            "k8s" => &self.pod,
+            "cni" => &self.container_id,
+            "libnetwork" => &self.orchestrator,
+            _ => &self.workload,
+        };
+        EndpointName {
+            node: self.node.clone(),
+            orchestrator: self.orchestrator.clone(),
+            workload: workload.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl Checked for WorkloadEndpoint {
+    /// Without a name, the endpoint gets the one that its specification asks for; two labels say where it belongs.
+    fn apply_defaults(&mut self) {
+        let WorkloadEndpoint { metadata, spec } = self;
+        if metadata.name.is_empty()
+            && let Ok(name) = spec.endpoint_name().join()
+        {
+            metadata.name = name;
+        }
+        metadata.labels.insert("projectcalico.org/namespace".to_owned(), metadata.namespace.clone());
+        metadata.labels.insert("projectcalico.org/orchestrator".to_owned(), spec.orchestrator.clone());
+    }
+
+    fn check(&self, out: &mut Findings) {
+        let spec = &self.spec;
+        let path = Path::root("spec");
+        match spec.endpoint_name().join() {
+            Err(error) => out.wrong(&path.field(error.part), format!("{:?}", error.value), error.to_string()),
+            Ok(name) if name != self.metadata.name => {
+                let found = format!("{:?}", self.metadata.name);
+                out.wrong(&Path::root("metadata").field("name"), found, format!("{name:?}, as the specification says"));
+            }
+            Ok(_) => {}
+        }
+        addresses(spec, &path, out);
+        out.interface(&path.field("interfaceName"), &spec.interface_name, "");
+        if !spec.mac.is_empty() && spec.mac.parse::<Mac>().is_err() {
+            out.wrong(&path.field("mac"), format!("{:?}", spec.mac), "an Ethernet address such as ee:ee:ee:ee:ee:ee");
+        }
+        for (i, profile) in spec.profiles.iter().enumerate() {
+            out.name(&path.field("profiles").index(i), profile);
+        }
+        for (i, port) in spec.ports.iter().enumerate() {
+            check_port(port, &path.field("ports").index(i), out);
+        }
+        out.nets(&path.field("allowSpoofedSourcePrefixes"), &spec.allow_spoofed_source_prefixes);
+    }
+}
+
+fn addresses(spec: &WorkloadEndpointSpec, path: &Path<'_>, out: &mut Findings) {
+    for (i, net) in spec.ip_networks.iter().enumerate() {
+        if net.net().is_none_or(|net| net.prefix_len() != net.max_prefix_len()) {
+            out.wrong(&path.field("ipNetworks").index(i), format!("{:?}", net.as_str()), "one address: /32 or /128");
+        }
+    }
+    out.ip(&path.field("ipv4Gateway"), &spec.ipv4_gateway, Some(Family::V4));
+    out.ip(&path.field("ipv6Gateway"), &spec.ipv6_gateway, Some(Family::V6));
+    for (i, IpNat { internal_ip, external_ip }) in spec.ip_nats.iter().enumerate() {
+        let at = path.field("ipNATs");
+        let at = at.index(i);
+        let inside = IpNetText(internal_ip.clone());
+        let family = inside.family();
+        if inside.addr().is_none_or(|addr| !spec.ip_networks.iter().any(|n| n.net().is_some_and(|n| n.contains(&addr))))
+        {
+            out.wrong(&at.field("internalIP"), format!("{internal_ip:?}"), "an address of the endpoint");
+        }
+        if family.is_none() || IpNetText(external_ip.clone()).family() != family {
+            out.wrong(
+                &at.field("externalIP"),
+                format!("{external_ip:?}"),
+                "an address of the same family as internalIP",
+            );
+        }
+    }
+}
+
+fn check_port(port: &WorkloadEndpointPort, path: &Path<'_>, out: &mut Findings) {
+    let WorkloadEndpointPort { name, protocol, port, host_port, host_ip } = port;
+    if name.is_empty() && *host_port == 0 {
+        out.wrong(&path.field("name"), "", "a name, or a hostPort");
+    } else if !name.is_empty() && !text::is_port_name(name) {
+        out.wrong(
+            &path.field("name"),
+            format!("{name:?}"),
+            "a port name: at most 15 of a-z, 0-9 and '-', with a letter",
+        );
+    }
+    if ![Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&protocol.protocol()) {
+        out.wrong(&path.field("protocol"), protocol, "TCP, UDP or SCTP");
+    }
+    if *port == 0 {
+        out.wrong(&path.field("port"), 0, "a port from 1 to 65535");
+    }
+    if !host_ip.is_empty() {
+        out.net(&path.field("hostIP"), &IpNetText(host_ip.clone()));
+    }
 }
