@@ -1,1 +1,24 @@
 //! Rulesets to the kernel's nf_tables in one transaction, by netlink alone.
+//!
+//! Everything lives in one table, `inet tortie`, so that one transaction covers both families. On Linux 6.9 and later
+//! the table is owned and persistent: a foreign `nft flush ruleset` skips it, and it outlives the process. On older
+//! kernels foreign changes are announced through [`Nftables::monitor_fd`] and repaired by [`Nftables::resync`].
+//! Invariant: no call ever leaves the kernel with part of a change.
+
+mod backend;
+mod compare;
+mod element;
+mod error;
+mod events;
+mod expression;
+mod observe;
+mod socket;
+mod transaction;
+mod uapi;
+mod wire;
+mod write;
+
+pub use backend::{CommitReport, Nftables, Options, RepairReport, TABLE};
+pub use error::{Error, Object};
+pub use events::ForeignChange;
+pub use transaction::Written;

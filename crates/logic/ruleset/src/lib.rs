@@ -1,1 +1,25 @@
 //! Desired policy to backend-neutral chains, sets and maps.
+//!
+//! [`Renderer`] turns [`tortie_desired::Tables`] into a [`Ruleset`] and each batch into a [`Delta`] of it. Backends
+//! (nf_tables, iptables) write deltas in one transaction. Invariants: the ruleset is a function of the tables, not of
+//! their history; packets of unknown workload interfaces are dropped; what nothing allows is denied.
+
+mod base;
+mod current;
+mod delta;
+mod endpoint;
+mod literal;
+mod model;
+mod names;
+mod nat;
+mod policy;
+mod render;
+mod sets;
+
+pub use delta::{ChainEdit, Delta, MapEdit, SetEdit};
+pub use model::{
+    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rule, Ruleset, Set, SetType, Side, Statement,
+    Verdict,
+};
+pub use policy::PASS_MARK;
+pub use render::Renderer;

@@ -1,0 +1,71 @@
+//! Changes of our table by others, as the kernel announces them: what changed, and which process did it.
+
+use crate::socket::Socket;
+use crate::uapi::{INET, generation, msg, table};
+use crate::wire::Message;
+
+/// Somebody else's transaction that touched our table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignChange {
+    /// The process, in the numbering of the initial PID namespace; `None` if it is not known.
+    pub process_id: Option<u32>,
+    /// The name of the process.
+    pub process_name: Option<String>,
+    /// How many objects of our table the transaction announced.
+    pub objects: usize,
+    /// Whether the table itself was removed.
+    pub table_removed: bool,
+}
+
+/// Gathers messages into transactions.
+#[derive(Debug, Default)]
+pub(crate) struct Gatherer {
+    objects: usize,
+    table_removed: bool,
+}
+
+impl Gatherer {
+    /// Takes one message in. A transaction ends with its new generation; then a change comes out if it touched the
+    /// table and came from another socket than ours.
+    pub(crate) fn take(&mut self, message: &Message<'_>, table: &str, own_port: u32) -> Option<ForeignChange> {
+        let attributes = message.attributes();
+        if message.kind == msg::NEW_GENERATION {
+            let Gatherer { objects, table_removed } = std::mem::take(self);
+            let foreign = objects > 0 && message.port != own_port;
+            return foreign.then(|| ForeignChange {
+                process_id: attributes.be32(generation::PROCESS_ID),
+                process_name: attributes.text(generation::PROCESS_NAME).map(str::to_owned),
+                objects,
+                table_removed,
+            });
+        }
+        // The first attribute of every kind of object names its table.
+        if message.family() == Some(INET) && attributes.text(table::NAME) == Some(table) {
+            self.objects += 1;
+            self.table_removed |= message.kind == msg::DEL_TABLE;
+        }
+        None
+    }
+}
+
+/// Reads everything that waits on a listening socket. If the kernel lost messages, that counts as a change by nobody
+/// known, as it may have been one.
+pub(crate) fn drain(socket: &mut Socket, gatherer: &mut Gatherer, table: &str, own_port: u32) -> Vec<ForeignChange> {
+    let mut changes = Vec::new();
+    loop {
+        match socket.next_event() {
+            Ok(None) => return changes,
+            Ok(Some(bytes)) => {
+                changes.extend(crate::wire::messages(bytes).filter_map(|m| gatherer.take(&m, table, own_port)));
+            }
+            Err(_) => {
+                *gatherer = Gatherer::default();
+                let lost = ForeignChange { process_id: None, process_name: None, objects: 0, table_removed: false };
+                if changes.last() == Some(&lost) {
+                    return changes;
+                }
+                changes.push(lost);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Deltas and whole rulesets as messages, in an order that the kernel accepts.
+//!
+//! First what comes (empty chains, sets with elements), then what changes, then what goes: every message finds what it
+//! refers to, and nothing goes while something refers to it.
+
+use tortie_ruleset::{ChainEdit, Delta, Ruleset, SetEdit};
+
+use crate::element::{Entry, MAP};
+use crate::transaction::Transaction;
+
+/// Writes the edits of a delta.
+pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
+    let Delta { sets, chains, maps } = delta;
+    for (name, edit) in chains {
+        if let ChainEdit::Create(chain) = edit {
+            transaction.chain(name, chain.base);
+        }
+    }
+    for (name, edit) in sets {
+        match edit {
+            SetEdit::Create(set) => {
+                transaction.typed_set(name, set.set_type);
+                transaction.add_elements(name, &set.elements);
+            }
+            SetEdit::Change { set_type: _, added, removed } => {
+                transaction.delete_elements(name, removed);
+                transaction.add_elements(name, added);
+            }
+            SetEdit::Remove => {}
+        }
+    }
+    for (name, _) in maps.iter().filter(|(_, edit)| edit.create) {
+        transaction.set(name, MAP);
+    }
+    for (name, edit) in chains {
+        match edit {
+            ChainEdit::Create(chain) => transaction.rules(name, &chain.rules),
+            ChainEdit::Replace(chain) => {
+                transaction.flush_chain(name);
+                transaction.rules(name, &chain.rules);
+            }
+            ChainEdit::Remove => {}
+        }
+    }
+    for (name, edit) in maps {
+        transaction.delete_entries(name, edit.removed.iter().map(|(i, chain)| Entry::dispatch(i, chain)));
+        transaction.add_entries(name, edit.added.iter().map(|(i, chain)| Entry::dispatch(i, chain)));
+    }
+    let gone = || chains.iter().filter(|(_, edit)| **edit == ChainEdit::Remove).map(|(name, _)| name);
+    gone().for_each(|name| transaction.flush_chain(name));
+    gone().for_each(|name| transaction.delete_chain(name));
+    for (name, _) in sets.iter().filter(|(_, edit)| **edit == SetEdit::Remove) {
+        transaction.delete_set(name);
+    }
+    for (name, _) in maps.iter().filter(|(_, edit)| edit.remove) {
+        transaction.delete_set(name);
+    }
+}
+
+/// Writes all of a ruleset into an empty table.
+pub(crate) fn everything(transaction: &mut Transaction<'_>, ruleset: &Ruleset) {
+    delta(transaction, &Delta::between(&Ruleset::default(), ruleset));
+}

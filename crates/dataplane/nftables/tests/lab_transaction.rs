@@ -1,0 +1,138 @@
+//! One table of every feature through a real kernel: written, printed by nft, read back, repaired.
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{fresh_netns, run};
+use tortie_desired::{
+    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Pool,
+    Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
+};
+use tortie_net::{Family, PortRange, Protocol};
+use tortie_nftables::{Nftables, Options};
+
+fn policy_id(name: &str) -> PolicyId {
+    PolicyId { name: Arc::from(name), namespace: Arc::from("ns"), kind: PolicyKind::NetworkPolicy }
+}
+
+fn rules() -> Vec<Rule> {
+    let tcp = Some(Protocol::TCP);
+    let source = |source| Rule { source, ..Rule::any(Action::Allow) };
+    let nets = |texts: &[&str]| texts.iter().map(|t| t.parse().expect("literal")).collect::<Vec<_>>();
+    let ids = |texts: &[&str]| texts.iter().map(|t| SetId::new(t)).collect::<Vec<_>>();
+    let ports = vec![PortRange::single(80), PortRange::new(8000, 8080).expect("ascending")];
+    vec![
+        Rule { protocol: tcp, ..source(Match { ports: ports.clone(), ..Match::default() }) },
+        Rule { protocol: tcp, ..source(Match { not_ports: ports[1..].to_vec(), ..Match::default() }) },
+        source(Match { nets: nets(&["10.0.0.0/8"]), ..Match::default() }),
+        source(Match { nets: nets(&["10.0.0.1/32", "10.0.0.2/32", "fd00::1/128"]), ..Match::default() }),
+        source(Match { not_nets: nets(&["10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/16"]), ..Match::default() }),
+        source(Match { sets: ids(&["s:addr", "s:nets"]), not_sets: ids(&["s:addr"]), ..Match::default() }),
+        Rule { protocol: tcp, ..source(Match { port_sets: ids(&["n:web"]), ports, ..Match::default() }) },
+        source(Match { service_sets: ids(&["n:web"]), ..Match::default() }),
+        Rule { not_protocol: tcp, action: Action::Log, ..source(Match::default()) },
+        Rule {
+            protocol: Some(Protocol::ICMP),
+            icmp: Some(IcmpMatch { icmp_type: 8, code: Some(0) }),
+            ..source(Match::default())
+        },
+        Rule {
+            protocol: Some(Protocol::ICMPV6),
+            not_icmp: Some(IcmpMatch { icmp_type: 128, code: None }),
+            action: Action::Pass,
+            ..source(Match::default())
+        },
+        Rule { family: Some(Family::V6), action: Action::Deny, ..source(Match::default()) },
+    ]
+}
+
+fn tables() -> Tables {
+    let mut tables = Tables::default();
+    tables.settings.endpoint_to_host = HostAction::Accept;
+    tables.settings.reject_denied = true;
+    let net = |text: &str| Member::Net(text.parse().expect("literal"));
+    let port = |addr: &str| Member::Port { addr: addr.parse().expect("literal"), protocol: Protocol::TCP, port: 443 };
+    let mut set = |id: &str, kind, members: Vec<Member>| {
+        tables.sets.insert(SetId::new(id), (kind, members.into_iter().collect()));
+    };
+    set("s:addr", SetKind::Addresses, vec![net("10.0.0.1/32"), net("fd00::1/128")]);
+    let nested = ["10.0.0.0/8", "10.1.0.0/16", "172.16.0.0/12", "255.255.255.255/32", "fd00::/8", "fd00::/64"];
+    set("s:nets", SetKind::Nets, nested.into_iter().map(net).collect());
+    set("n:web", SetKind::Ports, vec![port("10.0.0.1"), port("fd00::1")]);
+    let policy = Policy { tier: Arc::from("default"), ingress: rules(), egress: rules() };
+    tables.policies.insert(policy_id("all"), Arc::new(policy));
+    tables.profiles.insert(
+        Arc::from("kns.ns"),
+        Arc::new(Profile { ingress: vec![Rule::any(Action::Allow)], egress: vec![Rule::any(Action::Allow)] }),
+    );
+    for number in 1..=3 {
+        let tier = TierPolicies {
+            tier: Arc::from("default"),
+            default_action: if number == 1 { TierAction::Deny } else { TierAction::Pass },
+            ingress: vec![policy_id("all")],
+            egress: vec![policy_id("all")],
+        };
+        let endpoint = Endpoint {
+            interface: Arc::from(format!("cali{number}")),
+            addresses: vec![format!("10.65.0.{number}").parse().expect("literal"), "fd00::7".parse().expect("literal")],
+            mac: None,
+            tiers: vec![tier],
+            profiles: vec![Arc::from("kns.ns")],
+        };
+        let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from(format!("pod{number}")) };
+        tables.endpoints.insert(id, Arc::new(endpoint));
+    }
+    for (net, nat_outgoing) in [("10.65.0.0/16", true), ("10.66.0.0/16", false), ("fd00::/16", true)] {
+        tables.pools.insert(net.parse().expect("literal"), Pool { nat_outgoing });
+    }
+    tables
+}
+
+#[test]
+#[ignore = "needs root"]
+fn everything_is_written_once_and_reads_back_equal() {
+    fresh_netns();
+    run("nft", &["add table inet other { set x { type ipv4_addr; elements = { 1.2.3.4 }; }; }"]);
+    for own in [true, false] {
+        let options = Options { own, table: format!("t{own}") };
+        let mut nft = Nftables::open_with(options.clone()).expect("netlink");
+        let tables = tables();
+        let report = nft.resync(&tables).expect("the first transaction");
+        assert!(report.written.rules > 50 && !report.replaced, "{report:?}");
+        let listed = run("nft", &["list", "table", "inet", &options.table]);
+        println!("{listed}");
+        for wanted in
+            ["goto cali-fw-cali1", "jump cali-pi-np/ns/all", "masquerade", "calico-packet: ", "10.0.0.1 . tcp . 443"]
+        {
+            assert!(listed.contains(wanted), "{wanted} is missing in {listed}");
+        }
+        let again = nft.resync(&tables).expect("the second pass");
+        assert_eq!(again.written, Default::default(), "{again:?}");
+        assert_eq!(nft.is_owned(), own);
+        nft.remove_all().expect("removal");
+        assert!(!run("nft", &["list", "tables"]).contains(&options.table));
+    }
+    assert!(run("nft", &["list", "ruleset"]).contains("1.2.3.4"), "the foreign table is untouched");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_batch_writes_just_what_it_changes() {
+    fresh_netns();
+    let mut nft = Nftables::open().expect("netlink");
+    let mut tables = tables();
+    nft.resync(&tables).expect("the first transaction");
+    let member = Member::Net("10.0.0.9/32".parse().expect("literal"));
+    let change = SetChange::Delta { added: [member].into(), removed: Default::default() };
+    let batch = Batch { sets: [(SetId::new("s:addr"), change)].into(), ..Batch::default() };
+    tables.apply(&batch);
+    let report = nft.commit(&tables, &batch).expect("an element");
+    assert_eq!((report.written.elements, report.written.rules, report.written.chains), (1, 0, 0));
+    let id = tables.endpoints.keys().next().expect("an endpoint").clone();
+    let batch = Batch { endpoints: [(id, None)].into(), ..Batch::default() };
+    tables.apply(&batch);
+    nft.commit(&tables, &batch).expect("an endpoint goes");
+    assert!(!run("nft", &["list", "ruleset"]).contains("cali1"));
+    assert_eq!(nft.resync(&tables).expect("read back").written, Default::default());
+}

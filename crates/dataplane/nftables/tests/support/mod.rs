@@ -1,0 +1,22 @@
+//! What the lab tests share: a fresh network namespace per thread, and the tools of the host.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Moves the calling thread into a network namespace of its own; it goes with the thread.
+pub fn fresh_netns() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
+    run("ip", &["link", "set", "lo", "up"]);
+}
+
+/// Runs a program in the thread's namespace; panics with its output if it fails.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {errors}{text}");
+    text
+}

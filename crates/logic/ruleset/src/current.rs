@@ -1,0 +1,184 @@
+//! The ruleset as rendered so far, and what was touched since the last delta was taken.
+//!
+//! Invariant: a literal set is there exactly as long as a chain refers to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::delta::{Delta, MapEdit, SetEdit};
+use crate::model::{Chain, DispatchMap, Element, Name, Ruleset, Set, SetType};
+
+#[derive(Clone, Debug, Default)]
+struct TouchedSet {
+    existed: bool,
+    /// Elements that were touched, and whether they were there before.
+    before: BTreeMap<Element, bool>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Current {
+    pub(crate) ruleset: Ruleset,
+    literal_users: BTreeMap<Name, usize>,
+    sets: BTreeMap<Name, TouchedSet>,
+    chains: BTreeMap<Name, Option<Arc<Chain>>>,
+    maps: BTreeMap<(Name, Arc<str>), Option<Name>>,
+    new_maps: BTreeSet<Name>,
+}
+
+impl Current {
+    pub(crate) fn put_chain(&mut self, name: Name, chain: Chain) {
+        for (literal, set) in &chain.literals {
+            let users = self.literal_users.entry(literal.clone()).or_default();
+            *users += 1;
+            if *users == 1 {
+                self.put_set(literal, set.set_type, &set.elements);
+            }
+        }
+        let had = self.ruleset.chains.insert(name.clone(), Arc::new(chain));
+        self.replaced_chain(name, had);
+    }
+
+    pub(crate) fn remove_chain(&mut self, name: &Name) {
+        if let Some(had) = self.ruleset.chains.remove(name) {
+            self.replaced_chain(name.clone(), Some(had));
+        }
+    }
+
+    fn replaced_chain(&mut self, name: Name, had: Option<Arc<Chain>>) {
+        for literal in had.iter().flat_map(|chain| chain.literals.keys()) {
+            let users = self.literal_users.get_mut(literal).expect("counted when the chain was put");
+            *users -= 1;
+            if *users == 0 {
+                self.literal_users.remove(literal);
+                self.remove_set(literal);
+            }
+        }
+        self.chains.entry(name).or_insert(had);
+    }
+
+    /// Makes a set hold just these elements; it keeps its type if it is there.
+    pub(crate) fn put_set(&mut self, name: &Name, set_type: SetType, elements: &BTreeSet<Element>) {
+        match self.ruleset.sets.get(name) {
+            None => {
+                let touched = self.sets.entry(name.clone()).or_default();
+                if touched.existed {
+                    // It was removed and comes again before the delta was taken.
+                    for element in elements {
+                        touched.before.entry(element.clone()).or_insert(false);
+                    }
+                }
+                let set = Set { set_type, elements: elements.clone() };
+                self.ruleset.sets.insert(name.clone(), Arc::new(set));
+            }
+            Some(set) => {
+                let removed: Vec<_> = set.elements.difference(elements).cloned().collect();
+                let added: Vec<_> = elements.difference(&set.elements).cloned().collect();
+                removed.into_iter().for_each(|e| self.remove_element(name, e));
+                added.into_iter().for_each(|e| self.add_element(name, e));
+            }
+        }
+    }
+
+    pub(crate) fn remove_set(&mut self, name: &Name) {
+        if let Some(set) = self.ruleset.sets.remove(name) {
+            let touched = self.sets.entry(name.clone()).or_insert(TouchedSet { existed: true, ..Default::default() });
+            if touched.existed {
+                for element in &set.elements {
+                    touched.before.entry(element.clone()).or_insert(true);
+                }
+            }
+        }
+    }
+
+    /// The elements of a set that is there.
+    pub(crate) fn elements(&self, name: &Name) -> Option<&BTreeSet<Element>> {
+        self.ruleset.sets.get(name).map(|set| &set.elements)
+    }
+
+    pub(crate) fn add_element(&mut self, name: &Name, element: Element) {
+        self.change_element(name, element, true);
+    }
+
+    pub(crate) fn remove_element(&mut self, name: &Name, element: Element) {
+        self.change_element(name, element, false);
+    }
+
+    fn change_element(&mut self, name: &Name, element: Element, present: bool) {
+        let Some(set) = self.ruleset.sets.get_mut(name) else { return };
+        if set.elements.contains(&element) == present {
+            return;
+        }
+        let touched = self.sets.entry(name.clone()).or_insert(TouchedSet { existed: true, ..Default::default() });
+        if touched.existed {
+            touched.before.entry(element.clone()).or_insert(!present);
+        }
+        let elements = &mut Arc::make_mut(set).elements;
+        if present {
+            elements.insert(element);
+        } else {
+            elements.remove(&element);
+        }
+    }
+
+    /// Makes sure that a dispatch map is there.
+    pub(crate) fn put_map(&mut self, name: Name) {
+        if !self.ruleset.maps.contains_key(&name) {
+            self.ruleset.maps.insert(name.clone(), Arc::new(DispatchMap::new()));
+            self.new_maps.insert(name);
+        }
+    }
+
+    /// Sets or removes the chain of an interface in a map that is there.
+    pub(crate) fn dispatch(&mut self, name: &Name, interface: &Arc<str>, chain: Option<Name>) {
+        let map = Arc::make_mut(self.ruleset.maps.get_mut(name).expect("maps are put first"));
+        let had = match chain {
+            Some(chain) => map.insert(interface.clone(), chain),
+            None => map.remove(interface),
+        };
+        self.maps.entry((name.clone(), interface.clone())).or_insert(had);
+    }
+
+    /// What changed since the last call.
+    pub(crate) fn take_delta(&mut self) -> Delta {
+        let mut delta = Delta::default();
+        for (name, touched) in std::mem::take(&mut self.sets) {
+            if let Some(edit) = set_edit(touched, self.ruleset.sets.get(&name)) {
+                delta.sets.insert(name, edit);
+            }
+        }
+        for (name, had) in std::mem::take(&mut self.chains) {
+            delta.chain(&name, had.as_ref(), self.ruleset.chains.get(&name));
+        }
+        for name in std::mem::take(&mut self.new_maps) {
+            delta.maps.insert(name, MapEdit { create: true, ..MapEdit::default() });
+        }
+        for ((name, interface), had) in std::mem::take(&mut self.maps) {
+            let now = self.ruleset.maps.get(&name).and_then(|map| map.get(&interface)).cloned();
+            if had != now {
+                let edit = delta.maps.entry(name).or_default();
+                edit.removed.extend(had.map(|chain| (interface.clone(), chain)));
+                edit.added.extend(now.map(|chain| (interface, chain)));
+            }
+        }
+        delta
+    }
+}
+
+fn set_edit(touched: TouchedSet, now: Option<&Arc<Set>>) -> Option<SetEdit> {
+    let TouchedSet { existed, before } = touched;
+    let Some(set) = now else {
+        return existed.then_some(SetEdit::Remove);
+    };
+    if !existed {
+        return Some(SetEdit::Create(set.clone()));
+    }
+    let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
+    for (element, was) in before {
+        match (was, set.elements.contains(&element)) {
+            (false, true) => drop(added.insert(element)),
+            (true, false) => drop(removed.insert(element)),
+            (true, true) | (false, false) => {}
+        }
+    }
+    (!added.is_empty() || !removed.is_empty()).then_some(SetEdit::Change { set_type: set.set_type, added, removed })
+}

@@ -1,0 +1,274 @@
+//! The backend-neutral ruleset: chains of rules, sets and interface dispatch maps.
+//!
+//! Invariant: everything here can be said in nf_tables and in iptables with ipset; what only one of them can do stays
+//! in its backend.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tortie_net::{Family, PortRange, Protocol};
+
+/// The name of a chain, set or map; legal in every backend.
+pub type Name = Arc<str>;
+
+/// Direction of traffic, seen from the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// Towards the workload.
+    Ingress,
+    /// From the workload.
+    Egress,
+}
+
+/// Where the kernel enters a chain. In declaration order: a packet that is forwarded passes `FromWorkload` before
+/// `ToWorkload`, and accepting it in the first does not spare it the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Base {
+    /// Forwarded packets, judged by where they come from.
+    FromWorkload,
+    /// Forwarded packets, judged by where they go.
+    ToWorkload,
+    /// Packets to this host itself.
+    Input,
+    /// Packets that leave, where their source may be translated.
+    SourceNat,
+}
+
+/// Which end of a packet a condition looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Source address or port; the interface that the packet came in by.
+    Source,
+    /// Destination address or port; the interface that the packet goes out by.
+    Destination,
+}
+
+/// Conntrack states as a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CtState {
+    /// Established or related.
+    EstablishedOrRelated,
+    /// Invalid.
+    Invalid,
+}
+
+/// One condition. All conditions of a rule must hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// Conntrack knows the packet's flow to be in this state.
+    Conntrack(CtState),
+    /// The packet is of this family.
+    Family(Family),
+    /// The transport protocol is this one, or is not with `negate`.
+    Protocol {
+        /// The protocol.
+        protocol: Protocol,
+        /// Whether it must differ.
+        negate: bool,
+    },
+    /// The interface's name starts with these bytes.
+    InterfacePrefix {
+        /// Incoming or outgoing interface.
+        side: Side,
+        /// The first bytes of the name; never empty.
+        prefix: Arc<str>,
+    },
+    /// The interface's name is in a set of [`SetType::Interfaces`].
+    InterfaceIn {
+        /// Incoming or outgoing interface.
+        side: Side,
+        /// The set.
+        set: Name,
+    },
+    /// The address lies in a prefix, or does not with `negate`. The rule also has [`Match::Family`].
+    Address {
+        /// Which address.
+        side: Side,
+        /// The prefix.
+        net: IpNet,
+        /// Whether it must lie outside.
+        negate: bool,
+    },
+    /// The address is in a set of [`SetType::Addresses`] or [`SetType::Nets`]. The rule also has [`Match::Family`].
+    AddressIn {
+        /// Which address.
+        side: Side,
+        /// Family of the set.
+        family: Family,
+        /// The set.
+        set: Name,
+        /// Whether it must not be in it.
+        negate: bool,
+    },
+    /// Address, protocol and port are in a set of [`SetType::AddressPorts`]. The rule also has [`Match::Family`].
+    AddressPortIn {
+        /// Which address and port.
+        side: Side,
+        /// Family of the set.
+        family: Family,
+        /// The set.
+        set: Name,
+        /// Whether they must not be in it.
+        negate: bool,
+    },
+    /// The port lies in a range, or does not with `negate`. The rule also has a protocol with ports.
+    Port {
+        /// Which port.
+        side: Side,
+        /// The range.
+        range: PortRange,
+        /// Whether it must lie outside.
+        negate: bool,
+    },
+    /// The port is in a set of [`SetType::Ports`]. The rule also has a protocol with ports.
+    PortIn {
+        /// Which port.
+        side: Side,
+        /// The set.
+        set: Name,
+        /// Whether it must not be in it.
+        negate: bool,
+    },
+    /// ICMP or ICMPv6 type and code. The rule also has that protocol.
+    Icmp {
+        /// The type.
+        icmp_type: u8,
+        /// The code; `None`: any.
+        code: Option<u8>,
+        /// Whether type and code together must differ.
+        negate: bool,
+    },
+    /// One of these bits is set in the packet's mark.
+    Mark(u32),
+}
+
+/// What a rule does before its verdict.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Statement {
+    /// Write a line to the kernel log.
+    Log {
+        /// What the line starts with.
+        prefix: Arc<str>,
+    },
+    /// Set these bits of the packet's mark.
+    SetMark(u32),
+    /// Clear these bits of the packet's mark.
+    ClearMark(u32),
+}
+
+/// What becomes of a packet that a rule matched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Done with this base chain: the packet goes on.
+    Accept,
+    /// The packet ends here, silently.
+    Drop,
+    /// The packet ends here, and its sender is told.
+    Reject,
+    /// Back to the chain that jumped here.
+    Return,
+    /// Into a chain, and back here if it decides nothing.
+    Jump(Name),
+    /// Into a chain, not back here.
+    Goto(Name),
+    /// Into the chain that a map names for the interface; the next rule if the map names none.
+    Dispatch {
+        /// Incoming or outgoing interface.
+        side: Side,
+        /// The map.
+        map: Name,
+    },
+    /// Give the packet the address of the interface that it leaves by.
+    Masquerade,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Rule {
+    /// Conditions; none: every packet.
+    pub matches: Vec<Match>,
+    /// What is done to packets that match, in order.
+    pub statements: Vec<Statement>,
+    /// What becomes of them; `None`: the next rule.
+    pub verdict: Option<Verdict>,
+}
+
+impl Rule {
+    /// A rule with conditions and a verdict.
+    pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Rule {
+        Rule { matches: matches.into(), statements: Vec::new(), verdict: Some(verdict) }
+    }
+}
+
+/// A chain of rules.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Chain {
+    /// Where the kernel enters it; `None`: only other chains do. What no rule of a base chain decides is accepted.
+    pub base: Option<Base>,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+    /// The literal sets that the rules refer to: sets that exist just for the rules' own lists.
+    pub literals: BTreeMap<Name, Arc<Set>>,
+}
+
+/// What the elements of a set look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SetType {
+    /// Single addresses: [`Element::Address`].
+    Addresses(Family),
+    /// Disjoint prefixes: [`Element::Net`].
+    Nets(Family),
+    /// Address, protocol and port: [`Element::AddressPort`].
+    AddressPorts(Family),
+    /// Disjoint port ranges: [`Element::Ports`].
+    Ports,
+    /// Interface names: [`Element::Interface`].
+    Interfaces,
+}
+
+/// One element of a set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// An address.
+    Address(IpAddr),
+    /// A prefix; no other element of the set overlaps it.
+    Net(IpNet),
+    /// A port of an address.
+    AddressPort {
+        /// The address.
+        addr: IpAddr,
+        /// The protocol.
+        protocol: Protocol,
+        /// The port.
+        port: u16,
+    },
+    /// A range of ports; no other element of the set overlaps or touches it.
+    Ports(PortRange),
+    /// An interface's name.
+    Interface(Arc<str>),
+}
+
+/// A set with its elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Type of the elements.
+    pub set_type: SetType,
+    /// The elements, all of that type.
+    pub elements: BTreeSet<Element>,
+}
+
+/// The map of a [`Verdict::Dispatch`]: chains (entered by goto) by interface name.
+pub type DispatchMap = BTreeMap<Arc<str>, Name>;
+
+/// Everything that a packet filter should hold for one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Sets by name, literal ones included.
+    pub sets: BTreeMap<Name, Arc<Set>>,
+    /// Chains by name.
+    pub chains: BTreeMap<Name, Arc<Chain>>,
+    /// Dispatch maps by name.
+    pub maps: BTreeMap<Name, Arc<DispatchMap>>,
+}

@@ -1,0 +1,153 @@
+//! Names of chains, sets and maps.
+//!
+//! They follow upstream's scheme (`cali-tw-`, `cali-pi-`, `cali40…`). Invariant: different things never get one name,
+//! and a name is legal in nft's language: letters, digits and `/ - _ .`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use tortie_desired::{PolicyId, SetId, SetKind};
+use tortie_net::Family;
+
+use crate::model::{Direction, Name};
+
+/// Base chain of forwarded packets by their incoming interface.
+pub const FORWARD_FROM_WORKLOAD: &str = "filter-FORWARD-from-wl";
+/// Base chain of forwarded packets by their outgoing interface.
+pub const FORWARD_TO_WORKLOAD: &str = "filter-FORWARD-to-wl";
+/// Base chain of packets to the host.
+pub const INPUT: &str = "filter-INPUT";
+/// Base chain of source translation.
+pub const POSTROUTING: &str = "nat-POSTROUTING";
+/// What IPv6 neighbour discovery needs from workloads.
+pub const NEIGHBOUR_DISCOVERY: &str = "cali-wl-nd";
+/// Map from incoming interface to the workload's egress chain.
+pub const FROM_WORKLOAD: &str = "cali-from-wl-dispatch";
+/// Map from outgoing interface to the workload's ingress chain.
+pub const TO_WORKLOAD: &str = "cali-to-wl-dispatch";
+/// Set of the interfaces of known workloads.
+pub const WORKLOAD_INTERFACES: &str = "cali-wl-interfaces";
+
+/// Makes names that fit a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// The longest name that the backend takes, bytes.
+    pub(crate) max_len: usize,
+}
+
+impl Names {
+    /// The first chain of a workload for a direction.
+    pub(crate) fn workload(self, direction: Direction, interface: &str) -> Name {
+        self.fit(workload_prefix(direction), interface)
+    }
+
+    /// The chain that a workload's evaluation goes on in after a tier was left early; `number` counts from 1.
+    pub(crate) fn workload_after(self, direction: Direction, interface: &str, number: usize) -> Name {
+        self.fit(workload_prefix(direction), &format!("{interface}/{number}"))
+    }
+
+    /// A policy's chain.
+    pub(crate) fn policy(self, direction: Direction, id: &PolicyId) -> Name {
+        let prefix = match direction {
+            Direction::Ingress => "cali-pi-",
+            Direction::Egress => "cali-po-",
+        };
+        self.fit(prefix, &id.to_string())
+    }
+
+    /// A profile's chain.
+    pub(crate) fn profile(self, direction: Direction, name: &str) -> Name {
+        let prefix = match direction {
+            Direction::Ingress => "cali-pri-",
+            Direction::Egress => "cali-pro-",
+        };
+        self.fit(prefix, name)
+    }
+
+    /// One family's part of a desired set. The kind is part of the name: a set that changes its kind is a new set.
+    pub(crate) fn set(self, family: Family, kind: SetKind, id: &SetId) -> Name {
+        let kind = match kind {
+            SetKind::Addresses => '0',
+            SetKind::Nets => 'n',
+            SetKind::Ports => 'p',
+        };
+        let prefix = format!("cali{}{kind}", family.version());
+        match id.0.split_once(':') {
+            Some((tag, rest)) if tag.bytes().all(|b| b.is_ascii_alphanumeric()) && is_legal(rest) => {
+                self.fit(&prefix, &format!("{tag}-{rest}"))
+            }
+            _ => hashed(&prefix, &id.0),
+        }
+    }
+
+    /// A set that holds a rule's own list; equal lists share a set.
+    pub(crate) fn literal(self, family: Option<Family>, content: &str) -> Name {
+        let family = family.map_or(0, Family::version);
+        hashed(&format!("cali{family}l"), content)
+    }
+
+    /// A set of pool prefixes.
+    pub(crate) fn pools(self, family: Family, what: &str) -> Name {
+        self.fit(&format!("cali{}-", family.version()), what)
+    }
+
+    fn fit(self, prefix: &str, text: &str) -> Name {
+        if prefix.len() + text.len() <= self.max_len && is_legal(text) {
+            Arc::from(format!("{prefix}{text}"))
+        } else {
+            let mut name = hashed(prefix, text).to_string();
+            name.truncate(self.max_len);
+            Arc::from(name)
+        }
+    }
+}
+
+fn workload_prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "cali-tw-",
+        Direction::Egress => "cali-fw-",
+    }
+}
+
+/// `_` never follows a prefix in a name that is not hashed, as [`is_legal`] refuses it there.
+fn hashed(prefix: &str, text: &str) -> Name {
+    let digest = Sha256::digest(text.as_bytes());
+    Arc::from(format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(&digest[..16])))
+}
+
+fn is_legal(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    !text.is_empty() && !text.starts_with('_') && text.bytes().all(legal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tortie_desired::PolicyKind;
+
+    const NAMES: Names = Names { max_len: 200 };
+
+    #[test]
+    fn names_follow_upstreams_scheme() {
+        let id = PolicyId { name: Arc::from("web"), namespace: Arc::from("shop"), kind: PolicyKind::NetworkPolicy };
+        assert_eq!(&*NAMES.policy(Direction::Ingress, &id), "cali-pi-np/shop/web");
+        assert_eq!(&*NAMES.workload(Direction::Egress, "cali123"), "cali-fw-cali123");
+        assert_eq!(&*NAMES.set(Family::V6, SetKind::Addresses, &SetId::new("s:a-b_c")), "cali60s-a-b_c");
+    }
+
+    #[test]
+    fn long_and_odd_names_are_hashed_and_stay_apart() {
+        let short = Names { max_len: 28 };
+        let (a, b) = ("x".repeat(40), format!("{}y", "x".repeat(39)));
+        assert_ne!(short.profile(Direction::Ingress, &a), short.profile(Direction::Ingress, &b));
+        assert!(short.profile(Direction::Ingress, &a).len() <= 28);
+        let odd = NAMES.workload(Direction::Ingress, "ca li");
+        assert!(odd.starts_with("cali-tw-_") && !odd.contains(' '));
+        assert_ne!(
+            NAMES.set(Family::V4, SetKind::Nets, &SetId::new("s:x")),
+            NAMES.set(Family::V4, SetKind::Nets, &SetId::new("s-x"))
+        );
+    }
+}

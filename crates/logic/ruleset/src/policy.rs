@@ -1,0 +1,215 @@
+//! Rules of policies and profiles as chains.
+//!
+//! One desired rule becomes one ruleset rule wherever it can. It becomes several, of which any may match, when it
+//! looks at addresses (one per family) or offers alternatives (ports or named ports, several services). A rule that
+//! can match nothing becomes none: empty means nothing.
+
+use ipnet::IpNet;
+use tortie_desired::{Action, IcmpMatch, Match as Wanted, Rule as Desired, SetId, SetKind, Settings};
+use tortie_net::{Family, Protocol};
+
+use crate::literal::Literals;
+use crate::model::{Chain, Match, Rule, Side, Statement, Verdict};
+use crate::names::Names;
+
+/// The mark bit that says, between a policy's chain and the chain that jumped there, that a rule said Pass.
+/// Upstream uses the same bit for the same purpose.
+pub const PASS_MARK: u32 = 0x20000;
+
+/// What the rules are rendered with.
+pub(crate) struct Context<'a> {
+    pub(crate) names: Names,
+    pub(crate) settings: &'a Settings,
+    /// The kind of a set that is there.
+    pub(crate) kind_of: &'a dyn Fn(&SetId) -> Option<SetKind>,
+    /// Whether Pass leaves a tier (policies) or has nothing to leave (profiles).
+    pub(crate) in_tier: bool,
+}
+
+/// How denied packets end.
+pub(crate) fn deny(settings: &Settings) -> Verdict {
+    if settings.reject_denied { Verdict::Reject } else { Verdict::Drop }
+}
+
+/// The chain of one direction's rules.
+pub(crate) fn chain(rules: &[Desired], context: &Context<'_>) -> Chain {
+    let mut literals = Literals::new(context.names);
+    let mut rendered = Vec::new();
+    for rule in rules {
+        for matches in expand(rule, context, &mut literals) {
+            rendered.push(act(rule.action, matches, context));
+        }
+    }
+    Chain { base: None, rules: rendered, literals: literals.sets }
+}
+
+fn act(action: Action, matches: Vec<Match>, context: &Context<'_>) -> Rule {
+    let (statements, verdict) = match action {
+        Action::Allow => (vec![], Some(Verdict::Accept)),
+        Action::Deny => (vec![], Some(deny(context.settings))),
+        Action::Pass if context.in_tier => (vec![Statement::SetMark(PASS_MARK)], Some(Verdict::Return)),
+        Action::Pass => (vec![], Some(Verdict::Return)),
+        Action::Log => {
+            let prefix = format!("{}: ", context.settings.log_prefix).into();
+            (vec![Statement::Log { prefix }], None)
+        }
+    };
+    Rule { matches, statements, verdict }
+}
+
+/// The conditions of the rules that stand for a desired rule; none if it can match no packet.
+fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec<Vec<Match>> {
+    let Desired { action: _, family, protocol, not_protocol, icmp, not_icmp, source, destination } = rule;
+    let by_address = [source, destination].into_iter().any(looks_at_addresses);
+    let by_port = [source, destination].into_iter().any(|m| !m.ports.is_empty() || !m.not_ports.is_empty());
+    let by_icmp = (icmp.is_some() || not_icmp.is_some()) && protocol.is_none();
+    let families: Vec<Option<Family>> = match family {
+        Some(family) => vec![Some(*family)],
+        None if by_address || by_icmp => Family::ALL.into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let mut all = Vec::new();
+    for family in families {
+        if family == Some(Family::V6) && !context.settings.ipv6 {
+            continue;
+        }
+        for mut matches in protocols(family, *protocol, by_port, *icmp, *not_icmp) {
+            if let Some(differ) = not_protocol {
+                matches.push(Match::Protocol { protocol: *differ, negate: true });
+            }
+            let mut alternatives = vec![matches];
+            for (side, wanted) in [(Side::Source, source), (Side::Destination, destination)] {
+                alternatives = end(side, wanted, family, alternatives, context, literals);
+            }
+            all.extend(alternatives);
+        }
+    }
+    all
+}
+
+fn looks_at_addresses(wanted: &Wanted) -> bool {
+    let Wanted { nets, not_nets, sets, not_sets, service_sets, ports: _, port_sets, not_ports: _, not_port_sets } =
+        wanted;
+    !nets.is_empty()
+        || !not_nets.is_empty()
+        || [sets, not_sets, service_sets, port_sets, not_port_sets].into_iter().any(|s| !s.is_empty())
+}
+
+/// Family, protocol and ICMP conditions: alternatives, or none if they contradict each other.
+fn protocols(
+    family: Option<Family>,
+    protocol: Option<Protocol>,
+    by_port: bool,
+    icmp: Option<IcmpMatch>,
+    not_icmp: Option<IcmpMatch>,
+) -> Vec<Vec<Match>> {
+    let is = |protocol| Match::Protocol { protocol, negate: false };
+    let own: Vec<Match> = family.map(Match::Family).into_iter().collect();
+    let with = |more: Vec<Match>| own.iter().cloned().chain(more).collect::<Vec<_>>();
+    let of_family = family.map(|f| if f == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 });
+    let is_icmp = |p: Protocol| p == Protocol::ICMP || p == Protocol::ICMPV6;
+    // What names a type but no protocol means the ICMP of its family.
+    let protocol = if icmp.is_some() { protocol.or(of_family) } else { protocol };
+    match protocol {
+        Some(protocol) if by_port && !protocol.has_ports() => vec![],
+        Some(protocol) if icmp.is_some() && !is_icmp(protocol) => vec![],
+        Some(protocol) => {
+            let differ = not_icmp.filter(|_| is_icmp(protocol)).map(|m| icmp_match(m, true));
+            let equal = icmp.map(|m| icmp_match(m, false));
+            vec![with([is(protocol)].into_iter().chain(equal).chain(differ).collect())]
+        }
+        None if by_port => {
+            let ported = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE];
+            ported.into_iter().map(|p| with(vec![is(p)])).collect()
+        }
+        None => match (not_icmp, of_family) {
+            (Some(differ), Some(icmp)) => vec![
+                with(vec![Match::Protocol { protocol: icmp, negate: true }]),
+                with(vec![is(icmp), icmp_match(differ, true)]),
+            ],
+            (Some(_), None) | (None, _) => vec![own],
+        },
+    }
+}
+
+fn icmp_match(wanted: IcmpMatch, negate: bool) -> Match {
+    let IcmpMatch { icmp_type, code } = wanted;
+    Match::Icmp { icmp_type, code, negate }
+}
+
+/// Adds the conditions on one end of the packet to every alternative.
+fn end(
+    side: Side,
+    wanted: &Wanted,
+    family: Option<Family>,
+    before: Vec<Vec<Match>>,
+    context: &Context<'_>,
+    literals: &mut Literals,
+) -> Vec<Vec<Match>> {
+    let Wanted { nets, not_nets, sets, not_sets, service_sets, ports, port_sets, not_ports, not_port_sets } = wanted;
+    let mut common = Vec::new();
+    common.extend(literals.ports(side, not_ports, true));
+    if let Some(family) = family {
+        if !nets.is_empty() {
+            match any_of(literals, side, family, nets) {
+                Conditions::Never => return vec![],
+                Conditions::All(more) => common.extend(more),
+            }
+        }
+        match literals.nets(side, family, not_nets, true) {
+            // No address of the family lies outside of it.
+            Some(Match::Address { net, .. }) if net.prefix_len() == 0 => return vec![],
+            outside => common.extend(outside),
+        }
+        for (ids, negate) in [(sets, false), (not_sets, true), (not_port_sets, true)] {
+            for id in ids {
+                match in_set(side, family, id, negate, context) {
+                    Some(found) => common.push(found),
+                    None if negate => {}
+                    None => return vec![],
+                }
+            }
+        }
+    }
+    let in_sets = |ids: &[SetId]| -> Vec<Match> {
+        ids.iter().filter_map(|id| in_set(side, family?, id, false, context)).collect()
+    };
+    let mut alternatives: Vec<Vec<Match>> = before.into_iter().map(|b| [b, common.clone()].concat()).collect();
+    if !ports.is_empty() || !port_sets.is_empty() {
+        let choices: Vec<Match> = literals.ports(side, ports, false).into_iter().chain(in_sets(port_sets)).collect();
+        alternatives = cross(&alternatives, &choices);
+    }
+    if !service_sets.is_empty() {
+        alternatives = cross(&alternatives, &in_sets(service_sets));
+    }
+    alternatives
+}
+
+enum Conditions {
+    Never,
+    All(Option<Match>),
+}
+
+fn any_of(literals: &mut Literals, side: Side, family: Family, nets: &[IpNet]) -> Conditions {
+    match literals.nets(side, family, nets, false) {
+        None => Conditions::Never,
+        // Every address of the family lies in it.
+        Some(Match::Address { net, .. }) if net.prefix_len() == 0 => Conditions::All(None),
+        found => Conditions::All(found),
+    }
+}
+
+/// `None` if there is no such set: it counts as empty.
+fn in_set(side: Side, family: Family, id: &SetId, negate: bool, context: &Context<'_>) -> Option<Match> {
+    let kind = (context.kind_of)(id)?;
+    let set = context.names.set(family, kind, id);
+    Some(match kind {
+        SetKind::Addresses | SetKind::Nets => Match::AddressIn { side, family, set, negate },
+        SetKind::Ports => Match::AddressPortIn { side, family, set, negate },
+    })
+}
+
+fn cross(alternatives: &[Vec<Match>], choices: &[Match]) -> Vec<Vec<Match>> {
+    let with = |a: &Vec<Match>, c: &Match| a.iter().cloned().chain([c.clone()]).collect();
+    choices.iter().flat_map(|c| alternatives.iter().map(move |a| with(a, c))).collect()
+}
