@@ -49,6 +49,12 @@ impl<T: Target> Applier<T> {
         self.tracker.saw(key, value);
     }
 
+    /// Records everything that is there and ours, when the caller observed it already.
+    pub fn saw_all(&mut self, all: BTreeMap<T::Key, T::Value>) {
+        self.tracker.saw_all(all);
+        (self.stale, self.blind, self.observe_at) = (false, 0, None);
+    }
+
     /// Observes everything anew at the next flush.
     pub fn resync(&mut self) {
         self.stale = true;
@@ -85,8 +91,7 @@ impl<T: Target> Applier<T> {
         }
         match self.target.observe() {
             Ok(all) => {
-                self.tracker.saw_all(all);
-                (self.stale, self.blind, self.observe_at) = (false, 0, None);
+                self.saw_all(all);
                 None
             }
             Err(cause) => {

@@ -1,1 +1,26 @@
-//! Desired routes to the kernel, through the reconcile port.
+//! The one writer of kernel routes: workload routes, blackholes of own blocks, routes to nodes, routes learned by BGP.
+//!
+//! [`Routing`] decides from what is wanted and from the kernel's links which route each prefix gets (`render`), knows
+//! our own routes without memory (`ours`), and drives them through the apply loop (`target`: observe and commit).
+//! For one prefix a workload wins over a blackhole, that over a node, that over what was learned.
+
+mod connected;
+mod interface;
+mod key;
+mod links;
+mod options;
+mod ours;
+mod render;
+mod report;
+mod routing;
+mod target;
+mod wants;
+
+pub use interface::{configure_workload_interface, enable_forwarding};
+pub use key::RouteKey;
+pub use options::Options;
+pub use ours::Ownership;
+pub use report::{RoutingReport, Waiting};
+pub use routing::Routing;
+pub use target::RouteTable;
+pub use wants::Learned;

@@ -188,6 +188,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
         }
     }
 
+    /// Makes the edit of a key due at once, whatever failed before: what stood in its way may be gone.
+    pub fn retry(&mut self, key: &K) {
+        self.failures.remove(key);
+    }
+
     /// When the next edit is due: `now` when one is already, `None` when there is nothing to do.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         self.due().map(|key| self.failures.get(key).map_or(now, |f| f.retry_at.max(now))).min()

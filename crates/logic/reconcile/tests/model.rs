@@ -14,6 +14,7 @@ enum Step {
     SawAll(BTreeMap<u8, u8>),
     Keep(u8),
     Release,
+    Retry(u8),
     Fail(u8),
     Pass(u64),
     Commit,
@@ -30,7 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => map().prop_map(Step::SawAll),
         1 => key.clone().prop_map(Step::Keep),
         1 => Just(Step::Release),
-        3 => key.prop_map(Step::Fail),
+        3 => key.clone().prop_map(Step::Fail),
+        1 => key.prop_map(Step::Retry),
         2 => (0u64..500).prop_map(Step::Pass),
         1 => Just(Step::Commit),
     ]
@@ -147,6 +149,10 @@ fn apply(tracker: &mut Tracker<u8, u8>, model: &mut Model, step: Step, start: In
             if model.differs(key) {
                 model.failures.push((key, *now));
             }
+        }
+        Step::Retry(key) => {
+            tracker.retry(&key);
+            model.failures.retain(|(k, _)| *k != key);
         }
         Step::Pass(millis) => *now += Duration::from_millis(millis),
         Step::Commit => {

@@ -1,0 +1,47 @@
+//! Which addresses are on link, and through which interface: what makes a gateway usable.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tortie_net::Family;
+use tortie_netlink::{Route, RouteKind, TABLE_MAIN};
+
+use crate::Ownership;
+use crate::links::Links;
+
+/// The prefixes that other interfaces than workloads' have on link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connected(BTreeSet<(IpNet, u32)>);
+
+impl Connected {
+    pub(crate) fn new(routes: &[Route], links: &Links, ownership: &Ownership) -> Connected {
+        Connected(routes.iter().flat_map(|route| entries(route, links, ownership)).collect())
+    }
+
+    /// Whether a route says anything about what is on link.
+    pub(crate) fn concerns(route: &Route, links: &Links, ownership: &Ownership) -> bool {
+        entries(route, links, ownership).next().is_some()
+    }
+
+    /// The interface through which an address is on link, by the longest prefix. An IPv6 link-local address says
+    /// nothing of its link, so it is found only where a single link has such addresses.
+    pub(crate) fn interface(&self, address: IpAddr) -> Option<u32> {
+        let matching = || self.0.iter().filter(|(net, _)| net.contains(&address));
+        let longest = matching().map(|(net, _)| net.prefix_len()).max()?;
+        let mut best = matching().filter(|(net, _)| net.prefix_len() == longest).map(|(_, interface)| *interface);
+        let first = best.next()?;
+        let link_local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        (!link_local || best.next().is_none()).then_some(first)
+    }
+}
+
+fn entries<'a>(route: &'a Route, links: &'a Links, ownership: &'a Ownership) -> impl Iterator<Item = (IpNet, u32)> {
+    // A default route without a gateway, as tunnels have, puts nobody on link.
+    let usable = route.table == TABLE_MAIN && route.kind == RouteKind::Unicast && route.net.prefix_len() > 0;
+    let multicast = Family::of_net(route.net) == Family::V6 && route.net.addr().is_multicast();
+    route.hops.iter().filter(move |hop| usable && !multicast && hop.via.is_none()).filter_map(move |hop| {
+        let workload = links.name(hop.interface).is_none_or(|name| ownership.is_workload(name));
+        (!workload).then_some((route.net, hop.interface))
+    })
+}

@@ -1,0 +1,289 @@
+//! The routes of a node: wants in, kernel routes out.
+//!
+//! Invariant: every prefix whose want, link or gateway may have changed is in `dirty` until the next
+//! [`Routing::apply`]; events that contradict what is known lead to reading the whole table, not to guesses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tortie_dataplane::{Applier, Backoff, Cause, Report};
+use tortie_desired::{Batch, Tables};
+use tortie_netlink::{Event, Link, Route, RouteKernel, TABLE_MAIN};
+
+use crate::connected::Connected;
+use crate::links::Links;
+use crate::render::{View, render};
+use crate::target::cause;
+use crate::wants::Wants;
+use crate::{Learned, Options, RouteKey, RouteTable, RoutingReport, Waiting};
+
+/// Events make the table be read at most this often.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The one writer of a node's kernel routes. Writes nothing before the first [`Routing::apply`]: call that once what
+/// is wanted is complete.
+pub struct Routing<K: RouteKernel> {
+    options: Options,
+    applier: Applier<RouteTable<K>>,
+    wants: Wants,
+    view: View,
+    dirty: BTreeSet<IpNet>,
+    waiting: BTreeMap<IpNet, Waiting>,
+    conflicts: BTreeSet<RouteKey>,
+    hold: bool,
+    stale: bool,
+    read_failures: u32,
+    read_at: Option<Instant>,
+}
+
+impl<K: RouteKernel> Routing<K> {
+    /// Routes of a kernel, with nothing wanted yet.
+    pub fn new(kernel: K, options: Options) -> Self {
+        Routing {
+            applier: Applier::new(RouteTable::new(kernel, &options)),
+            options,
+            wants: Wants::default(),
+            view: View::default(),
+            dirty: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            conflicts: BTreeSet::new(),
+            hold: false,
+            stale: true,
+            read_failures: 0,
+            read_at: None,
+        }
+    }
+
+    /// Replaces all calculated routes, and takes interface prefixes and whether BGP runs from the tables.
+    pub fn set_desired(&mut self, tables: &Tables) {
+        self.set_prefixes(&tables.settings.interface_prefixes);
+        self.set_bgp(tables.bgp_speaker.is_some());
+        let gone: Vec<IpNet> = self.wants.desired_nets().filter(|n| !tables.routes.contains_key(n)).copied().collect();
+        for net in gone {
+            self.set_route(net, None);
+        }
+        for (net, route) in &tables.routes {
+            self.set_route(*net, Some(route));
+        }
+    }
+
+    /// Takes a change to the calculated routes.
+    pub fn change_desired(&mut self, batch: &Batch) {
+        if let Some(settings) = &batch.settings {
+            self.set_prefixes(&settings.interface_prefixes);
+        }
+        if let Some(speaker) = &batch.bgp_speaker {
+            self.set_bgp(speaker.is_some());
+        }
+        for (net, route) in &batch.routes {
+            self.set_route(*net, route.as_ref());
+        }
+    }
+
+    /// Sets or withdraws the route that BGP learned for a prefix.
+    pub fn set_learned(&mut self, net: IpNet, learned: Option<Learned>) {
+        let net = net.trunc();
+        let withdrawn = learned.is_none();
+        if self.wants.set_learned(net, learned) || withdrawn {
+            self.dirty.insert(net);
+        }
+    }
+
+    /// While on, routes that an earlier life of this node learned by BGP stay in the kernel although nobody announced
+    /// them in this life; a prefix that BGP sets or withdraws is out of this. Call it before the first
+    /// [`Routing::apply`] after a start, and [`Routing::sweep_learned`] when the peers have said all they know.
+    pub fn hold_learned(&mut self, hold: bool) {
+        self.hold = hold;
+        if !hold {
+            self.applier.tracker_mut().release();
+        }
+    }
+
+    /// Ends [`Routing::hold_learned`]: what nobody announced goes with the next [`Routing::apply`].
+    pub fn sweep_learned(&mut self) {
+        self.hold_learned(false);
+    }
+
+    /// Reads the kernel anew with the next [`Routing::apply`]. For use now and then, in case an event was missed.
+    pub fn resync(&mut self) {
+        (self.stale, self.read_at) = (true, None);
+    }
+
+    /// Whether the kernel is known to hold the wanted route of a prefix.
+    pub fn programmed(&self, net: &IpNet) -> bool {
+        !self.dirty.contains(net) && self.applier.settled(&RouteKey::of_net(*net))
+    }
+
+    /// Reads the kernel if that is due, then writes what differs.
+    pub fn apply(&mut self, now: Instant) -> RoutingReport {
+        let blind = self.read(now);
+        self.render_dirty();
+        let mut routes = if self.applier.tracker().observed() { self.applier.flush(now) } else { Report::default() };
+        let conflict = |(key, cause): (&RouteKey, &Cause)| matches!(cause, Cause::Conflict(_)).then_some(*key);
+        let conflicts: BTreeSet<RouteKey> = routes.failures.iter().filter_map(conflict).collect();
+        if !conflicts.is_subset(&self.conflicts) {
+            // A new conflict may be with our own route after all, if what is known of it is out of date.
+            self.stale = true;
+        }
+        self.conflicts = conflicts;
+        routes.blind = blind;
+        let held = self.applier.tracker().kept().count();
+        RoutingReport { routes, waiting: self.waiting.clone(), held }
+    }
+
+    /// When the next [`Routing::apply`] has something to do by itself: `now` when it has already.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if !self.dirty.is_empty() {
+            return Some(now);
+        }
+        let read = self.stale.then(|| self.read_at.map_or(now, |at| at.max(now)));
+        let write = if self.applier.tracker().observed() { self.applier.wake_at(now) } else { None };
+        read.into_iter().chain(write).min()
+    }
+
+    /// Takes what the kernel told of a change.
+    pub fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::LinkSet(link) => self.link_set(link),
+            Event::LinkGone(link) => self.link_gone(link.index),
+            Event::RouteSet(route) => self.route_set(route),
+            Event::RouteGone(route) => self.route_gone(route),
+            Event::Resync => self.stale = true,
+            Event::AddressSet(_) | Event::AddressGone(_) | Event::NeighbourSet(_) | Event::NeighbourGone(_) => {}
+        }
+    }
+
+    fn set_route(&mut self, net: IpNet, route: Option<&tortie_desired::Route>) {
+        let net = net.trunc();
+        if self.wants.set_desired(net, route) {
+            self.dirty.insert(net);
+        }
+    }
+
+    fn set_prefixes(&mut self, prefixes: &[std::sync::Arc<str>]) {
+        if self.applier.target_mut().ownership_mut().set_prefixes(prefixes) {
+            self.resync();
+        }
+    }
+
+    fn set_bgp(&mut self, bgp: bool) {
+        if self.view.bgp != bgp {
+            self.view.bgp = bgp;
+            self.dirty.extend(self.wants.blackholes());
+        }
+    }
+
+    /// Reads links and routes if that is due, and makes everything dirty that may depend on what changed.
+    fn read(&mut self, now: Instant) -> Option<Cause> {
+        if !self.stale || self.read_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let target = self.applier.target_mut();
+        let (links, routes) = match target.read() {
+            Ok(read) => read,
+            Err(error) => {
+                self.read_failures = self.read_failures.saturating_add(1);
+                self.read_at = Some(now + Backoff::default().delay(self.read_failures));
+                return Some(cause(error));
+            }
+        };
+        let links = Links::new(&links);
+        let connected = Connected::new(&routes, &links, target.ownership());
+        let ours = target.ours(routes, &links);
+        let earlier: Vec<RouteKey> = if self.hold {
+            ours.iter().filter(|(_, route)| target.ownership().is_learned_route(route)).map(|(key, _)| *key).collect()
+        } else {
+            Vec::new()
+        };
+        let first = !self.applier.tracker().observed();
+        self.applier.saw_all(ours);
+        if links != self.view.links || connected != self.view.connected || first {
+            self.dirty.extend(self.wants.nets());
+        }
+        (self.view.links, self.view.connected) = (links, connected);
+        // Only what was there at the start is from an earlier life.
+        if first {
+            earlier.into_iter().for_each(|key| self.applier.tracker_mut().keep(key));
+        }
+        (self.stale, self.read_failures, self.read_at) = (false, 0, Some(now + READ_INTERVAL));
+        None
+    }
+
+    fn render_dirty(&mut self) {
+        for net in std::mem::take(&mut self.dirty) {
+            let (route, waiting) = match self.wants.get(&net) {
+                Some(wanted) => render(net, wanted, &self.view, &self.options),
+                None => (None, None),
+            };
+            self.applier.want(RouteKey::of_net(net), route);
+            match waiting {
+                Some(waiting) => self.waiting.insert(net, waiting),
+                None => self.waiting.remove(&net),
+            };
+        }
+    }
+
+    fn link_set(&mut self, link: &Link) {
+        let old = self.view.links.set(link);
+        let same = old.as_ref().is_some_and(|(name, up)| *name == link.name && *up == link.up);
+        if same {
+            return;
+        }
+        if let Some((name, _)) = &old
+            && (*name != link.name || !link.up)
+        {
+            self.interface_lost(name);
+        }
+        self.dirty.extend(self.wants.of_interface(&link.name));
+        if old.is_some() && !self.applier.target_mut().ownership().is_workload(&link.name) {
+            self.stale = true;
+        }
+    }
+
+    fn link_gone(&mut self, index: u32) {
+        if let Some((name, _)) = self.view.links.remove(index) {
+            self.interface_lost(&name);
+            if !self.applier.target_mut().ownership().is_workload(&name) {
+                self.stale = true;
+            }
+        }
+    }
+
+    /// The kernel took the routes through an interface away without saying so.
+    fn interface_lost(&mut self, name: &str) {
+        for net in self.wants.of_interface(name) {
+            self.applier.saw(RouteKey::of_net(net), None);
+            self.dirty.insert(net);
+        }
+    }
+
+    fn route_set(&mut self, route: &Route) {
+        if route.table != TABLE_MAIN {
+            return;
+        }
+        let key = RouteKey::of_route(route);
+        let ownership = self.applier.target_mut().ownership().clone();
+        let ours = ownership.is_ours(route, &self.view.links);
+        let seen = self.applier.tracker().seen(&key);
+        let news = if ours { seen != Some(route) } else { seen.is_some() };
+        if news || Connected::concerns(route, &self.view.links, &ownership) {
+            self.stale = true;
+        }
+    }
+
+    fn route_gone(&mut self, route: &Route) {
+        if route.table != TABLE_MAIN {
+            return;
+        }
+        let key = RouteKey::of_route(route);
+        let ownership = self.applier.target_mut().ownership().clone();
+        if self.applier.tracker().seen(&key) == Some(route) || Connected::concerns(route, &self.view.links, &ownership)
+        {
+            self.stale = true;
+        }
+        if !ownership.is_ours(route, &self.view.links) {
+            self.applier.tracker_mut().retry(&key);
+        }
+    }
+}

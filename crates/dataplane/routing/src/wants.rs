@@ -1,0 +1,105 @@
+//! What is wanted for each prefix, before links and gateways are looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tortie_desired::{Route as DesiredRoute, RouteTarget};
+
+/// A route learned by BGP: the best path, or several that share the traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// Gateways.
+    pub next_hops: Vec<IpAddr>,
+}
+
+/// What is wanted for one prefix, after conflicts are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted<'a> {
+    /// On link through a workload's interface.
+    Workload(&'a Arc<str>),
+    /// Nowhere.
+    Blackhole,
+    /// Through another node.
+    Node(IpAddr),
+    /// As BGP says.
+    Learned(&'a [IpAddr]),
+}
+
+/// All that is wanted. Calculated routes win over learned ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wants {
+    desired: BTreeMap<IpNet, RouteTarget>,
+    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    by_interface: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+}
+
+impl Wants {
+    /// Sets or removes a calculated route; `true` if that changes anything.
+    pub(crate) fn set_desired(&mut self, net: IpNet, route: Option<&DesiredRoute>) -> bool {
+        let target = route.map(|DesiredRoute { target }| target.clone());
+        let old = match &target {
+            Some(target) => self.desired.insert(net, target.clone()),
+            None => self.desired.remove(&net),
+        };
+        if old == target {
+            return false;
+        }
+        if let Some(RouteTarget::Workload { interface }) = old
+            && let Some(nets) = self.by_interface.get_mut(&interface)
+        {
+            nets.remove(&net);
+            if nets.is_empty() {
+                self.by_interface.remove(&interface);
+            }
+        }
+        if let Some(RouteTarget::Workload { interface }) = target {
+            self.by_interface.entry(interface).or_default().insert(net);
+        }
+        true
+    }
+
+    /// Sets or removes a learned route; `true` if that changes anything.
+    pub(crate) fn set_learned(&mut self, net: IpNet, learned: Option<Learned>) -> bool {
+        let hops = learned.map(|Learned { mut next_hops }| {
+            next_hops.sort_unstable();
+            next_hops.dedup();
+            next_hops
+        });
+        match hops.filter(|hops| !hops.is_empty()) {
+            Some(hops) => self.learned.insert(net, hops.clone()) != Some(hops),
+            None => self.learned.remove(&net).is_some(),
+        }
+    }
+
+    /// What wins for a prefix.
+    pub(crate) fn get(&self, net: &IpNet) -> Option<Wanted<'_>> {
+        Some(match self.desired.get(net) {
+            Some(RouteTarget::Workload { interface }) => Wanted::Workload(interface),
+            Some(RouteTarget::Blackhole) => Wanted::Blackhole,
+            Some(RouteTarget::Node { node: _, via }) => Wanted::Node(*via),
+            None => Wanted::Learned(self.learned.get(net)?),
+        })
+    }
+
+    /// Every prefix that anything is wanted for.
+    pub(crate) fn nets(&self) -> BTreeSet<IpNet> {
+        self.desired.keys().chain(self.learned.keys()).copied().collect()
+    }
+
+    /// The prefixes with a calculated route.
+    pub(crate) fn desired_nets(&self) -> impl Iterator<Item = &IpNet> {
+        self.desired.keys()
+    }
+
+    /// The prefixes that go to a workload's interface.
+    pub(crate) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpNet> {
+        self.by_interface.get(interface).into_iter().flatten().copied()
+    }
+
+    /// The prefixes that are blackholes.
+    pub(crate) fn blackholes(&self) -> impl Iterator<Item = IpNet> {
+        self.desired.iter().filter(|(_, target)| **target == RouteTarget::Blackhole).map(|(net, _)| *net)
+    }
+}
