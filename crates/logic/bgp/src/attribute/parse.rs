@@ -25,7 +25,7 @@ pub struct Context {
 /// Routes announced by MP_REACH_NLRI.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach<'a> {
-    /// Their next hop; of two IPv6 addresses, the global one.
+    /// Their next hop; of two IPv6 addresses, the global one unless it is `::`.
     pub next_hop: IpAddr,
     /// The prefixes.
     pub prefixes: Nlri<'a>,
@@ -269,7 +269,11 @@ fn reach(value: &[u8]) -> Result<Option<Reach<'_>>, Notification> {
     let Some(family) = afi_safi.family() else { return Ok(None) };
     let next_hop = match (family, next_hop.len()) {
         (Family::V4, 4) => <[u8; 4]>::try_from(next_hop).ok().map(IpAddr::from),
-        (Family::V6, 16 | 32) => next_hop.first_chunk::<16>().map(|octets| IpAddr::V6(Ipv6Addr::from(*octets))),
+        (Family::V6, 16 | 32) => {
+            let (addresses, _) = next_hop.as_chunks::<16>();
+            let mut addresses = addresses.iter().map(|octets| Ipv6Addr::from(*octets));
+            addresses.find(|addr| !addr.is_unspecified()).map(IpAddr::V6)
+        }
         _ => None,
     };
     let next_hop = next_hop.ok_or(broken.clone())?;

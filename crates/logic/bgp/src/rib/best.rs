@@ -52,3 +52,86 @@ fn keep_least_med(paths: &mut Vec<&Path>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribute::{AsPath, Attributes, Origin};
+    use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+    use tortie_net::AsNumber;
+
+    fn sources(external: &[bool]) -> Vec<Option<Source>> {
+        let source = |(at, external): (usize, &bool)| {
+            let id = Ipv4Addr::from(at as u32 + 1);
+            Some(Source { address: IpAddr::V4(id), router_id: id, external: *external })
+        };
+        std::iter::once(None).chain(external.iter().enumerate().map(source)).collect()
+    }
+
+    fn path(source: u32, attributes: Attributes) -> Path {
+        Path { attributes: Arc::new(attributes), source: SourceId(source), stale: false }
+    }
+
+    fn asns(numbers: &[u32]) -> AsPath {
+        AsPath::sequence(&numbers.iter().copied().map(AsNumber).collect::<Vec<_>>())
+    }
+
+    /// Each row: what path 2 has better than path 1, whose lower router id would win otherwise.
+    #[test]
+    fn every_step_decides_in_its_turn() {
+        let plain = || Attributes { as_path: asns(&[7, 8]), med: Some(5), ..Attributes::default() };
+        let better = [
+            Attributes { local_pref: Some(101), as_path: asns(&[7, 8, 9]), ..plain() },
+            Attributes { as_path: asns(&[7]), origin: Origin::Incomplete, ..plain() },
+            Attributes { med: Some(4), ..plain() },
+            Attributes { med: None, ..plain() },
+            Attributes { originator_id: Some(Ipv4Addr::UNSPECIFIED), ..plain() },
+        ];
+        let sources = sources(&[true, true]);
+        for attributes in better {
+            let paths = [path(1, plain()), path(2, attributes)];
+            assert_eq!(best(&paths, &sources).map(|path| path.source), Some(SourceId(2)), "{paths:?}");
+        }
+        let worse_origin = Attributes { origin: Origin::Egp, ..plain() };
+        let paths = [path(1, worse_origin), path(2, plain())];
+        assert_eq!(best(&paths, &sources).map(|path| path.source), Some(SourceId(2)));
+    }
+
+    #[test]
+    fn med_compares_one_neighbour_only_and_equals_share() {
+        let with = |first, med| Attributes { as_path: asns(&[first]), med: Some(med), ..Attributes::default() };
+        let paths = [path(1, with(7, 9)), path(2, with(8, 1)), path(3, with(7, 3))];
+        let left: Vec<u32> = equals(&paths, &sources(&[true; 3])).iter().map(|path| path.source.0).collect();
+        assert_eq!(left, [2, 3]);
+    }
+
+    #[test]
+    fn our_own_route_comes_first() {
+        let strong = Attributes { local_pref: Some(u32::MAX), ..Attributes::default() };
+        let own = Attributes { as_path: asns(&[1, 2, 3]), ..Attributes::default() };
+        let paths = [path(0, own), path(1, strong)];
+        assert_eq!(best(&paths, &sources(&[true])).map(|path| path.source), Some(SourceId::LOCAL));
+    }
+
+    proptest! {
+        #[test]
+        fn order_of_arrival_does_not_matter(
+            rows in proptest::collection::vec((0..2_u32, 1..4_usize, 7..9_u32, 0..3_u32, any::<bool>()), 1..8),
+            rotate in 0..8_usize,
+        ) {
+            let external: Vec<bool> = rows.iter().map(|row| row.4).collect();
+            let paths: Vec<Path> = rows.iter().enumerate().map(|(at, (pref, hops, first, med, _))| {
+                let as_path = asns(&vec![*first; *hops]);
+                path(at as u32 + 1, Attributes { local_pref: Some(*pref), as_path, med: Some(*med), ..Attributes::default() })
+            }).collect();
+            let mut turned = paths.clone();
+            turned.rotate_left(rotate % paths.len());
+            turned.reverse();
+            let sources = sources(&external);
+            let ids = |paths: &[Path]| equals(paths, &sources).iter().map(|path| path.source).collect::<Vec<_>>();
+            prop_assert_eq!(ids(&paths), ids(&turned));
+        }
+    }
+}

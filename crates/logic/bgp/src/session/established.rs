@@ -3,7 +3,7 @@
 //! Invariant: every KEEPALIVE and UPDATE restarts the hold timer before it is looked at.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::negotiate::Negotiated;
 use super::{Step, Timers};
@@ -12,6 +12,10 @@ use crate::family::Families;
 use crate::message::notification::Notification;
 use crate::message::{Frame, Kind, route_refresh};
 use crate::rib::adj_out::AdjOut;
+
+/// One KEEPALIVE follows this soon (RFC 4271 allows one a second): BIRD 2.0 leaves its first UPDATEs queued until
+/// something wakes it, and left alone that takes it three seconds.
+const EARLY_KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// An established session.
 #[derive(Debug)]
@@ -28,7 +32,8 @@ pub(crate) struct Established {
 }
 
 impl Established {
-    pub(crate) fn start(negotiated: Negotiated, timers: Timers, owes_keepalive: bool) -> Established {
+    pub(crate) fn start(now: Instant, negotiated: Negotiated, mut timers: Timers, owes_keepalive: bool) -> Established {
+        timers.speak_early(now + EARLY_KEEPALIVE);
         Established {
             negotiated,
             timers,

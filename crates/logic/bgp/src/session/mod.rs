@@ -155,6 +155,11 @@ impl Timers {
         self.hold_at = self.hold_at.map(|_| now + self.hold);
     }
 
+    /// The next keepalive is due at `at`, if later than that otherwise.
+    pub(crate) fn speak_early(&mut self, at: Instant) {
+        self.keepalive_at = self.keepalive_at.map(|due| due.min(at));
+    }
+
     fn on_timeout(&mut self, now: Instant) -> Step<'static> {
         if self.hold_at.is_some_and(|at| at <= now) {
             return Step::Fault(Notification::HOLD_TIMER_EXPIRED);

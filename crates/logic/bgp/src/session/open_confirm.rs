@@ -30,7 +30,7 @@ impl OpenConfirm {
             Kind::Keepalive => {
                 let mut timers = self.timers.clone();
                 timers.heard(now);
-                let state = Established::start(self.negotiated.clone(), timers, self.held);
+                let state = Established::start(now, self.negotiated.clone(), timers, self.held);
                 (Some(Phase::Established(state)), Step::Up)
             }
             Kind::Open | Kind::Update | Kind::Notification | Kind::RouteRefresh => {

@@ -76,15 +76,16 @@ impl Speaker {
         if self.stopped {
             return;
         }
-        let routes: BTreeMap<IpNet, LocalRoute> =
-            routes.into_iter().map(|(prefix, route)| (prefix.trunc(), route)).collect();
-        let old = std::mem::replace(&mut self.local_routes, routes.clone());
-        for prefix in old.keys().filter(|prefix| !routes.contains_key(prefix)) {
-            if self.rib.withdraw(SourceId::LOCAL, *prefix) {
-                self.note_change(*prefix);
+        let own = routes.keys().map(|prefix| prefix.trunc()).collect();
+        let old = std::mem::replace(&mut self.own, own);
+        let gone: Vec<IpNet> = old.difference(&self.own).copied().collect();
+        for prefix in gone {
+            if self.rib.withdraw(SourceId::LOCAL, prefix) {
+                self.note_change(prefix);
             }
         }
         for (prefix, route) in routes {
+            let prefix = prefix.trunc();
             let LocalRoute { communities, large_communities, local_pref, med } = route;
             let attributes = self.attributes.intern(Attributes {
                 communities: communities.into(),

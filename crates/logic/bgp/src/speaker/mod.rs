@@ -25,7 +25,7 @@ use self::event::{Action, Learned, RouteChange};
 use self::peer::Peer;
 use self::restart::Recovery;
 use crate::attribute::AttributeStore;
-use crate::config::{LocalRoute, PeerId, SpeakerConfig};
+use crate::config::{PeerId, SpeakerConfig};
 use crate::export;
 use crate::rib::{Rib, SourceId};
 use crate::session::ConnId;
@@ -40,7 +40,8 @@ pub struct Speaker {
     owners: BTreeMap<ConnId, SourceId>,
     next_conn: u64,
     rib: Rib,
-    local_routes: BTreeMap<IpNet, LocalRoute>,
+    /// Prefixes that we originate.
+    own: BTreeSet<IpNet>,
     attributes: AttributeStore,
     actions: VecDeque<Action>,
     /// Peers that have something to be told and, as far as known, room for it.
@@ -63,7 +64,7 @@ impl Speaker {
             owners: BTreeMap::new(),
             next_conn: 0,
             rib: Rib::default(),
-            local_routes: BTreeMap::new(),
+            own: BTreeSet::new(),
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),
             ready: BTreeSet::new(),
