@@ -193,6 +193,7 @@ fn a_failed_dial_is_told_in_birds_words() {
         let dial = bench.dialled();
         bench.speaker.handle_connect_failed(bench.now, dial, error);
         assert_eq!(bench.info(), expected);
+        assert_eq!(bench.speaker.peers()[0].word(), "start");
         let retry = bench.speaker.poll_timeout().expect("a retry") - bench.now;
         assert!((Duration::from_millis(100)..=Duration::from_millis(200)).contains(&retry), "{retry:?}");
     }
@@ -359,4 +360,19 @@ fn looped_and_own_routes_are_refused() {
         bench.bytes(conn, &bytes);
         assert_eq!(bench.received(), 0, "{attributes:?}");
     }
+}
+
+#[test]
+fn since_counts_from_up_or_down_not_from_attempts() {
+    let mut bench = Bench::new(0);
+    let start = bench.now;
+    bench.now += Duration::from_secs(3);
+    let dial = bench.dialled();
+    bench.speaker.handle_connect_failed(bench.now, dial, ConnectError::Refused);
+    assert_eq!(bench.speaker.peers()[0].since, start);
+    let conn = bench.up();
+    assert_eq!(bench.speaker.peers()[0].since, bench.now);
+    bench.now += Duration::from_secs(3);
+    bench.speaker.handle_closed(bench.now, conn);
+    assert_eq!(bench.speaker.peers()[0].since, bench.now);
 }

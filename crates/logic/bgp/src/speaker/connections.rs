@@ -238,6 +238,7 @@ impl Speaker {
         rib.set_source(id, Some(Source { address: peer.address, router_id, external: target.external }));
         peer.target = Some(target);
         peer.was_up = true;
+        peer.since = now;
         peer.retry.succeeded();
         peer.refresh_state(now);
         if let Some(session) = peer.session_mut() {

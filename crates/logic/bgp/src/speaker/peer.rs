@@ -126,9 +126,9 @@ impl Peer {
 
     /// Brings `state` and `since` up to date with the connections.
     pub(crate) fn refresh_state(&mut self, now: Instant) {
-        let state = PeerState::of(&self.conns, self.config.passive);
-        if state != self.state {
-            self.state = state;
+        let was_up = self.state == PeerState::Established;
+        self.state = PeerState::of(&self.conns, self.config.passive);
+        if was_up != (self.state == PeerState::Established) {
             self.since = now;
         }
     }

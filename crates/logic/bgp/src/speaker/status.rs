@@ -64,7 +64,7 @@ pub struct PeerStatus {
     pub remote_as: AsNumber,
     /// The state.
     pub state: PeerState,
-    /// When the state was entered.
+    /// When the session came up, or since when it is not up (as BIRD counts: attempts in between change nothing).
     pub since: Instant,
     /// Why the last session or dial ended; `None` if there was none, or while a session is up.
     pub last_end: Option<SessionEnd>,
