@@ -233,7 +233,7 @@ impl<K: RouteKernel> Routing<K> {
         if let Some((name, _)) = &old
             && (*name != link.name || !link.up)
         {
-            self.interface_lost(name);
+            self.interface_lost(link.index, name);
         }
         self.dirty.extend(self.wants.of_interface(&link.name));
         if old.is_some() && !self.applier.target_mut().ownership().is_workload(&link.name) {
@@ -243,7 +243,7 @@ impl<K: RouteKernel> Routing<K> {
 
     fn link_gone(&mut self, index: u32) {
         if let Some((name, _)) = self.view.links.remove(index) {
-            self.interface_lost(&name);
+            self.interface_lost(index, &name);
             if !self.applier.target_mut().ownership().is_workload(&name) {
                 self.stale = true;
             }
@@ -251,9 +251,13 @@ impl<K: RouteKernel> Routing<K> {
     }
 
     /// The kernel took the routes through an interface away without saying so.
-    fn interface_lost(&mut self, name: &str) {
+    fn interface_lost(&mut self, index: u32, name: &str) {
         for net in self.wants.of_interface(name) {
-            self.applier.saw(RouteKey::of_net(net), None);
+            let key = RouteKey::of_net(net);
+            let through = |route: &Route| route.hops.iter().any(|hop| hop.interface == index);
+            if self.applier.tracker().seen(&key).is_some_and(through) {
+                self.applier.saw(key, None);
+            }
             self.dirty.insert(net);
         }
     }
