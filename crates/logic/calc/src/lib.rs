@@ -1,1 +1,25 @@
-//! Facts to desired tables, incrementally.
+//! Facts to desired tables, incrementally: [`Calculator`].
+//!
+//! Invariant: what is flushed is a function of the current facts, never of their history. One file a question; the
+//! parts are plain structs, and `calculator.rs` alone passes the answers of one to the next.
+
+mod active;
+mod batch;
+mod bgp;
+mod calculator;
+mod config;
+mod labels;
+mod local;
+mod matching;
+pub mod print;
+mod profiles;
+mod read;
+mod routes;
+mod rules;
+mod sets;
+mod slab;
+mod strings;
+mod tiers;
+
+pub use calculator::Calculator;
+pub use config::Overrides;

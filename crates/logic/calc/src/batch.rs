@@ -1,0 +1,55 @@
+//! What changed since the last flush?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_desired::{BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings};
+use tortie_net::IpNet;
+
+/// What the last flush left, for the tables that are compared as a whole or row by row.
+#[derive(Debug, Default)]
+pub(crate) struct Flushed {
+    pub(crate) settings: Settings,
+    pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) pools: BTreeMap<IpNet, Pool>,
+    pub(crate) routes: BTreeMap<IpNet, Route>,
+    pub(crate) announcements: BTreeSet<IpNet>,
+    pub(crate) bgp_speaker: Option<BgpSpeaker>,
+    pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,
+}
+
+/// Puts one row; what to tell, if that is news.
+pub(crate) fn put<K: Ord + Clone, V: PartialEq + Clone>(
+    flushed: &mut BTreeMap<K, V>,
+    key: K,
+    now: Option<V>,
+) -> Option<(K, Option<V>)> {
+    if flushed.get(&key) == now.as_ref() {
+        return None;
+    }
+    match &now {
+        Some(value) => flushed.insert(key.clone(), value.clone()),
+        None => flushed.remove(&key),
+    };
+    Some((key, now))
+}
+
+/// Replaces a whole table; what to tell.
+pub(crate) fn replace<K: Ord + Clone, V: PartialEq + Clone>(
+    flushed: &mut BTreeMap<K, V>,
+    now: BTreeMap<K, V>,
+) -> BTreeMap<K, Option<V>> {
+    let gone = flushed.keys().filter(|key| !now.contains_key(key)).map(|key| (key.clone(), None));
+    let news = now.iter().filter(|(key, value)| flushed.get(key) != Some(value));
+    let out = gone.chain(news.map(|(key, value)| (key.clone(), Some(value.clone())))).collect();
+    *flushed = now;
+    out
+}
+
+/// Replaces a whole set; what to tell.
+pub(crate) fn replace_set<K: Ord + Clone>(flushed: &mut BTreeSet<K>, now: BTreeSet<K>) -> BTreeMap<K, bool> {
+    let out = flushed.symmetric_difference(&now).map(|key| (key.clone(), now.contains(key))).collect();
+    *flushed = now;
+    out
+}

@@ -1,0 +1,142 @@
+//! Who are my peers?
+//!
+//! Worked out anew from all nodes and BGPPeers whenever one of them changed: there are few, and they change rarely.
+//! Of several reasons to peer with one address the first counts: a BGPPeer for all nodes, one for this node, one of
+//! another node that peers back, the mesh.
+
+mod peers;
+
+pub(crate) use peers::unsupported;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tortie_api::{BgpConfigurationSpec, BgpPeerSpec};
+use tortie_desired::{BgpPeer, BgpSpeaker};
+use tortie_net::{AsNumber, Family};
+
+const DEFAULT_AS: AsNumber = AsNumber(64512);
+const DEFAULT_PORT: u16 = 179;
+const DEFAULT_RESTART_SECS: u16 = 120;
+
+/// What is kept of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Whether the node has a BGP specification at all.
+    pub(crate) speaks: bool,
+    pub(crate) ipv4: Option<IpAddr>,
+    pub(crate) ipv6: Option<IpAddr>,
+    pub(crate) asn: Option<AsNumber>,
+    /// Empty if the node is no route reflector.
+    pub(crate) cluster_id: String,
+}
+
+impl NodeFacts {
+    fn addr(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
+        }
+    }
+}
+
+/// What is kept of a BGPConfiguration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BgpSettings {
+    mesh: Option<bool>,
+    asn: Option<AsNumber>,
+    port: Option<u16>,
+    restart_secs: Option<u16>,
+}
+
+impl BgpSettings {
+    pub(crate) fn of(spec: &BgpConfigurationSpec) -> BgpSettings {
+        BgpSettings {
+            mesh: spec.node_to_node_mesh_enabled,
+            asn: spec.as_number,
+            port: Some(spec.listen_port).filter(|port| *port != 0),
+            restart_secs: spec.node_mesh_max_restart_time.map(peers::whole_secs),
+        }
+    }
+}
+
+/// Nodes, settings and peers of the whole cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Bgp {
+    nodes: BTreeMap<Arc<str>, NodeFacts>,
+    /// By node; that of the empty name is for all.
+    settings: BTreeMap<Arc<str>, BgpSettings>,
+    peers: BTreeMap<Arc<str>, BgpPeerSpec>,
+    dirty: bool,
+}
+
+impl Bgp {
+    pub(crate) fn set_node(&mut self, name: &str, node: Option<NodeFacts>) {
+        self.dirty |= put(&mut self.nodes, name, node);
+    }
+
+    /// `node` is empty for the settings of all nodes.
+    pub(crate) fn set_settings(&mut self, node: &str, settings: Option<BgpSettings>) {
+        self.dirty |= put(&mut self.settings, node, settings);
+    }
+
+    pub(crate) fn set_peer(&mut self, name: &str, peer: Option<BgpPeerSpec>) {
+        self.dirty |= put(&mut self.peers, name, peer);
+    }
+
+    /// The speaker and its peers anew, if they may have changed since the last call. A node that is not there, or has
+    /// no BGP address, does not speak.
+    pub(crate) fn take(
+        &mut self,
+        me: &str,
+        router_id: Option<Ipv4Addr>,
+    ) -> Option<(Option<BgpSpeaker>, BTreeMap<IpAddr, BgpPeer>)> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        let own = self.nodes.get(me).filter(|node| node.speaks && (node.ipv4.is_some() || node.ipv6.is_some()));
+        let Some(own) = own else { return Some((None, BTreeMap::new())) };
+        let by_addr = match own.ipv4 {
+            Some(IpAddr::V4(addr)) => addr,
+            Some(IpAddr::V6(_)) | None => hashed_id(me),
+        };
+        let speaker = BgpSpeaker {
+            router_id: router_id.unwrap_or(by_addr),
+            asn: self.asn_of(own),
+            listen_port: self.port_of(me),
+            ipv4: own.ipv4,
+            ipv6: own.ipv6,
+        };
+        Some((Some(speaker), self.peers_of(me, own)))
+    }
+
+    fn asn_of(&self, node: &NodeFacts) -> AsNumber {
+        node.asn.or_else(|| self.settings.get("")?.asn).unwrap_or(DEFAULT_AS)
+    }
+
+    fn port_of(&self, node: &str) -> u16 {
+        let port = |name: &str| self.settings.get(name)?.port;
+        port(node).or_else(|| port("")).unwrap_or(DEFAULT_PORT)
+    }
+}
+
+/// A BGP identifier for a node without an IPv4 address: never 0, the same on every start.
+fn hashed_id(node: &str) -> Ipv4Addr {
+    let hash = Sha256::digest(node);
+    let bytes = [hash[0], hash[1], hash[2], hash[3] | 1];
+    Ipv4Addr::from(bytes)
+}
+
+fn put<T: PartialEq>(map: &mut BTreeMap<Arc<str>, T>, name: &str, value: Option<T>) -> bool {
+    if map.get(name) == value.as_ref() {
+        return false;
+    }
+    match value {
+        Some(value) => map.insert(Arc::from(name), value),
+        None => map.remove(name),
+    };
+    true
+}

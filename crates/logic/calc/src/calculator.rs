@@ -1,0 +1,343 @@
+//! The one place that passes answers from one question to the next.
+//!
+//! ```text
+//! WorkloadEndpoint --+--> local ---------+--> routes <-- IPPool, blocks, affinities
+//!                    |      |            |
+//!                    |      v            +--> endpoints of the tables <--+
+//!                    |   matching <-- policies, tiers --> tiers ---------+
+//!                    |      |                                            |
+//!                    |      v active policies     profiles <-- Profile --+
+//!                    |   rules' sets <----------------+
+//!                    v      v
+//! NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
+//!
+//! Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_api::ipam::AffinityState;
+use tortie_api::{Kind, Resource};
+use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
+use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
+
+use crate::active::Active;
+use crate::batch::{Flushed, put, replace, replace_set};
+use crate::bgp::{Bgp, BgpSettings, unsupported};
+use crate::config::{Config, Overrides};
+use crate::local::Local;
+use crate::matching::Matching;
+use crate::profiles::Profiles;
+use crate::read::{self, PolicySource};
+use crate::routes::Routes;
+use crate::sets::{IpSets, Item, ItemKey, ItemKind};
+use crate::strings::Strings;
+
+/// What one node should hold, worked out from facts as they change.
+///
+/// Feed it with [`Calculator::apply`] and take changes with [`Calculator::flush`]; nothing comes out before
+/// [`Calculator::in_sync`]. Pure: no clock, no task, no error; what can't be used is told by [`Calculator::problems`].
+#[derive(Debug)]
+pub struct Calculator {
+    node: Arc<str>,
+    synced: bool,
+    strings: Strings,
+    local: Local,
+    matching: Matching,
+    profiles: Profiles,
+    sets: IpSets,
+    routes: Routes,
+    bgp: Bgp,
+    config: Config,
+    active_policies: Active<PolicyId, Policy>,
+    active_profiles: Active<Arc<str>, Profile>,
+    flushed: Flushed,
+    problems: BTreeMap<Key, Vec<String>>,
+}
+
+impl Calculator {
+    /// A calculator for the node of this name, which knows nothing yet.
+    pub fn new(node: &str, started_with: Overrides) -> Calculator {
+        Calculator {
+            node: Arc::from(node),
+            synced: false,
+            strings: Strings::default(),
+            local: Local::default(),
+            matching: Matching::default(),
+            profiles: Profiles::default(),
+            sets: IpSets::default(),
+            routes: Routes::default(),
+            bgp: Bgp::default(),
+            config: Config { started_with, ..Config::default() },
+            active_policies: Active::default(),
+            active_profiles: Active::default(),
+            flushed: Flushed::default(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one change of the facts. A repeated value changes nothing; a value of another kind than its key counts as
+    /// absent.
+    pub fn apply(&mut self, update: Update) {
+        let Update { key, value, revision: _ } = update;
+        let mut problems = Vec::new();
+        match &key {
+            Key::Resource { kind, namespace, name } => {
+                let resource = value.as_ref().and_then(Value::as_resource).map(|resource| &**resource);
+                let resource = resource.filter(|resource| resource.kind() == *kind);
+                self.apply_resource(*kind, namespace, name, resource, &mut problems);
+            }
+            Key::Block(cidr) => {
+                let ours = value.as_ref().and_then(Value::as_block).is_some_and(|block| {
+                    let owner = block.affinity.as_deref().and_then(|owner| owner.strip_prefix("host:"));
+                    !block.deleted && owner.or(block.host_affinity.as_deref()) == Some(&*self.node)
+                });
+                self.routes.set_block(cidr.trunc(), ours);
+            }
+            Key::Affinity(AffinityKey { kind: OwnerKind::Host, owner, cidr }) if **owner == *self.node => {
+                let confirmed = value
+                    .as_ref()
+                    .and_then(Value::as_affinity)
+                    .is_some_and(|affinity| !affinity.deleted && affinity.state == AffinityState::Confirmed);
+                self.routes.set_claim(cidr.trunc(), confirmed);
+            }
+            Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => {}
+        }
+        if problems.is_empty() {
+            self.problems.remove(&key);
+        } else {
+            self.problems.insert(key, problems);
+        }
+    }
+
+    /// Says that the facts are complete for the first time. From here on [`Calculator::flush`] tells.
+    pub fn in_sync(&mut self) {
+        self.synced = true;
+    }
+
+    /// What changed since the last flush; before the first [`Calculator::in_sync`] nothing.
+    pub fn flush(&mut self) -> Batch {
+        let mut out = Batch::default();
+        if !self.synced {
+            return out;
+        }
+        let settings = self.config.settings();
+        if settings != self.flushed.settings {
+            self.flushed.settings = settings.clone();
+            out.settings = Some(settings);
+        }
+        for (id, body) in self.matching.take_policies() {
+            if let Some(told) = self.active_policies.settle(&id, body, &mut self.sets) {
+                out.policies.insert(id, told);
+            }
+        }
+        for (name, body) in self.profiles.take_dirty() {
+            if let Some(told) = self.active_profiles.settle(&name, body, &mut self.sets) {
+                out.profiles.insert(name, told);
+            }
+        }
+        out.sets = self.sets.flush();
+        self.flush_endpoints(&mut out);
+        if let Some(now) = self.routes.take(&self.local) {
+            out.pools = replace(&mut self.flushed.pools, now.pools);
+            out.routes = replace(&mut self.flushed.routes, now.routes);
+            out.announcements = replace_set(&mut self.flushed.announcements, now.announcements);
+        }
+        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id) {
+            if speaker != self.flushed.bgp_speaker {
+                self.flushed.bgp_speaker = speaker.clone();
+                out.bgp_speaker = Some(speaker);
+            }
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers);
+        }
+        out
+    }
+
+    /// What could not be used as written, by the fact that holds it: unreadable values, parts that are not supported
+    /// yet, policies of a tier that is missing. Nothing of this opens a path.
+    pub fn problems(&self) -> BTreeMap<Key, Vec<String>> {
+        let mut out = self.problems.clone();
+        for (id, tier) in self.matching.without_tier() {
+            let kind = match id.kind {
+                PolicyKind::GlobalNetworkPolicy => Kind::GlobalNetworkPolicy,
+                PolicyKind::NetworkPolicy => Kind::NetworkPolicy,
+                // Kinds that are not read here have no entry.
+                PolicyKind::KubernetesClusterNetworkPolicy
+                | PolicyKind::KubernetesNetworkPolicy
+                | PolicyKind::StagedGlobalNetworkPolicy
+                | PolicyKind::StagedKubernetesNetworkPolicy
+                | PolicyKind::StagedNetworkPolicy => continue,
+            };
+            let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
+            out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
+        }
+        out
+    }
+
+    /// What an active set holds, for people: its selector, and the port's name if it is a set of ports.
+    pub fn describe_set(&self, id: &SetId) -> Option<String> {
+        self.sets.describe(id)
+    }
+
+    fn flush_endpoints(&mut self, out: &mut Batch) {
+        let mut dirty = self.local.take_dirty();
+        dirty.extend(self.matching.take_endpoints());
+        let mut seen = BTreeMap::new();
+        for id in dirty {
+            let endpoint = self.local.get(&id).map(|local| {
+                Arc::new(Endpoint {
+                    interface: local.interface.clone(),
+                    addresses: local.addresses.clone(),
+                    mac: local.mac,
+                    tiers: self.matching.tiers_of(&id, &mut seen),
+                    profiles: self.profiles.listed(&local.profiles),
+                })
+            });
+            out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
+        }
+    }
+
+    fn apply_resource(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        resource: Option<&Resource>,
+        problems: &mut Vec<String>,
+    ) {
+        /// The resource as its own kind; the caller made sure that it is of this kind.
+        macro_rules! this {
+            ($variant:ident) => {
+                match resource {
+                    Some(Resource::$variant(found)) => Some(&**found),
+                    _ => None,
+                }
+            };
+        }
+        let strings = &mut self.strings;
+        match kind {
+            Kind::WorkloadEndpoint => self.apply_workload(namespace, name, this!(WorkloadEndpoint), problems),
+            Kind::HostEndpoint => {
+                let item = this!(HostEndpoint).map(|hep| read::host(strings, hep, problems));
+                self.apply_item(ItemKind::Host, "", name, item);
+            }
+            Kind::NetworkSet => {
+                let item =
+                    this!(NetworkSet).map(|set| read::network_set(strings, &set.metadata, &set.spec.nets, problems));
+                self.apply_item(ItemKind::NetworkSet, namespace, name, item);
+            }
+            Kind::GlobalNetworkSet => {
+                let item = this!(GlobalNetworkSet)
+                    .map(|set| read::network_set(strings, &set.metadata, &set.spec.nets, problems));
+                self.apply_item(ItemKind::GlobalNetworkSet, "", name, item);
+            }
+            Kind::NetworkPolicy => {
+                let source = this!(NetworkPolicy).map(PolicySource::namespaced);
+                self.apply_policy(PolicyKind::NetworkPolicy, namespace, name, source, problems);
+            }
+            Kind::GlobalNetworkPolicy => {
+                let source = this!(GlobalNetworkPolicy).and_then(PolicySource::global);
+                self.apply_policy(PolicyKind::GlobalNetworkPolicy, "", name, source, problems);
+            }
+            Kind::Tier => self.matching.set_tier(name, this!(Tier).map(read::tier)),
+            Kind::Profile => self.apply_profile(name, this!(Profile), problems),
+            Kind::IpPool => {
+                let pool = this!(IpPool).and_then(|pool| read::pool(pool, problems));
+                self.routes.set_pool(name, pool);
+            }
+            Kind::Node => self.bgp.set_node(name, this!(Node).map(|node| read::node(node, problems))),
+            Kind::BgpPeer => {
+                let spec = this!(BgpPeer).map(|peer| peer.spec.clone());
+                problems.extend(spec.iter().flat_map(unsupported));
+                self.bgp.set_peer(name, spec);
+            }
+            Kind::BgpConfiguration => {
+                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec));
+                if let Some(node) = scope(name) {
+                    self.bgp.set_settings(node, settings);
+                }
+            }
+            Kind::FelixConfiguration => {
+                let found = this!(FelixConfiguration).map(|config| Overrides::of_spec(&config.spec, problems));
+                match scope(name) {
+                    Some("") => self.config.cluster = found.unwrap_or_default(),
+                    Some(node) if node == &*self.node => self.config.node = found.unwrap_or_default(),
+                    Some(_) | None => {}
+                }
+            }
+            // Staged policies are never enforced; the others concern other processes.
+            Kind::StagedNetworkPolicy
+            | Kind::StagedGlobalNetworkPolicy
+            | Kind::StagedKubernetesNetworkPolicy
+            | Kind::IpReservation
+            | Kind::IpamConfiguration
+            | Kind::IpamBlock
+            | Kind::IpamHandle
+            | Kind::BlockAffinity
+            | Kind::BgpFilter
+            | Kind::ClusterInformation
+            | Kind::KubeControllersConfiguration
+            | Kind::CalicoNodeStatus => {}
+        }
+    }
+
+    fn apply_workload(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        wep: Option<&tortie_api::WorkloadEndpoint>,
+        problems: &mut Vec<String>,
+    ) {
+        let item = wep.and_then(|wep| read::workload(&mut self.strings, wep, problems));
+        let mine = wep.filter(|wep| wep.spec.node == *self.node).zip(item.as_ref());
+        let endpoint = mine.and_then(|(wep, item)| read::local(wep, item, problems));
+        let id = EndpointId { namespace: self.strings.get(namespace), name: Arc::from(name) };
+        let old_profiles = self.local.get(&id).map(|old| old.profiles.clone());
+        let identity = endpoint.as_ref().zip(item.as_ref()).map(|(_, item)| item.identity.clone());
+        let new_profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone());
+        if self.local.set(&id, endpoint) {
+            self.routes.mark();
+            self.profiles.set_user(
+                &id,
+                old_profiles.as_deref().unwrap_or_default(),
+                new_profiles.as_deref().unwrap_or_default(),
+            );
+        }
+        self.matching.set_endpoint(&id, identity);
+        self.apply_item(ItemKind::Workload, namespace, name, item);
+    }
+
+    fn apply_item(&mut self, kind: ItemKind, namespace: &str, name: &str, item: Option<Item>) {
+        let key = ItemKey { kind, namespace: self.strings.get(namespace), name: name.into() };
+        self.sets.set_item(key, item);
+    }
+
+    fn apply_policy(
+        &mut self,
+        kind: PolicyKind,
+        namespace: &str,
+        name: &str,
+        source: Option<PolicySource<'_>>,
+        problems: &mut Vec<String>,
+    ) {
+        let facts = source.and_then(|source| source.read(&mut self.strings, problems));
+        let id = PolicyId { name: Arc::from(name), namespace: self.strings.get(namespace), kind };
+        self.matching.set_policy(&id, facts);
+    }
+
+    fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
+        let name = self.strings.get(name);
+        let labels = profile.map(|profile| read::lent_labels(&mut self.strings, profile));
+        self.sets.set_parent(&name, labels.clone());
+        self.matching.set_parent(&name, labels);
+        let body = profile.map(|profile| read::profile(profile, problems));
+        let users: BTreeSet<EndpointId> = self.profiles.set(&name, body).into_iter().collect();
+        self.local.mark(users);
+    }
+}
+
+/// Whom settings of this name are for: the empty text for `default`, a node's name for `node.NAME`.
+fn scope(name: &str) -> Option<&str> {
+    if name == "default" { Some("") } else { name.strip_prefix("node.") }
+}

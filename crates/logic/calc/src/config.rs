@@ -1,0 +1,99 @@
+//! What are my settings?
+//!
+//! From the strongest: what the process was started with, the FelixConfiguration of this node, the one named
+//! `default`, and upstream's defaults.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tortie_api::FelixConfigurationSpec;
+use tortie_desired::{HostAction, Settings};
+
+/// Settings that win over every stored one; `None` leaves a setting to the store. From files and the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// See [`Settings::interface_prefixes`].
+    pub interface_prefixes: Option<Vec<Arc<str>>>,
+    /// See [`Settings::endpoint_to_host`].
+    pub endpoint_to_host: Option<HostAction>,
+    /// See [`Settings::reject_denied`].
+    pub reject_denied: Option<bool>,
+    /// See [`Settings::log_prefix`].
+    pub log_prefix: Option<Arc<str>>,
+    /// See [`Settings::accept_invalid`].
+    pub accept_invalid: Option<bool>,
+    /// See [`Settings::ipv6`].
+    pub ipv6: Option<bool>,
+    /// The BGP identifier, in place of the node's IPv4 address.
+    pub router_id: Option<Ipv4Addr>,
+}
+
+impl Overrides {
+    /// What a FelixConfiguration sets, with a line for each value that is not understood.
+    pub fn of_spec(spec: &FelixConfigurationSpec, problems: &mut Vec<String>) -> Overrides {
+        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+        let prefixes = |text: &str| text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(Arc::from).collect();
+        let mut word = |field: &str, found: &str, choices: &[&str]| {
+            let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(found));
+            if at.is_none() && !found.is_empty() {
+                problems.push(format!("spec.{field}: {found:?} is none of {}", choices.join(", ")));
+            }
+            at
+        };
+        let host =
+            word("defaultEndpointToHostAction", &spec.default_endpoint_to_host_action, &["Drop", "Accept", "Return"]);
+        let deny = word("iptablesFilterDenyAction", &spec.iptables_filter_deny_action, &["Drop", "Reject"]);
+        Overrides {
+            interface_prefixes: Some(prefixes(&spec.interface_prefix)).filter(|list: &Vec<_>| !list.is_empty()),
+            endpoint_to_host: host.map(|at| [HostAction::Drop, HostAction::Accept, HostAction::Return][at]),
+            reject_denied: deny.map(|at| at == 1),
+            log_prefix: text(&spec.log_prefix),
+            accept_invalid: spec.disable_conntrack_invalid_check,
+            ipv6: spec.ipv6_support,
+            router_id: None,
+        }
+    }
+
+    fn apply(&self, settings: &mut Settings) {
+        let Overrides {
+            interface_prefixes,
+            endpoint_to_host,
+            reject_denied,
+            log_prefix,
+            accept_invalid,
+            ipv6,
+            router_id: _,
+        } = self;
+        set(&mut settings.interface_prefixes, interface_prefixes);
+        set(&mut settings.endpoint_to_host, endpoint_to_host);
+        set(&mut settings.reject_denied, reject_denied);
+        set(&mut settings.log_prefix, log_prefix);
+        set(&mut settings.accept_invalid, accept_invalid);
+        set(&mut settings.ipv6, ipv6);
+    }
+}
+
+fn set<T: Clone>(field: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        *field = value.clone();
+    }
+}
+
+/// The sources of settings.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) started_with: Overrides,
+    pub(crate) node: Overrides,
+    pub(crate) cluster: Overrides,
+}
+
+impl Config {
+    pub(crate) fn settings(&self) -> Settings {
+        let Config { started_with, node, cluster } = self;
+        let mut settings = Settings::default();
+        for source in [cluster, node, started_with] {
+            source.apply(&mut settings);
+        }
+        settings
+    }
+}

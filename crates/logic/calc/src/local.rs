@@ -1,0 +1,58 @@
+//! Which endpoints are mine?
+//!
+//! Keeps what the tables need of each workload endpoint of this node, and which of them changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_desired::EndpointId;
+use tortie_net::Mac;
+
+/// A local endpoint, without the policies that apply to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalEndpoint {
+    pub(crate) interface: Arc<str>,
+    /// Sorted, without repeats.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) profiles: Arc<[Arc<str>]>,
+}
+
+/// The workload endpoints of this node.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    dirty: BTreeSet<EndpointId>,
+}
+
+impl Local {
+    /// An endpoint came, changed or went; whether that was news.
+    pub(crate) fn set(&mut self, id: &EndpointId, endpoint: Option<LocalEndpoint>) -> bool {
+        if self.endpoints.get(id) == endpoint.as_ref() {
+            return false;
+        }
+        match endpoint {
+            Some(endpoint) => self.endpoints.insert(id.clone(), endpoint),
+            None => self.endpoints.remove(id),
+        };
+        self.dirty.insert(id.clone());
+        true
+    }
+
+    pub(crate) fn get(&self, id: &EndpointId) -> Option<&LocalEndpoint> {
+        self.endpoints.get(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&EndpointId, &LocalEndpoint)> {
+        self.endpoints.iter()
+    }
+
+    pub(crate) fn mark(&mut self, ids: impl IntoIterator<Item = EndpointId>) {
+        self.dirty.extend(ids);
+    }
+
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<EndpointId> {
+        std::mem::take(&mut self.dirty)
+    }
+}

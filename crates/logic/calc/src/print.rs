@@ -1,0 +1,177 @@
+//! The tables as text for people, one row a line, always in the same order.
+
+use std::fmt::{self, Write as _};
+
+use tortie_desired::{
+    BgpPeer, BgpSpeaker, Endpoint, IcmpMatch, Match, Member, Policy, Pool, Profile, Route, RouteTarget, Rule, SetId,
+    SetKind, Settings, Tables, TierPolicies,
+};
+
+/// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
+/// left out where they are the default.
+pub fn tables(tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> String {
+    let mut out = String::new();
+    write_tables(&mut out, tables, describe).expect("writing to a string never fails");
+    out
+}
+
+fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> fmt::Result {
+    let Tables { settings, sets, policies, profiles, endpoints, pools, routes, bgp_speaker, bgp_peers, announcements } =
+        tables;
+    write_settings(out, settings)?;
+    for (id, (kind, members)) in sets {
+        let kind = match kind {
+            SetKind::Addresses => "addresses",
+            SetKind::Nets => "nets",
+            SetKind::Ports => "ports",
+        };
+        let what = describe(id).map_or_else(String::new, |what| format!(" # {what}"));
+        writeln!(out, "set {id} {kind}{what}")?;
+        for member in members {
+            match member {
+                Member::Net(net) => writeln!(out, "  {net}")?,
+                Member::Port { addr, protocol, port } => writeln!(out, "  {addr} {protocol} {port}")?,
+            }
+        }
+    }
+    for (id, policy) in policies {
+        let Policy { tier, ingress, egress } = &**policy;
+        writeln!(out, "policy {id} tier {tier}")?;
+        write_rules(out, ingress, egress)?;
+    }
+    for (name, profile) in profiles {
+        let Profile { ingress, egress } = &**profile;
+        writeln!(out, "profile {name}")?;
+        write_rules(out, ingress, egress)?;
+    }
+    for (id, endpoint) in endpoints {
+        write!(out, "endpoint {id}")?;
+        write_endpoint(out, endpoint)?;
+    }
+    for (net, Pool { nat_outgoing }) in pools {
+        writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
+    }
+    for (net, Route { target }) in routes {
+        match target {
+            RouteTarget::Workload { interface } => writeln!(out, "route {net} dev {interface}")?,
+            RouteTarget::Blackhole => writeln!(out, "route {net} blackhole")?,
+            RouteTarget::Node { node, via } => writeln!(out, "route {net} via {via} # {node}")?,
+        }
+    }
+    for net in announcements {
+        writeln!(out, "announce {net}")?;
+    }
+    if let Some(BgpSpeaker { router_id, asn, listen_port, ipv4, ipv6 }) = bgp_speaker {
+        write!(out, "bgp as {asn} id {router_id} port {listen_port}")?;
+        for addr in [ipv4, ipv6].into_iter().flatten() {
+            write!(out, " {addr}")?;
+        }
+        writeln!(out)?;
+    }
+    for (addr, peer) in bgp_peers {
+        let BgpPeer { asn, port, origin, name, keep_next_hop, max_restart_secs } = peer;
+        let keep = if *keep_next_hop { " keep-next-hop" } else { "" };
+        writeln!(out, "peer {addr} port {port} as {asn} {} {name}{keep} restart {max_restart_secs}s", origin.text())?;
+    }
+    Ok(())
+}
+
+fn write_settings(out: &mut String, settings: &Settings) -> fmt::Result {
+    let default = Settings::default();
+    let Settings { interface_prefixes, endpoint_to_host, reject_denied, log_prefix, accept_invalid, ipv6 } = settings;
+    if *interface_prefixes != default.interface_prefixes {
+        writeln!(out, "setting interface-prefixes {}", interface_prefixes.join(","))?;
+    }
+    if *endpoint_to_host != default.endpoint_to_host {
+        writeln!(out, "setting endpoint-to-host {endpoint_to_host:?}")?;
+    }
+    if *reject_denied != default.reject_denied {
+        writeln!(out, "setting reject-denied {reject_denied}")?;
+    }
+    if *log_prefix != default.log_prefix {
+        writeln!(out, "setting log-prefix {log_prefix}")?;
+    }
+    if *accept_invalid != default.accept_invalid {
+        writeln!(out, "setting accept-invalid {accept_invalid}")?;
+    }
+    if *ipv6 != default.ipv6 {
+        writeln!(out, "setting ipv6 {ipv6}")?;
+    }
+    Ok(())
+}
+
+fn write_rules(out: &mut String, ingress: &[Rule], egress: &[Rule]) -> fmt::Result {
+    for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
+        for rule in rules {
+            writeln!(out, "  {direction} {}", rule_text(rule))?;
+        }
+    }
+    Ok(())
+}
+
+/// One rule as one line.
+pub fn rule_text(rule: &Rule) -> String {
+    let Rule { action, family, protocol, not_protocol, icmp, not_icmp, source, destination } = rule;
+    let mut words = vec![format!("{action:?}")];
+    words.extend(family.map(|family| family.to_string()));
+    words.extend(protocol.map(|protocol| protocol.to_string()));
+    words.extend(not_protocol.map(|protocol| format!("not {protocol}")));
+    words.extend(icmp.map(|icmp| icmp_text("icmp", icmp)));
+    words.extend(not_icmp.map(|icmp| icmp_text("not icmp", icmp)));
+    for (side, conditions) in [("from", source), ("to", destination)] {
+        if !conditions.is_any() {
+            words.push(format!("{side} {}", side_text(conditions)));
+        }
+    }
+    words.join(" ")
+}
+
+fn icmp_text(what: &str, icmp: IcmpMatch) -> String {
+    let IcmpMatch { icmp_type, code } = icmp;
+    code.map_or_else(|| format!("{what} {icmp_type}"), |code| format!("{what} {icmp_type}/{code}"))
+}
+
+fn side_text(side: &Match) -> String {
+    let Match { nets, not_nets, sets, not_sets, service_sets, ports, port_sets, not_ports, not_port_sets } = side;
+    let mut words = Vec::new();
+    list(&mut words, "nets", nets);
+    list(&mut words, "not-nets", not_nets);
+    list(&mut words, "sets", sets);
+    list(&mut words, "not-sets", not_sets);
+    list(&mut words, "services", service_sets);
+    list(&mut words, "ports", ports);
+    list(&mut words, "port-sets", port_sets);
+    list(&mut words, "not-ports", not_ports);
+    list(&mut words, "not-port-sets", not_port_sets);
+    words.join(" ")
+}
+
+fn list<T: fmt::Display>(words: &mut Vec<String>, name: &str, items: &[T]) {
+    if !items.is_empty() {
+        words.push(format!("{name} {}", joined(items)));
+    }
+}
+
+fn joined<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
+    let Endpoint { interface, addresses, mac, tiers, profiles } = endpoint;
+    write!(out, " {interface} {}", joined(addresses))?;
+    if let Some(mac) = mac {
+        write!(out, " mac {mac}")?;
+    }
+    writeln!(out)?;
+    for TierPolicies { tier, default_action, ingress, egress } in tiers {
+        writeln!(out, "  tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
+    }
+    if !profiles.is_empty() {
+        writeln!(out, "  profiles {}", profiles.join(","))?;
+    }
+    Ok(())
+}
+
+fn ids<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() { "-".to_owned() } else { joined(items) }
+}

@@ -1,0 +1,74 @@
+//! Which profiles do local endpoints use, and what are their rules?
+//!
+//! An endpoint that names a profile that is not there is closed from that profile on, as upstream: what stands after
+//! it in the list is not asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_desired::{Action, EndpointId, Profile, Rule};
+
+use crate::active::Body;
+
+/// The profile that upstream has in every cluster without ever storing it.
+const ALLOW_ALL: &str = "projectcalico-default-allow";
+
+/// All profiles, and who of this node uses them.
+#[derive(Debug, Default)]
+pub(crate) struct Profiles {
+    known: BTreeMap<Arc<str>, Body<Profile>>,
+    users: BTreeMap<Arc<str>, BTreeSet<EndpointId>>,
+    dirty: BTreeSet<Arc<str>>,
+}
+
+impl Profiles {
+    /// A profile came, changed or went; the endpoints for which that matters.
+    pub(crate) fn set(&mut self, name: &Arc<str>, body: Option<Body<Profile>>) -> Vec<EndpointId> {
+        if self.known.get(name) == body.as_ref() {
+            return Vec::new();
+        }
+        let comes_or_goes = self.known.contains_key(name) != body.is_some();
+        match body {
+            Some(body) => self.known.insert(name.clone(), body),
+            None => self.known.remove(name),
+        };
+        self.dirty.insert(name.clone());
+        let users = self.users.get(name).filter(|_| comes_or_goes);
+        users.into_iter().flatten().cloned().collect()
+    }
+
+    /// An endpoint names other profiles than before.
+    pub(crate) fn set_user(&mut self, id: &EndpointId, old: &[Arc<str>], new: &[Arc<str>]) {
+        for name in old.iter().filter(|name| !new.contains(name)) {
+            let Some(users) = self.users.get_mut(name) else { continue };
+            users.remove(id);
+            if users.is_empty() {
+                self.users.remove(name);
+                self.dirty.insert(name.clone());
+            }
+        }
+        for name in new.iter().filter(|name| !old.contains(name)) {
+            if self.users.entry(name.clone()).or_default().insert(id.clone()) {
+                self.dirty.insert(name.clone());
+            }
+        }
+    }
+
+    /// The profiles of such a list that count: those before the first that is missing.
+    pub(crate) fn listed(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        names.iter().take_while(|name| self.body(name).is_some()).cloned().collect()
+    }
+
+    /// Profiles that may have become active or inactive or changed since the last call, with their rules if active.
+    pub(crate) fn take_dirty(&mut self) -> Vec<(Arc<str>, Option<Body<Profile>>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let body = |name: &Arc<str>| self.users.get(name).and_then(|_| self.body(name));
+        dirty.into_iter().map(|name| (name.clone(), body(&name))).collect()
+    }
+
+    fn body(&self, name: &str) -> Option<Body<Profile>> {
+        let allow = || vec![Rule::any(Action::Allow)];
+        let built_in = || Body { rules: Arc::new(Profile { ingress: allow(), egress: allow() }), sets: Arc::new([]) };
+        self.known.get(name).cloned().or_else(|| (name == ALLOW_ALL).then(built_in))
+    }
+}

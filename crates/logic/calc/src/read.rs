@@ -1,0 +1,271 @@
+//! From resources to what each question keeps of them.
+//!
+//! Text that can't be read is left out and told as a problem; nothing here stops at the first.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_api as api;
+use tortie_desired::{Policy, Profile, TierAction};
+use tortie_net::IpNet;
+use tortie_selector::Selector;
+
+use crate::active::Body;
+use crate::bgp::NodeFacts;
+use crate::labels::{Identity, LabelSet, label_set};
+use crate::local::LocalEndpoint;
+use crate::matching::PolicyFacts;
+use crate::routes::PoolFacts;
+use crate::rules::{Resolved, both, namespace_is};
+use crate::sets::{Item, NamedPort};
+use crate::strings::Strings;
+use crate::tiers::Tier;
+
+const NAMESPACE: &str = "projectcalico.org/namespace";
+const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
+/// Prefixes of what is inherited from the namespace and the service account, and of the profiles that lend it.
+const INHERITED: [&str; 2] = ["pcns.", "pcsa."];
+const NAMESPACE_PROFILE: &str = "kns.";
+
+/// Prefixes, sorted and without repeats, host bits zero.
+fn nets<'a>(
+    field: &str,
+    texts: impl IntoIterator<Item = &'a api::IpNetText>,
+    problems: &mut Vec<String>,
+) -> Vec<IpNet> {
+    let mut out = Vec::new();
+    for text in texts {
+        match text.net() {
+            Some(net) => out.push(net),
+            None => problems.push(format!("spec.{field}: {:?} is no prefix or address", text.as_str())),
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out.shrink_to_fit();
+    out
+}
+
+fn names(strings: &mut Strings, names: &[String]) -> Arc<[Arc<str>]> {
+    names.iter().map(|name| strings.get(name)).collect()
+}
+
+/// The labels of a resource.
+fn own(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+}
+
+/// An endpoint as sets see it; `None` without addresses, as upstream.
+///
+/// Nobody can put a workload into another namespace or account by a label: those labels come from elsewhere.
+pub(crate) fn workload(strings: &mut Strings, wep: &api::WorkloadEndpoint, problems: &mut Vec<String>) -> Option<Item> {
+    let spec = &wep.spec;
+    // A host port without a name can't be asked for by name.
+    let named = spec.ports.iter().filter(|port| !port.name.is_empty());
+    let ports = named.map(|p| NamedPort { name: strings.get(&p.name), protocol: p.protocol.protocol(), port: p.port });
+    let ports = ports.collect();
+    let genuine = own(&wep.metadata.labels).filter(|(key, _)| !INHERITED.iter().any(|prefix| key.starts_with(prefix)));
+    let account = (SERVICE_ACCOUNT, spec.service_account_name.as_str());
+    let forced = [account, (NAMESPACE, wep.metadata.namespace.as_str())];
+    let labels = genuine.chain(forced.into_iter().filter(|(_, value)| !value.is_empty()));
+    let nets = nets("ipNetworks", &spec.ip_networks, problems);
+    (!nets.is_empty()).then(|| Item {
+        identity: Identity { own: label_set(strings, labels), parents: names(strings, &spec.profiles) },
+        nets,
+        ports,
+    })
+}
+
+pub(crate) fn host(strings: &mut Strings, hep: &api::HostEndpoint, problems: &mut Vec<String>) -> Item {
+    let spec = &hep.spec;
+    let port = |p: &api::EndpointPort, strings: &mut Strings| NamedPort {
+        name: strings.get(&p.name),
+        protocol: p.protocol.protocol(),
+        port: p.port,
+    };
+    Item {
+        ports: spec.ports.iter().map(|p| port(p, strings)).collect(),
+        identity: Identity {
+            own: label_set(strings, own(&hep.metadata.labels)),
+            parents: names(strings, &spec.profiles),
+        },
+        nets: nets("expectedIPs", &spec.expected_ips, problems),
+    }
+}
+
+/// A NetworkSet, which inherits the labels of its namespace, or a GlobalNetworkSet, which has none.
+pub(crate) fn network_set(
+    strings: &mut Strings,
+    metadata: &api::Metadata,
+    texts: &[api::IpNetText],
+    problems: &mut Vec<String>,
+) -> Item {
+    let namespace = Some(metadata.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let labels = own(&metadata.labels).chain(namespace.map(|namespace| (NAMESPACE, namespace)));
+    let parents = namespace.map(|namespace| strings.get(&format!("{NAMESPACE_PROFILE}{namespace}")));
+    Item {
+        identity: Identity { own: label_set(strings, labels), parents: parents.into_iter().collect() },
+        nets: nets("nets", texts, problems),
+        ports: Vec::new(),
+    }
+}
+
+pub(crate) fn lent_labels(strings: &mut Strings, profile: &api::Profile) -> LabelSet {
+    label_set(strings, own(&profile.spec.labels_to_apply))
+}
+
+/// The endpoint as the tables need it; `None` if nothing can be programmed for it.
+pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec<String>) -> Option<LocalEndpoint> {
+    let spec = &wep.spec;
+    if spec.interface_name.is_empty() {
+        problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
+        return None;
+    }
+    let mac = if spec.mac.is_empty() { None } else { Some(spec.mac.parse()) };
+    let mac = mac.and_then(|mac| mac.inspect_err(|error| problems.push(format!("spec.mac: {error}"))).ok());
+    Some(LocalEndpoint {
+        interface: Arc::from(spec.interface_name.as_str()),
+        addresses: item.nets.iter().map(IpNet::addr).collect(),
+        mac,
+        profiles: item.identity.parents.clone(),
+    })
+}
+
+/// The parts that NetworkPolicy and GlobalNetworkPolicy share.
+pub(crate) struct PolicySource<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) tier: &'a str,
+    pub(crate) order: Option<f64>,
+    pub(crate) selector: &'a str,
+    pub(crate) namespace_selector: &'a str,
+    pub(crate) service_account_selector: &'a str,
+    pub(crate) types: &'a [api::PolicyType],
+    pub(crate) ingress: &'a [api::Rule],
+    pub(crate) egress: &'a [api::Rule],
+}
+
+impl<'a> PolicySource<'a> {
+    pub(crate) fn namespaced(policy: &'a api::NetworkPolicy) -> PolicySource<'a> {
+        let spec = &policy.spec;
+        PolicySource {
+            namespace: &policy.metadata.namespace,
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: "",
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        }
+    }
+
+    /// `None` for policies that apply before connection tracking or before NAT: those are for host endpoints alone.
+    pub(crate) fn global(policy: &'a api::GlobalNetworkPolicy) -> Option<PolicySource<'a>> {
+        let spec = &policy.spec;
+        (!spec.do_not_track && !spec.pre_dnat).then_some(PolicySource {
+            namespace: "",
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: &spec.namespace_selector,
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        })
+    }
+
+    /// `None`, with a problem, if it can't be said whom the policy selects.
+    pub(crate) fn read(&self, strings: &mut Strings, problems: &mut Vec<String>) -> Option<PolicyFacts> {
+        let selector = self.whom(problems)?;
+        let tier = strings.get(if self.tier.is_empty() { "default" } else { self.tier });
+        let Resolved { ingress, egress, sets, problems: found } =
+            Resolved::of(self.namespace, self.ingress, self.egress);
+        problems.extend(found);
+        let (to, from) = self.directions();
+        Some(PolicyFacts {
+            tier: tier.clone(),
+            order: self.order.unwrap_or(f64::INFINITY),
+            ingress: to,
+            egress: from,
+            selector,
+            body: Body { rules: Arc::new(Policy { tier, ingress, egress }), sets: sets.into_values().collect() },
+        })
+    }
+
+    fn directions(&self) -> (bool, bool) {
+        if self.types.is_empty() {
+            return (!self.ingress.is_empty() || self.egress.is_empty(), !self.egress.is_empty());
+        }
+        (self.types.contains(&api::PolicyType::Ingress), self.types.contains(&api::PolicyType::Egress))
+    }
+
+    fn whom(&self, problems: &mut Vec<String>) -> Option<Selector> {
+        let mut parse = |field: &str, text: &str| {
+            Selector::parse(text).inspect_err(|error| problems.push(format!("spec.{field}: {error}"))).ok()
+        };
+        let mut parts = vec![parse("selector", self.selector)?];
+        if !self.namespace.is_empty() {
+            parts.push(namespace_is(self.namespace)?);
+        }
+        if !self.namespace_selector.is_empty() {
+            parts.push(parse("namespaceSelector", self.namespace_selector)?.rewrite_for_namespace());
+        }
+        if !self.service_account_selector.is_empty() {
+            parts.push(parse("serviceAccountSelector", self.service_account_selector)?.rewrite_for_service_account());
+        }
+        let joined = parts
+            .into_iter()
+            .try_fold(Selector::all(), |all, part| if all.is_all() { Some(part) } else { both(&all, &part) });
+        if joined.is_none() {
+            problems.push("spec.selector: nested too deep".to_owned());
+        }
+        joined
+    }
+}
+
+pub(crate) fn profile(profile: &api::Profile, problems: &mut Vec<String>) -> Body<Profile> {
+    let spec = &profile.spec;
+    let Resolved { ingress, egress, sets, problems: found } = Resolved::of("", &spec.ingress, &spec.egress);
+    problems.extend(found);
+    Body { rules: Arc::new(Profile { ingress, egress }), sets: sets.into_values().collect() }
+}
+
+pub(crate) fn tier(tier: &api::Tier) -> Tier {
+    let action = match tier.spec.default_action {
+        Some(api::Action::Pass) => TierAction::Pass,
+        None | Some(api::Action::Allow | api::Action::Deny | api::Action::Log) => TierAction::Deny,
+    };
+    Tier { order: tier.spec.order.unwrap_or(f64::INFINITY), action }
+}
+
+pub(crate) fn pool(pool: &api::IpPool, problems: &mut Vec<String>) -> Option<PoolFacts> {
+    let Some(cidr) = pool.spec.cidr.net() else {
+        problems.push(format!("spec.cidr: {:?} is no prefix", pool.spec.cidr.as_str()));
+        return None;
+    };
+    let spec = &pool.spec;
+    Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export })
+}
+
+pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
+    let labels = node.metadata.labels.clone();
+    let Some(bgp) = &node.spec.bgp else { return NodeFacts { labels, ..NodeFacts::default() } };
+    let mut addr = |field: &str, text: &api::IpNetText, right: fn(&IpAddr) -> bool| {
+        let addr = text.addr().filter(right);
+        if addr.is_none() && !text.is_empty() {
+            problems.push(format!("spec.bgp.{field}: {:?} is no such address", text.as_str()));
+        }
+        addr
+    };
+    NodeFacts {
+        labels,
+        speaks: true,
+        ipv4: addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
+        ipv6: addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
+        asn: bgp.as_number,
+        cluster_id: bgp.route_reflector_cluster_id.clone(),
+    }
+}

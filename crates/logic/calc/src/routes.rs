@@ -1,0 +1,110 @@
+//! Where is every pod prefix, and what of it is announced?
+//!
+//! A route to each local address, a black hole for each block of this node. Announced are the node's blocks whole,
+//! and local addresses outside of them (borrowed from other nodes' blocks) one by one; nothing of a pool that forbids
+//! it. Blocks of other nodes need no route from here: BGP carries them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_desired::{Pool, Route, RouteTarget};
+use tortie_net::{Family, IpNet};
+
+use crate::local::Local;
+
+/// What is kept of an IPPool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolFacts {
+    pub(crate) cidr: IpNet,
+    pub(crate) nat_outgoing: bool,
+    pub(crate) announced: bool,
+}
+
+/// Blocks and pools.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pools: BTreeMap<Box<str>, PoolFacts>,
+    /// Blocks that say that they are this node's.
+    blocks: BTreeSet<IpNet>,
+    /// This node's confirmed claims.
+    claims: BTreeSet<IpNet>,
+    dirty: bool,
+}
+
+/// Everything that the routes' table and its neighbours should hold.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) pools: BTreeMap<IpNet, Pool>,
+    pub(crate) routes: BTreeMap<IpNet, Route>,
+    pub(crate) announcements: BTreeSet<IpNet>,
+}
+
+impl Routes {
+    pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PoolFacts>) {
+        let old = match pool {
+            Some(pool) => self.pools.insert(name.into(), pool),
+            None => self.pools.remove(name),
+        };
+        self.dirty |= old != pool;
+    }
+
+    pub(crate) fn set_block(&mut self, cidr: IpNet, ours: bool) {
+        self.dirty |= put(&mut self.blocks, cidr, ours);
+    }
+
+    pub(crate) fn set_claim(&mut self, cidr: IpNet, confirmed: bool) {
+        self.dirty |= put(&mut self.claims, cidr, confirmed);
+    }
+
+    /// Local addresses changed.
+    pub(crate) fn mark(&mut self) {
+        self.dirty = true;
+    }
+
+    /// The tables anew, if they may have changed since the last call.
+    pub(crate) fn take(&mut self, local: &Local) -> Option<Outcome> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        let mut out = Outcome::default();
+        for PoolFacts { cidr, nat_outgoing, announced: _ } in self.pools.values() {
+            let pool = out.pools.entry(*cidr).or_insert(Pool { nat_outgoing: false });
+            pool.nat_outgoing |= nat_outgoing;
+        }
+        let ours: Vec<IpNet> = self.claims.intersection(&self.blocks).copied().collect();
+        for block in &ours {
+            // A block of one address is its workload's route or nothing.
+            if block.prefix_len() < Family::of_net(*block).bits() {
+                out.routes.insert(*block, Route { target: RouteTarget::Blackhole });
+                if !self.forbidden(*block) {
+                    out.announcements.insert(*block);
+                }
+            }
+        }
+        for (_, endpoint) in local.iter() {
+            for addr in &endpoint.addresses {
+                let net = IpNet::from(*addr);
+                let target = RouteTarget::Workload { interface: Arc::clone(&endpoint.interface) };
+                // Of two endpoints with one address the first has it.
+                out.routes.entry(net).or_insert(Route { target });
+                let in_block = out.announcements.iter().any(|block| *block != net && block.contains(&net));
+                if !in_block && self.in_pool(net) && !self.forbidden(net) {
+                    out.announcements.insert(net);
+                }
+            }
+        }
+        Some(out)
+    }
+
+    fn in_pool(&self, net: IpNet) -> bool {
+        self.pools.values().any(|pool| pool.cidr.contains(&net))
+    }
+
+    fn forbidden(&self, net: IpNet) -> bool {
+        self.pools.values().any(|pool| !pool.announced && pool.cidr.contains(&net))
+    }
+}
+
+fn put(set: &mut BTreeSet<IpNet>, net: IpNet, present: bool) -> bool {
+    if present { set.insert(net) } else { set.remove(&net) }
+}

@@ -1,0 +1,314 @@
+//! Who is in each set, counted once?
+//!
+//! Membership is not stored: an address is in a set if one of its owners is of a class that the set's selector
+//! matches. Invariant: before anything changes, every member that the change could touch is noted with what it was
+//! at the last flush; the flush compares. So an address of two owners stays until both are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_desired::{Member, SetChange, SetId, SetKind};
+use tortie_net::IpNet;
+
+use super::item::{Kept, is_host};
+use super::{Item, ItemKey, PortName, SetSpec};
+use crate::labels::{ClassId, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
+use crate::slab::Slab;
+
+#[derive(Debug)]
+enum Owners {
+    One(ItemId),
+    Many(Box<[ItemId]>),
+}
+
+impl Owners {
+    fn as_slice(&self) -> &[ItemId] {
+        match self {
+            Owners::One(item) => std::slice::from_ref(item),
+            Owners::Many(items) => items,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Set {
+    spec: SetSpec,
+    users: usize,
+    /// The kind that the last flush told; `None`: the set is not out yet.
+    out: Option<SetKind>,
+    /// Members that may have changed since the last flush, and whether they were in.
+    touched: BTreeMap<Member, bool>,
+}
+
+/// All sets that active rules use, and everything that can be in them.
+#[derive(Debug, Default)]
+pub(crate) struct IpSets {
+    index: Index,
+    keys: BTreeMap<ItemKey, ItemId>,
+    items: Slab<Kept>,
+    owners: BTreeMap<IpNet, Owners>,
+    ids: BTreeMap<SetId, SelectorId>,
+    sets: BTreeMap<SelectorId, Set>,
+    dirty: BTreeSet<SelectorId>,
+}
+
+impl IpSets {
+    /// An item came, changed or went.
+    pub(crate) fn set_item(&mut self, key: ItemKey, item: Option<Item>) {
+        let old_id = self.keys.get(&key).copied();
+        match (old_id, item) {
+            (None, None) => {}
+            (Some(id), None) => {
+                self.touch_item(id);
+                let kept = self.items.remove(id).expect("keys name living items");
+                self.disown(id, &kept.nets);
+                self.index.leave(kept.class, id);
+                self.keys.remove(&key);
+            }
+            (None, Some(Item { identity, nets, ports })) => {
+                let class = self.index.class_for(identity);
+                let (nets, ports) = (nets.into_boxed_slice(), ports.into_boxed_slice());
+                let kept = Kept { class, nets, ports };
+                self.touch_class(class, &kept);
+                let nets = kept.nets.clone();
+                let id = self.items.insert(kept);
+                self.own(&nets, id);
+                self.index.enter(class, id);
+                self.keys.insert(key, id);
+            }
+            (Some(id), Some(item)) => self.change_item(id, item),
+        }
+    }
+
+    fn change_item(&mut self, id: ItemId, item: Item) {
+        let Item { identity, nets, ports } = item;
+        let class = self.index.class_for(identity);
+        let new = Kept { class, nets: nets.into_boxed_slice(), ports: ports.into_boxed_slice() };
+        let old = self.items.get(id).expect("keys name living items");
+        let old_class = old.class;
+        let same_members = old.nets == new.nets && old.ports == new.ports;
+        if same_members {
+            if old_class == class {
+                return;
+            }
+            let flipped = symmetric_difference(self.index.matches(old_class), self.index.matches(class));
+            for selector in flipped {
+                touch_kept(&self.index, &self.items, &self.owners, &mut self.sets, selector, &new);
+                self.dirty.insert(selector);
+            }
+        } else {
+            self.touch_item(id);
+            self.touch_class(class, &new);
+            let old_nets = self.items.get(id).expect("keys name living items").nets.clone();
+            self.disown(id, &old_nets);
+            self.own(&new.nets, id);
+        }
+        *self.items.get_mut(id).expect("keys name living items") = new;
+        if old_class != class {
+            self.index.enter(class, id);
+            self.index.leave(old_class, id);
+        }
+    }
+
+    /// The labels that a profile lends came, changed or went.
+    pub(crate) fn set_parent(&mut self, name: &Arc<str>, labels: Option<LabelSet>) {
+        let plan = self.index.plan_parent(name, labels.as_ref());
+        for shift in &plan {
+            let items: Vec<ItemId> = self.index.items(shift.class).collect();
+            for selector in &shift.flipped {
+                for item in &items {
+                    touch(&self.index, &self.items, &self.owners, &mut self.sets, *selector, *item);
+                }
+                self.dirty.insert(*selector);
+            }
+        }
+        self.index.set_parent(name, labels, plan);
+    }
+
+    /// One more user of a set; the first one makes it.
+    pub(crate) fn acquire(&mut self, spec: &SetSpec) {
+        if let Some(selector) = self.ids.get(&spec.id) {
+            self.sets.get_mut(selector).expect("ids name living sets").users += 1;
+            return;
+        }
+        let selector = self.index.add_selector(spec.selector.clone());
+        self.sets.insert(selector, Set { spec: spec.clone(), users: 1, out: None, touched: BTreeMap::new() });
+        self.ids.insert(spec.id.clone(), selector);
+        self.dirty.insert(selector);
+    }
+
+    /// One user less; a set without users goes with the next flush.
+    pub(crate) fn release(&mut self, id: &SetId) {
+        let Some(selector) = self.ids.get(id) else { return };
+        let set = self.sets.get_mut(selector).expect("ids name living sets");
+        set.users -= 1;
+        if set.users == 0 {
+            self.dirty.insert(*selector);
+        }
+    }
+
+    /// What a set holds, for people.
+    pub(crate) fn describe(&self, id: &SetId) -> Option<String> {
+        Some(self.sets.get(self.ids.get(id)?)?.spec.describe())
+    }
+
+    /// What changed since the last flush.
+    pub(crate) fn flush(&mut self) -> BTreeMap<SetId, SetChange> {
+        let mut out = BTreeMap::new();
+        for selector in std::mem::take(&mut self.dirty) {
+            let Some(set) = self.sets.get_mut(&selector) else { continue };
+            if set.users == 0 {
+                let Set { spec, users: _, out: was_out, touched: _ } = self.sets.remove(&selector).expect("just seen");
+                self.index.remove_selector(selector);
+                self.ids.remove(&spec.id);
+                if was_out.is_some() {
+                    out.insert(spec.id, SetChange::Removed);
+                }
+                continue;
+            }
+            let touched = std::mem::take(&mut set.touched);
+            let (id, was) = (set.spec.id.clone(), set.out);
+            let kind = match was {
+                // Only prefixes can change the kind of a set.
+                Some(kind) if !touched.keys().any(is_prefix) => kind,
+                _ => self.kind(selector),
+            };
+            if was == Some(kind) {
+                let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
+                for (member, was_in) in touched {
+                    match (was_in, self.holds(selector, &member)) {
+                        (false, true) => added.insert(member),
+                        (true, false) => removed.insert(member),
+                        (true, true) | (false, false) => false,
+                    };
+                }
+                if !(added.is_empty() && removed.is_empty()) {
+                    out.insert(id, SetChange::Delta { added, removed });
+                }
+            } else {
+                out.insert(id, SetChange::Whole { kind, members: self.members(selector) });
+                self.sets.get_mut(&selector).expect("just seen").out = Some(kind);
+            }
+        }
+        out
+    }
+
+    fn kind(&self, selector: SelectorId) -> SetKind {
+        if self.sets.get(&selector).is_some_and(|set| set.spec.port.is_some()) {
+            return SetKind::Ports;
+        }
+        let mut items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
+        let wide = items.any(|item| self.items.get(item).is_some_and(Kept::is_wide));
+        if wide { SetKind::Nets } else { SetKind::Addresses }
+    }
+
+    fn members(&self, selector: SelectorId) -> BTreeSet<Member> {
+        let Some(set) = self.sets.get(&selector) else { return BTreeSet::new() };
+        let items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
+        let kept = items.filter_map(|item| self.items.get(item));
+        kept.flat_map(|kept| kept.members(set.spec.port.as_ref())).collect()
+    }
+
+    fn holds(&self, selector: SelectorId, member: &Member) -> bool {
+        let port = self.sets.get(&selector).and_then(|set| set.spec.port.as_ref());
+        holds(&self.index, &self.items, &self.owners, selector, port, member)
+    }
+
+    fn touch_item(&mut self, id: ItemId) {
+        let class = self.items.get(id).expect("keys name living items").class;
+        for selector in self.index.matches(class) {
+            touch(&self.index, &self.items, &self.owners, &mut self.sets, *selector, id);
+            self.dirty.insert(*selector);
+        }
+    }
+
+    /// The item is about to bring its members into whatever matches this class.
+    fn touch_class(&mut self, class: ClassId, kept: &Kept) {
+        for selector in self.index.matches(class) {
+            touch_kept(&self.index, &self.items, &self.owners, &mut self.sets, *selector, kept);
+            self.dirty.insert(*selector);
+        }
+    }
+
+    fn own(&mut self, nets: &[IpNet], item: ItemId) {
+        for net in nets {
+            match self.owners.get_mut(net) {
+                None => {
+                    self.owners.insert(*net, Owners::One(item));
+                }
+                Some(owners) => {
+                    *owners = Owners::Many(owners.as_slice().iter().copied().chain([item]).collect());
+                }
+            }
+        }
+    }
+
+    fn disown(&mut self, item: ItemId, nets: &[IpNet]) {
+        for net in nets {
+            let left: Vec<ItemId> = match self.owners.get(net) {
+                None => continue,
+                Some(owners) => owners.as_slice().iter().copied().filter(|owner| *owner != item).collect(),
+            };
+            match left.as_slice() {
+                [] => self.owners.remove(net),
+                [one] => self.owners.insert(*net, Owners::One(*one)),
+                _ => self.owners.insert(*net, Owners::Many(left.into_boxed_slice())),
+            };
+        }
+    }
+}
+
+fn is_prefix(member: &Member) -> bool {
+    match member {
+        Member::Net(net) => !is_host(*net),
+        Member::Port { addr: _, protocol: _, port: _ } => false,
+    }
+}
+
+fn holds(
+    index: &Index,
+    items: &Slab<Kept>,
+    owners: &BTreeMap<IpNet, Owners>,
+    selector: SelectorId,
+    port: Option<&PortName>,
+    member: &Member,
+) -> bool {
+    let net = match member {
+        Member::Net(net) => *net,
+        Member::Port { addr, protocol: _, port: _ } => IpNet::from(*addr),
+    };
+    let brings = |item: &ItemId| {
+        items
+            .get(*item)
+            .is_some_and(|kept| index.matches(kept.class).binary_search(&selector).is_ok() && kept.brings(port, member))
+    };
+    owners.get(&net).is_some_and(|owners| owners.as_slice().iter().any(brings))
+}
+
+fn touch(
+    index: &Index,
+    items: &Slab<Kept>,
+    owners: &BTreeMap<IpNet, Owners>,
+    sets: &mut BTreeMap<SelectorId, Set>,
+    selector: SelectorId,
+    item: ItemId,
+) {
+    let kept = items.get(item).expect("classes hold living items");
+    touch_kept(index, items, owners, sets, selector, kept);
+}
+
+/// Notes what this set's members of this item are before they change. A set that is not out yet needs no notes.
+fn touch_kept(
+    index: &Index,
+    items: &Slab<Kept>,
+    owners: &BTreeMap<IpNet, Owners>,
+    sets: &mut BTreeMap<SelectorId, Set>,
+    selector: SelectorId,
+    kept: &Kept,
+) {
+    let Some(Set { spec, users: _, out: Some(_), touched }) = sets.get_mut(&selector) else { return };
+    let port = spec.port.as_ref();
+    for member in kept.members(port) {
+        touched.entry(member).or_insert_with(|| holds(index, items, owners, selector, port, &member));
+    }
+}

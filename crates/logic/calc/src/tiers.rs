@@ -1,0 +1,191 @@
+//! In what order do policies apply to an endpoint?
+//!
+//! Tiers by order (none is last), then name; policies by order, then upstream's text `name/namespace/kind`. The tier
+//! `default` is there even when nobody made it. A tier that is missing comes after all others and ends in `Deny`, as
+//! upstream: its policies close what they select, and open what they allow, but never before anything else.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_desired::{PolicyId, PolicyKind, TierAction, TierPolicies};
+
+use crate::labels::SelectorId;
+
+const DEFAULT_TIER: &str = "default";
+const DEFAULT_TIER_ORDER: f64 = 1_000_000.0;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tier {
+    /// Infinite if none is given.
+    pub(crate) order: f64,
+    pub(crate) action: TierAction,
+}
+
+/// A policy's place within its tier.
+#[derive(Clone, Debug)]
+pub(crate) struct Rank {
+    /// Infinite if none is given.
+    pub(crate) order: f64,
+    pub(crate) id: PolicyId,
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order.total_cmp(&other.order).then_with(|| tie(&self.id).cmp(tie(&other.id)))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
+
+/// The bytes of `name/namespace/kind`. The slash counts: `a-b` comes before `a`.
+fn tie(id: &PolicyId) -> impl Iterator<Item = u8> {
+    let kind = match id.kind {
+        PolicyKind::GlobalNetworkPolicy => "GlobalNetworkPolicy",
+        PolicyKind::KubernetesClusterNetworkPolicy => "KubernetesClusterNetworkPolicy",
+        PolicyKind::KubernetesNetworkPolicy => "KubernetesNetworkPolicy",
+        PolicyKind::NetworkPolicy => "NetworkPolicy",
+        PolicyKind::StagedGlobalNetworkPolicy => "StagedGlobalNetworkPolicy",
+        PolicyKind::StagedKubernetesNetworkPolicy => "StagedKubernetesNetworkPolicy",
+        PolicyKind::StagedNetworkPolicy => "StagedNetworkPolicy",
+    };
+    [&*id.name, "/", &*id.namespace, "/", kind].into_iter().flat_map(str::bytes)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    selector: SelectorId,
+    ingress: bool,
+    egress: bool,
+}
+
+/// All tiers and the policies in them, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Tiers {
+    known: BTreeMap<Arc<str>, Tier>,
+    members: BTreeMap<Arc<str>, BTreeMap<Rank, Member>>,
+    /// Names in order; `None` when it must be worked out again.
+    order: Option<Vec<Arc<str>>>,
+}
+
+impl Tiers {
+    /// A tier came, changed or went; whether that was news.
+    pub(crate) fn set(&mut self, name: &str, tier: Option<Tier>) -> bool {
+        if self.known.get(name) == tier.as_ref() {
+            return false;
+        }
+        self.order = None;
+        match tier {
+            Some(tier) => self.known.insert(Arc::from(name), tier),
+            None => self.known.remove(name),
+        };
+        true
+    }
+
+    pub(crate) fn is_missing(&self, name: &str) -> bool {
+        name != DEFAULT_TIER && !self.known.contains_key(name)
+    }
+
+    pub(crate) fn add_policy(
+        &mut self,
+        tier: &Arc<str>,
+        rank: Rank,
+        selector: SelectorId,
+        (ingress, egress): (bool, bool),
+    ) {
+        if !self.members.contains_key(tier) {
+            self.order = None;
+        }
+        self.members.entry(tier.clone()).or_default().insert(rank, Member { selector, ingress, egress });
+    }
+
+    pub(crate) fn remove_policy(&mut self, tier: &str, rank: &Rank) {
+        let Some(members) = self.members.get_mut(tier) else { return };
+        members.remove(rank);
+        if members.is_empty() {
+            self.members.remove(tier);
+            self.order = None;
+        }
+    }
+
+    /// The policies behind these selectors (sorted), by tier and in order. Tiers without any are left out.
+    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Vec<TierPolicies> {
+        let order = self.order.take().unwrap_or_else(|| self.sorted());
+        let mut out = Vec::new();
+        for name in &order {
+            let mut tier = TierPolicies {
+                tier: name.clone(),
+                default_action: self.get(name).action,
+                ingress: Vec::new(),
+                egress: Vec::new(),
+            };
+            for (rank, member) in self.members.get(name).into_iter().flatten() {
+                if matches.binary_search(&member.selector).is_err() {
+                    continue;
+                }
+                if member.ingress {
+                    tier.ingress.push(rank.id.clone());
+                }
+                if member.egress {
+                    tier.egress.push(rank.id.clone());
+                }
+            }
+            if !(tier.ingress.is_empty() && tier.egress.is_empty()) {
+                out.push(tier);
+            }
+        }
+        self.order = Some(order);
+        out
+    }
+
+    fn sorted(&self) -> Vec<Arc<str>> {
+        let names: BTreeSet<&Arc<str>> = self.members.keys().collect();
+        let mut names: Vec<Arc<str>> = names.into_iter().cloned().collect();
+        // Stable, so names decide among equals.
+        names.sort_by(|a, b| {
+            let rank = |name: &str| (self.is_missing(name), self.get(name).order);
+            let ((a_missing, a), (b_missing, b)) = (rank(a), rank(b));
+            a_missing.cmp(&b_missing).then(a.total_cmp(&b))
+        });
+        names
+    }
+
+    fn get(&self, name: &str) -> Tier {
+        let absent = if name == DEFAULT_TIER { DEFAULT_TIER_ORDER } else { f64::INFINITY };
+        self.known.get(name).copied().unwrap_or(Tier { order: absent, action: TierAction::Deny })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_broken_by_upstreams_text() {
+        let rank = |order, name: &str, namespace: &str, kind| Rank {
+            order,
+            id: PolicyId { name: name.into(), namespace: namespace.into(), kind },
+        };
+        let sorted = [
+            rank(-1.0, "z", "", PolicyKind::GlobalNetworkPolicy),
+            rank(1.0, "a-b", "ns", PolicyKind::NetworkPolicy),
+            rank(1.0, "a", "", PolicyKind::GlobalNetworkPolicy),
+            rank(1.0, "a", "ns", PolicyKind::NetworkPolicy),
+            rank(1.0, "ab", "ns", PolicyKind::NetworkPolicy),
+            rank(f64::INFINITY, "a", "ns", PolicyKind::NetworkPolicy),
+        ];
+        assert!(sorted.is_sorted_by(|a, b| a < b));
+    }
+}

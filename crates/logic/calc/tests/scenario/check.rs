@@ -1,0 +1,85 @@
+//! What holds of any tables.
+
+use std::collections::BTreeSet;
+
+use tortie_desired::{Batch, Member, Rule, SetChange, SetId, SetKind, Step, Tables};
+
+fn sets_of(rules: &[Rule]) -> impl Iterator<Item = &SetId> {
+    rules.iter().flat_map(|rule| rule.source.set_ids().chain(rule.destination.set_ids()))
+}
+
+/// Panics unless every reference is met, nothing is there without a use, and members suit their sets.
+pub fn tables(tables: &Tables) {
+    let mut used_sets = BTreeSet::new();
+    let (mut used_policies, mut used_profiles) = (BTreeSet::new(), BTreeSet::new());
+    for policy in tables.policies.values() {
+        used_sets.extend(sets_of(&policy.ingress).chain(sets_of(&policy.egress)));
+    }
+    for profile in tables.profiles.values() {
+        used_sets.extend(sets_of(&profile.ingress).chain(sets_of(&profile.egress)));
+    }
+    for endpoint in tables.endpoints.values() {
+        assert!(endpoint.addresses.is_sorted(), "{endpoint:?}");
+        used_profiles.extend(endpoint.profiles.iter());
+        for tier in &endpoint.tiers {
+            assert!(!(tier.ingress.is_empty() && tier.egress.is_empty()), "{endpoint:?}");
+            used_policies.extend(tier.ingress.iter().chain(&tier.egress));
+        }
+    }
+    assert_eq!(tables.sets.keys().collect::<BTreeSet<_>>(), used_sets, "sets");
+    assert_eq!(tables.policies.keys().collect::<BTreeSet<_>>(), used_policies, "policies");
+    assert!(used_profiles.iter().all(|name| tables.profiles.contains_key(*name)), "profiles");
+    for (id, (kind, members)) in &tables.sets {
+        for member in members {
+            let fits = match (kind, member) {
+                (SetKind::Addresses, Member::Net(net)) => net.prefix_len() == net.max_prefix_len(),
+                (SetKind::Nets, Member::Net(net)) => *net == net.trunc(),
+                (SetKind::Ports, Member::Port { addr: _, protocol: _, port: _ }) => true,
+                (SetKind::Addresses | SetKind::Nets, Member::Port { addr: _, protocol: _, port: _ })
+                | (SetKind::Ports, Member::Net(_)) => false,
+            };
+            assert!(fits, "{member:?} in {kind:?} {id}");
+        }
+    }
+}
+
+/// Panics unless the batch changes just what it says, and each of its steps meets its references.
+pub fn batch(before: &Tables, batch: &Batch) {
+    for (id, change) in &batch.sets {
+        let old = before.sets.get(id);
+        match change {
+            SetChange::Whole { kind, members: _ } => {
+                assert!(old.is_none_or(|(old, _)| old != kind), "{id} is told whole without need");
+            }
+            SetChange::Delta { added, removed } => {
+                let (_, members) = old.unwrap_or_else(|| panic!("a delta to {id}, which is not there"));
+                assert!(added.is_disjoint(members) && removed.is_subset(members), "{id}: {change:?}");
+                assert!(!(added.is_empty() && removed.is_empty()), "{id}: an empty delta");
+            }
+            SetChange::Removed => assert!(old.is_some(), "{id} is removed but was not there"),
+        }
+    }
+    let mut sets: BTreeSet<SetId> = before.sets.keys().cloned().collect();
+    let mut policies: BTreeSet<_> = before.policies.keys().cloned().collect();
+    for step in batch.in_order() {
+        match step {
+            Step::Set(id, SetChange::Removed) => assert!(sets.remove(id), "{id}"),
+            Step::Set(id, SetChange::Whole { .. } | SetChange::Delta { .. }) => {
+                sets.insert(id.clone());
+            }
+            Step::Policy(id, Some(policy)) => {
+                assert_ne!(before.policies.get(id), Some(policy), "{id} did not change");
+                assert!(sets_of(&policy.ingress).chain(sets_of(&policy.egress)).all(|set| sets.contains(set)), "{id}");
+                policies.insert(id.clone());
+            }
+            Step::Policy(id, None) => assert!(policies.remove(id), "{id}"),
+            Step::Endpoint(id, Some(endpoint)) => {
+                assert_ne!(before.endpoints.get(id), Some(endpoint), "{id} did not change");
+                let used = endpoint.tiers.iter().flat_map(|tier| tier.ingress.iter().chain(&tier.egress));
+                assert!(used.into_iter().all(|policy| policies.contains(policy)), "{id}");
+            }
+            Step::Endpoint(id, None) => assert!(before.endpoints.contains_key(id), "{id}"),
+            Step::Profile(..) | Step::Route(..) => {}
+        }
+    }
+}
