@@ -49,14 +49,18 @@ pub enum ReadError {
     Field(#[from] FieldError),
 }
 
-/// The candidate within two edits (one for short words) of `word`, whatever its case; the closest if there are several.
+/// The candidate that a misspelt word most likely means: few edits away for its length, whatever its case. Of several,
+/// the one whose case fits better, then the shortest.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let limit = if word.chars().count() <= 3 { 1 } else { 1 + word.chars().count() / 4 };
+    let lower = word.to_lowercase();
+    let length = word.chars().count();
+    let limit = if length <= 3 { 1 } else { 1 + length / 4 };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, candidate)| {
+            (*distance, strsim::damerau_levenshtein(word, candidate), candidate.chars().count())
+        })
         .map(|(_, candidate)| candidate)
 }

@@ -17,6 +17,7 @@ mod icmp;
 mod json;
 mod kind;
 pub mod kinds;
+mod loose;
 mod metadata;
 mod nets;
 mod path;
@@ -27,8 +28,10 @@ mod resource;
 mod rule;
 mod text;
 mod timestamp;
+mod yaml;
 
 pub mod ipam;
+pub mod manifest;
 pub mod wep;
 
 pub use duration::{GoDuration, GoDurationError};
@@ -44,6 +47,7 @@ pub use protocol::RuleProtocol;
 pub use resource::Resource;
 pub use rule::{Action, EntityRule, HttpMatch, HttpPath, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch};
 pub use timestamp::Timestamp;
+pub use yaml::to_yaml;
 
 /// The `apiVersion` of every resource.
 pub const API_VERSION: &str = "projectcalico.org/v3";

@@ -1,14 +1,36 @@
 //! Strict reading: unknown fields, wrong types and wrong words are errors that name the nearest right one.
 
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{FieldError, ReadError, nearest};
+use crate::loose::Loose;
 
-/// Reads one kind from JSON. Members that are null count as absent, as they do for Go.
-pub(crate) fn read<T: DeserializeOwned>(mut value: Value) -> Result<T, ReadError> {
+/// How exactly types must fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Typing {
+    /// As JSON: text is text.
+    Exact,
+    /// As Go reads YAML: where text is expected, numbers and truth values count as the text that they print as.
+    Loose,
+}
+
+/// Reads one kind. Members that are null count as absent, as they do for Go.
+pub(crate) fn read<T: DeserializeOwned>(mut value: Value, typing: Typing) -> Result<T, ReadError> {
     strip_nulls(&mut value);
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    match typing {
+        Typing::Exact => read_from(value),
+        Typing::Loose => read_from(Loose(value)),
+    }
+}
+
+fn read_from<'de, T, D>(deserializer: D) -> Result<T, ReadError>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de, Error = serde_json::Error>,
+{
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let path = error.path().to_string();
         ReadError::Field(explain(if path == "." { "" } else { &path }, &error.into_inner().to_string()))
     })
@@ -27,22 +49,81 @@ fn strip_nulls(value: &mut Value) {
 
 /// Turns serde's sentence into a field error with the nearest choice.
 fn explain(path: &str, message: &str) -> FieldError {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let unknown_field = message.starts_with("unknown field");
-    if unknown_field || message.starts_with("unknown variant") {
-        let (found, choices) = quoted.split_first().map_or(("", &[][..]), |(first, rest)| (*first, rest));
-        let what = if unknown_field { "one of the fields " } else { "one of " };
-        return FieldError {
-            path: path.to_owned(),
-            value: format!("{found:?}"),
-            expected: format!("{what}{}", choices.join(", ")),
-            nearest: nearest(found, choices.iter().copied()).map(str::to_owned),
+    let field = |path: String, value: String, expected: String, nearest: Option<&str>| FieldError {
+        path,
+        value,
+        expected,
+        nearest: nearest.map(str::to_owned),
+    };
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (found, choices) = choices(rest);
+        // The path already ends in the unknown field where the reader had got that far.
+        let at = match path {
+            "" => found.to_owned(),
+            path if path == found || path.ends_with(&format!(".{found}")) => path.to_owned(),
+            path => format!("{path}.{found}"),
         };
+        // A wall of names hides the one that is meant.
+        let expected = match choices.len() {
+            0..=20 => format!("one of the fields {}", choices.join(", ")),
+            many => format!("one of the {many} fields of this part"),
+        };
+        return field(at, "unknown field".to_owned(), expected, nearest(found, choices.iter().copied()));
     }
-    if let (Some(field), true) = (quoted.first(), message.starts_with("missing field")) {
-        let path = if path.is_empty() { (*field).to_owned() } else { format!("{path}.{field}") };
-        return FieldError { path, value: String::new(), expected: "a value; it is missing".to_owned(), nearest: None };
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let (found, choices) = choices(rest);
+        let expected = format!("one of {}", choices.join(", "));
+        return field(path.to_owned(), format!("{found:?}"), expected, nearest(found, choices.iter().copied()));
     }
-    let (value, expected) = message.split_once(", expected ").unwrap_or(("", message));
-    FieldError { path: path.to_owned(), value: value.to_owned(), expected: expected.to_owned(), nearest: None }
+    if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        let at = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        return field(at, String::new(), "a value; it is missing".to_owned(), None);
+    }
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) => field(path.to_owned(), in_words(found), in_plain(expected), None),
+        None => field(path.to_owned(), String::new(), message.to_owned(), None),
+    }
+}
+
+/// The word and the choices of "WORD`, expected one of `A`, `B`".
+fn choices(rest: &str) -> (&str, Vec<&str>) {
+    let (found, list) =
+        rest.rsplit_once("`, expected ").unwrap_or((rest.trim_end_matches("`, there are no fields"), ""));
+    (found, list.split('`').skip(1).step_by(2).collect())
+}
+
+/// What was found, without serde's own terms.
+fn in_words(found: &str) -> String {
+    let found = found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: ")).unwrap_or(found);
+    let bare = found
+        .strip_prefix("string ")
+        .or_else(|| found.strip_prefix("integer "))
+        .or_else(|| found.strip_prefix("floating point "))
+        .or_else(|| found.strip_prefix("boolean "))
+        .map(|value| value.trim_matches('`'));
+    match found {
+        "map" => "a mapping".to_owned(),
+        "sequence" => "a list".to_owned(),
+        _ => bare.unwrap_or(found).to_owned(),
+    }
+}
+
+/// What was expected, without Rust's own terms.
+fn in_plain(expected: &str) -> String {
+    let plain = match expected {
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        "a boolean" => "true or false",
+        "a string" | "a borrowed string" => "text",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        "u64" | "usize" => "a whole number from 0",
+        "i64" => "a whole number",
+        "f64" => "a number",
+        _ if expected.starts_with("struct ") => "a mapping",
+        _ => expected,
+    };
+    plain.to_owned()
 }

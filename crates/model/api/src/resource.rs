@@ -9,7 +9,8 @@ use crate::error::{FieldError, ReadError};
 use crate::kind::{Kind, for_each_kind};
 use crate::kinds::*;
 use crate::metadata::Metadata;
-use crate::{UnknownKind, json, read};
+use crate::read::{self, Typing};
+use crate::{UnknownKind, json};
 
 /// Declares the struct of a kind: metadata, specification and, for some, status; `kind` and `apiVersion` are written
 /// first and are checked when they are read.
@@ -165,10 +166,9 @@ macro_rules! declare_resource {
                 findings.into_result()
             }
 
-            /// Reads a JSON value; fields are checked strictly, values only as far as their type says.
-            pub fn from_value(value: Value) -> Result<Resource, ReadError> {
-                match kind_of(&value)? {
-                    $(Kind::$variant => read::read(value).map(|r| Resource::$variant(Box::new(r)))),*
+            pub(crate) fn read(kind: Kind, value: Value, typing: Typing) -> Result<Resource, ReadError> {
+                match kind {
+                    $(Kind::$variant => read::read(value, typing).map(|r| Resource::$variant(Box::new(r)))),*
                 }
             }
         }
@@ -192,6 +192,11 @@ macro_rules! declare_resource {
 for_each_kind!(declare_resource);
 
 impl Resource {
+    /// Reads a JSON value; fields are checked strictly, values only as far as their type says.
+    pub fn from_value(value: Value) -> Result<Resource, ReadError> {
+        Resource::read(kind_of(&value)?, value, Typing::Exact)
+    }
+
     /// Reads JSON text; fields are checked strictly, values only as far as their type says.
     pub fn from_json(text: &str) -> Result<Resource, ReadError> {
         let value = serde_json::from_str(text).map_err(|e| ReadError::Syntax(e.to_string()))?;
