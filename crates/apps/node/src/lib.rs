@@ -1,1 +1,270 @@
 //! The node agent: start-up, calculation, dataplane, BGP speaker, CNI service, status.
+//!
+//! Its tasks, and who tells what to whom:
+//!
+//! ```text
+//!   store --changes--> store-mirror --mailbox--> agent --rules, routes--> kernel
+//!                                                 ^ |                      |
+//!   cni (a thread a call) --Wait, State----------->| |<----link, route, rule events
+//!        |  writes endpoints and addresses         | +--Wanted--> bgp --TCP--> peers
+//!        +--> store                                |<--Learned, Recovered--+
+//!        +--devices--> reaper --> kernel           |
+//!   http (health, metrics) reads Health, which the agent writes
+//!   signals: SIGTERM and SIGINT make the main thread send Stop
+//! ```
+//!
+//! A task without a line here is a finding. Ending the process, in whatever way, takes nothing out of the kernel.
+
+mod agent;
+mod autodetect;
+mod bgp;
+mod cni;
+mod environment;
+mod health;
+mod host;
+mod logging;
+mod startup;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tortie_api::{FelixConfigurationSpec, Kind, Resource};
+use tortie_calc::{Calculator, Overrides};
+use tortie_facts::{Filter, Key};
+use tortie_netlink::{Groups, Handle, Monitor};
+use tortie_nftables::Nftables;
+use tortie_routing::{Options as RoutingOptions, Routing};
+use tortie_store::mirror::{Mirror, Options as MirrorOptions};
+use tortie_store::{Reader, Store};
+use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
+use tracing::{info, warn};
+
+use agent::{Agent, AgentHandle, Inbox, Message, Parts};
+use bgp::{Bgp, Told};
+use environment::{Backend, Environment};
+use health::{Health, Listener, Pages};
+
+/// The version of Tortie.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Which of upstream's programs the node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `calico-node`: start-up, routes, policy, BGP, CNI.
+    Node,
+    /// `calico-felix`: routes and policy alone.
+    Felix,
+}
+
+/// Runs the node until it is told to stop. A fault at start is printed and ends the process with 1.
+pub fn run(role: Role) -> ExitCode {
+    let environment = match Environment::from_process() {
+        Ok(environment) => environment,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("tortie node: {fault}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(&environment);
+    match serve(role, &environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("tortie node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Opens the store that the environment names.
+pub fn open_store() -> Result<Arc<dyn Store>> {
+    match std::env::var("DATASTORE_TYPE").unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "sqlite" => {
+            let options = SqliteOptions::from_env()?;
+            Ok(Arc::new(SqliteStore::open(options)?))
+        }
+        "etcdv3" | "kubernetes" => {
+            bail!(
+                "the environment variable DATASTORE_TYPE: etcdv3 and kubernetes are not in this version; use \"sqlite\""
+            )
+        }
+        other => {
+            let choices = ["sqlite", "etcdv3", "kubernetes"];
+            let nearest = choices.iter().min_by_key(|c| strsim::damerau_levenshtein(other, c)).expect("three choices");
+            bail!(
+                "the environment variable DATASTORE_TYPE={other:?}: expected one of {}: did you mean {nearest:?}?",
+                choices.join(", ")
+            )
+        }
+    }
+}
+
+fn serve(role: Role, environment: &Environment) -> Result<()> {
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    for name in &environment.unknown {
+        warn!(name, "the environment variable is set, but no setting of that name is known");
+    }
+    if environment.backend == Backend::Vxlan {
+        bail!(
+            "the environment variable CALICO_NETWORKING_BACKEND=vxlan: VXLAN is not in this version; use bird or none"
+        );
+    }
+    let name = startup::node_name(environment)?;
+    info!(version = VERSION, node = name, ?role, "starting");
+    let store = open_store()?;
+    if role == Role::Node {
+        let interfaces = host::interfaces().context("can't read this host's interfaces")?;
+        let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;
+        let identity = startup::Identity { name: name.clone(), ipv4, ipv6 };
+        startup::keep_node_name(environment, &name);
+        startup::run(&*store, environment, &identity)?;
+    }
+    host::prepare()?;
+    let felix = felix_settings(&*store, environment, &name)?;
+    Node::start(role, environment, &name, store, &felix)?.until(signals)
+}
+
+/// Settings that are only read at start: the environment before the node's own before the cluster's.
+fn felix_settings(store: &dyn Store, environment: &Environment, node: &str) -> Result<FelixConfigurationSpec> {
+    let own = format!("node.{node}");
+    let mut merged = serde_json::json!({});
+    for name in ["default", own.as_str()] {
+        let entry = Reader::get(store, &Key::resource(Kind::FelixConfiguration, "", name))?;
+        let Some(Resource::FelixConfiguration(found)) =
+            entry.as_ref().and_then(|e| e.value.as_resource()).map(|r| &**r)
+        else {
+            continue;
+        };
+        overlay(&mut merged, &found.spec)?;
+    }
+    overlay(&mut merged, &environment.felix)?;
+    Ok(serde_json::from_value(merged)?)
+}
+
+fn overlay(merged: &mut serde_json::Value, spec: &FelixConfigurationSpec) -> Result<()> {
+    if let serde_json::Value::Object(fields) = serde_json::to_value(spec)? {
+        for (name, value) in fields {
+            merged[name] = value;
+        }
+    }
+    Ok(())
+}
+
+/// The running node.
+struct Node {
+    post: agent::Post,
+    thread: std::thread::JoinHandle<()>,
+    _listeners: Vec<Listener>,
+    _server: Option<cni::Server>,
+}
+
+impl Node {
+    fn start(
+        role: Role,
+        environment: &Environment,
+        name: &str,
+        store: Arc<dyn Store>,
+        felix: &FelixConfigurationSpec,
+    ) -> Result<Node> {
+        let health = Arc::new(Health::default());
+        let (inbox, post) = Inbox::new()?;
+        let handle = AgentHandle::new(post.clone(), health.clone());
+        let speaks = role == Role::Node && environment.backend == Backend::Bird;
+        let restarting = speaks && host::has_learned_routes()?;
+        let bgp = if speaks { Some(start_bgp(restarting, post.clone())?) } else { None };
+        let mut routing = Routing::new(Handle::open()?, RoutingOptions::default());
+        routing.hold_learned(restarting);
+        let service = Arc::new(cni::Service::new(store.clone(), handle, name.to_owned(), host::mtu()?)?);
+        let bell = post.clone();
+        let wake = Box::new(move || bell.ring());
+        let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
+        let mut problems = Vec::new();
+        let overrides =
+            Overrides { router_id: environment.router_id, ..Overrides::of_spec(&environment.felix, &mut problems) };
+        for problem in problems {
+            bail!("the environment: {problem}");
+        }
+        let groups = Groups { links: true, addresses: false, routes: true, neighbours: false };
+        let agent = Agent::new(Parts {
+            inbox,
+            facts: mirror,
+            calculator: Calculator::new(name, overrides),
+            rules: Nftables::open()?,
+            routing,
+            monitor: Monitor::open(groups)?,
+            bgp,
+            service: service.clone(),
+            health: health.clone(),
+        });
+        let listeners = listeners(felix, &health)?;
+        let server = cni::Server::start(&environment.state_dir, service).with_context(|| {
+            format!("can't listen in {}; TORTIE_STATE_DIR says where", environment.state_dir.display())
+        })?;
+        let thread = std::thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run())?;
+        Ok(Node { post, thread, _listeners: listeners, _server: Some(server) })
+    }
+
+    fn until(self, mut signals: Signals) -> Result<()> {
+        let post = self.post.clone();
+        let handle = signals.handle();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                info!(signal, "told to stop");
+                post.send(Message::Stop);
+            }
+        })?;
+        let ended = self.thread.join();
+        handle.close();
+        ended.map_err(|_| anyhow::anyhow!("the agent's thread ended by a panic"))
+    }
+}
+
+/// A store as something to follow.
+fn follow(store: Arc<dyn Store>) -> Arc<dyn Reader> {
+    store
+}
+
+fn start_bgp(restarting: bool, post: agent::Post) -> Result<Bgp> {
+    let tell = move |told| match told {
+        Told::Routes(changes) => post.send(Message::Learned(changes)),
+        Told::Recovered => post.send(Message::Recovered),
+    };
+    Bgp::start(restarting, tell).context("can't start the BGP speaker")
+}
+
+fn listeners(felix: &FelixConfigurationSpec, health: &Arc<Health>) -> Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    let mut listen = |pages: Pages, host: &str, port: i64| -> Result<()> {
+        let address = address(host, port)?;
+        let listener = Listener::start(address, pages, health.clone())
+            .with_context(|| format!("can't serve {pages:?} on {address}"))?;
+        listeners.push(listener);
+        Ok(())
+    };
+    if felix.health_enabled == Some(true) {
+        let host = felix.health_host.as_deref().unwrap_or("localhost");
+        listen(Pages::Health, host, felix.health_port.unwrap_or(9099))?;
+    }
+    if felix.prometheus_metrics_enabled == Some(true) {
+        listen(Pages::Metrics, &felix.prometheus_metrics_host, felix.prometheus_metrics_port.unwrap_or(9091))?;
+    }
+    Ok(listeners)
+}
+
+fn address(host: &str, port: i64) -> Result<SocketAddr> {
+    let port = u16::try_from(port).with_context(|| format!("{port} is no TCP port"))?;
+    // Resolving "localhost" would ask name services, which a node without a network may lack.
+    let host = match host {
+        "" => "0.0.0.0",
+        "localhost" => "127.0.0.1",
+        other => other,
+    };
+    let mut addresses = (host, port).to_socket_addrs().with_context(|| format!("{host:?} is no address"))?;
+    addresses.next().with_context(|| format!("{host:?} has no address"))
+}

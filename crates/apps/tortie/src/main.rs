@@ -1,2 +1,91 @@
-//! The one binary.
-fn main() {}
+//! The one binary: which program it is, is decided by the name that it is called by, else by its first argument.
+//!
+//! The CNI plugins are decided before anything else, so that a pod's start pays for nothing that it does not use.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use tortie_cni::plugin::{self, Plugin};
+use tortie_node::Role;
+
+/// A pure layer-3 network and network policy for containers, VMs and hosts.
+#[derive(Parser)]
+#[command(name = "tortie", version, propagate_version = true)]
+struct Tortie {
+    #[command(subcommand)]
+    program: Program,
+}
+
+#[derive(Subcommand)]
+enum Program {
+    /// Run the node agent: start-up, routes, policy, BGP and CNI (also as `calico-node`).
+    Node,
+    /// Run policy and routes alone: no start-up, no BGP (also as `calico-felix`).
+    Felix,
+    /// Manage resources, addresses and nodes (also as `calicoctl`).
+    #[command(disable_help_flag = true)]
+    Ctl {
+        /// Arguments of calicoctl; `--help` lists its commands.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run a CNI plugin as a container runtime would (also as `calico` and `calico-ipam`).
+    Cni {
+        /// Which plugin.
+        #[arg(default_value = "calico")]
+        plugin: CniPlugin,
+    },
+    /// A network of nodes, routers and pods out of network namespaces on this machine.
+    Lab(tortie_lab::cli::LabArgs),
+    /// Three nodes on this machine: routes over BGP, and policies that close and open paths.
+    Demo(tortie_lab::cli::DemoArgs),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CniPlugin {
+    /// Interface, addresses and policy.
+    Calico,
+    /// Addresses alone.
+    CalicoIpam,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().and_then(|arg| Path::new(arg).file_name()).unwrap_or_default().to_string_lossy();
+    match &*name {
+        "calico" => return plugin::main(Plugin::Calico),
+        "calico-ipam" => return plugin::main(Plugin::CalicoIpam),
+        "calicoctl" => return tortie_ctl::main(args),
+        "calico-node" => return tortie_node::run(Role::Node),
+        "calico-felix" => return tortie_node::run(Role::Felix),
+        _ => {}
+    }
+    let Tortie { program } = Tortie::parse_from(args);
+    match program {
+        Program::Node => tortie_node::run(Role::Node),
+        Program::Felix => tortie_node::run(Role::Felix),
+        Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
+        Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),
+        Program::Cni { plugin: CniPlugin::CalicoIpam } => plugin::main(Plugin::CalicoIpam),
+        Program::Lab(args) => end(tortie_lab::cli::run(args)),
+        Program::Demo(args) => end(tortie_lab::cli::demo(args)),
+        Program::Completion { shell } => {
+            clap_complete::generate(shell, &mut Tortie::command(), "tortie", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn end<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("tortie: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,131 @@
+//! One turn's work: calculated changes into rules, routes and BGP.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tortie_desired::Batch;
+use tracing::{debug, error, info, warn};
+
+use super::Agent;
+use super::run::REFRESH;
+use crate::bgp::Wanted;
+
+impl Agent {
+    pub(super) fn apply(&mut self, now: Instant) {
+        let batch = self.calculator.flush();
+        self.tables.apply(&batch);
+        if now >= self.refresh_at {
+            self.refresh_at = now + REFRESH;
+            self.rules_current = false;
+            self.routing.resync();
+        }
+        self.apply_rules(&batch, now);
+        if !self.first_pass_done {
+            self.routing.set_desired(&self.tables);
+        } else {
+            self.routing.change_desired(&batch);
+        }
+        // Before its rules stand, a pod gets no route.
+        if self.rules_current || self.first_pass_done {
+            self.apply_routes(now);
+        }
+        self.tell_bgp(&batch);
+        self.count(&batch, now);
+        if self.rules_current {
+            let routing = &self.routing;
+            self.waits.answer(&self.tables, |net| routing.programmed(net));
+        }
+        if self.rules_current && !self.first_pass_done {
+            self.first_pass_done = true;
+            self.health.set_in_sync();
+            let (endpoints, policies) = (self.tables.endpoints.len(), self.tables.policies.len());
+            info!(endpoints, policies, "in sync: the kernel holds the first picture of the facts");
+        }
+    }
+
+    fn apply_rules(&mut self, batch: &Batch, now: Instant) {
+        let due = self.rules_retry.is_none_or(|at| at <= now);
+        let result = if self.rules_current {
+            if batch.is_empty() {
+                return;
+            }
+            self.rules.commit(&self.tables, batch).map(|_| ())
+        } else if due {
+            self.rules.resync(&self.tables).map(|report| {
+                if self.first_pass_done && report.written != Default::default() {
+                    let repaired: Vec<String> = report.repaired.iter().map(ToString::to_string).collect();
+                    warn!(?repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
+                }
+            })
+        } else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                if self.rules_fault.take().is_some() {
+                    info!("the kernel holds all rules again");
+                }
+                (self.rules_current, self.rules_retry, self.rules_failures) = (true, None, 0);
+            }
+            Err(error) => self.rules_refused(&error, now),
+        }
+        self.health.set_refused(self.rules_fault.is_some());
+    }
+
+    /// Nothing changed in the kernel: the last good rules stay, new endpoints stay closed.
+    fn rules_refused(&mut self, cause: &tortie_nftables::Error, now: Instant) {
+        let text = cause.to_string();
+        if self.rules_fault.as_ref() != Some(&text) {
+            error!(
+                cause = text,
+                "the kernel does not take the rules; the last good ones stay, new endpoints are closed"
+            );
+        }
+        self.rules_fault = Some(text);
+        self.health.numbers.failures.fetch_add(1, Ordering::Relaxed);
+        self.rules_current = false;
+        let delay = Duration::from_millis(100 << self.rules_failures.min(7));
+        self.rules_failures += 1;
+        self.rules_retry = Some(now + delay);
+    }
+
+    fn apply_routes(&mut self, now: Instant) {
+        let report = self.routing.apply(now);
+        let failing = !report.routes.failures.is_empty() || report.routes.blind.is_some();
+        if report.routes.written + report.routes.removed > 0 || failing {
+            let text = report.to_string();
+            if failing && text != self.last_routing {
+                warn!("{text}");
+            } else {
+                debug!("{text}");
+            }
+            self.last_routing = text;
+        }
+    }
+
+    fn tell_bgp(&mut self, batch: &Batch) {
+        let changed = batch.bgp_speaker.is_some() || !batch.bgp_peers.is_empty() || !batch.announcements.is_empty();
+        let Some(bgp) = self.bgp.as_ref().filter(|_| changed || !self.first_pass_done) else { return };
+        bgp.want(Wanted {
+            speaker: self.tables.bgp_speaker.clone(),
+            peers: self.tables.bgp_peers.clone(),
+            announcements: self.tables.announcements.clone(),
+        });
+    }
+
+    fn count(&self, batch: &Batch, started: Instant) {
+        if batch.is_empty() {
+            return;
+        }
+        let numbers = &self.health.numbers;
+        let set = |number: &std::sync::atomic::AtomicU64, value: usize| {
+            number.store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
+        };
+        set(&numbers.local_endpoints, self.tables.endpoints.len());
+        set(&numbers.local_policies, self.tables.policies.len());
+        set(&numbers.sets, self.tables.sets.len());
+        numbers.applies.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        numbers.apply_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}

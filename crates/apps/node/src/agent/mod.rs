@@ -1,0 +1,95 @@
+//! The agent: one thread that turns facts into kernel state, and the handle by which others ask it.
+//!
+//! A turn: take what came (facts, kernel events, learned routes, questions), calculate, commit rules in one
+//! transaction, write routes, tell BGP, answer those who wait. Rules come before routes, so a pod is never reachable
+//! before its policy stands. Nothing is written before the facts are complete for the first time.
+
+mod apply;
+mod inbox;
+mod run;
+mod state;
+mod waits;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tortie_desired::EndpointId;
+use tortie_net::IpNet;
+
+pub use inbox::{Inbox, Post};
+pub use run::{Agent, Parts};
+
+use crate::health::Health;
+
+/// What somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The kernel holds the endpoint's policy, and the routes to its addresses through this interface.
+    Programmed {
+        /// Host side of the endpoint's interface.
+        interface: Arc<str>,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// The kernel holds nothing of the endpoint.
+    Gone,
+}
+
+/// What the agent is sent.
+pub enum Message {
+    /// Somebody waits for the kernel.
+    Wait {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// For what.
+        until: Until,
+        /// Told once it is so.
+        reply: Sender<()>,
+    },
+    /// BGP learned routes: prefix to next hops, or to nothing.
+    Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
+    /// BGP has heard all peers again after a restart.
+    Recovered,
+    /// Somebody asks for the node's state.
+    State(Sender<Value>),
+    /// End.
+    Stop,
+}
+
+/// Talks to the agent from other threads.
+#[derive(Clone)]
+pub struct AgentHandle {
+    post: Post,
+    health: Arc<Health>,
+}
+
+impl AgentHandle {
+    /// A handle on the agent that reads this post.
+    pub fn new(post: Post, health: Arc<Health>) -> AgentHandle {
+        AgentHandle { post, health }
+    }
+
+    /// Whether the kernel holds the first picture.
+    pub fn is_in_sync(&self) -> bool {
+        self.health.is_in_sync()
+    }
+
+    /// Waits until the kernel is so; an error says how long it was waited for.
+    pub fn wait(&self, endpoint: &EndpointId, until: Until, patience: Duration) -> Result<(), String> {
+        let (reply, answer) = channel();
+        self.post.send(Message::Wait { endpoint: endpoint.clone(), until, reply });
+        answer
+            .recv_timeout(patience)
+            .map_err(|_| format!("not within {} s; the node's log says why", patience.as_secs()))
+    }
+
+    /// The node's state as JSON.
+    pub fn state(&self) -> Value {
+        let (reply, answer) = channel();
+        self.post.send(Message::State(reply));
+        answer.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| json!({ "error": "the agent does not answer" }))
+    }
+}

@@ -1,0 +1,209 @@
+//! The loop: wait for anything, take it, apply.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tortie_calc::Calculator;
+use tortie_desired::Tables;
+use tortie_facts::SyncStatus;
+use tortie_netlink::{Handle, Monitor};
+use tortie_nftables::Nftables;
+use tortie_routing::{Learned, Routing};
+use tortie_store::mirror::Mirror;
+use tracing::{debug, info, warn};
+
+use super::waits::Waits;
+use super::{Inbox, Message};
+use crate::bgp::Bgp;
+use crate::cni::Service;
+use crate::health::Health;
+
+/// The loop turns at least this often, for liveness.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Everything is read back from the kernel this often, in case an event was missed.
+pub(super) const REFRESH: Duration = Duration::from_secs(90);
+
+/// What the agent is made of.
+pub struct Parts {
+    /// Where messages come from.
+    pub inbox: Inbox,
+    /// Where facts come from.
+    pub facts: Mirror,
+    /// Facts to desired state.
+    pub calculator: Calculator,
+    /// Rules.
+    pub rules: Nftables,
+    /// Routes.
+    pub routing: Routing<Handle>,
+    /// Kernel events.
+    pub monitor: Monitor,
+    /// The BGP speaker, if this node has one.
+    pub bgp: Option<Bgp>,
+    /// Who answers CNI calls, to be kept up to date.
+    pub service: Arc<Service>,
+    /// What is told of the agent.
+    pub health: Arc<Health>,
+}
+
+/// The agent.
+pub struct Agent {
+    pub(super) inbox: Inbox,
+    pub(super) facts: Mirror,
+    pub(super) calculator: Calculator,
+    pub(super) rules: Nftables,
+    pub(super) routing: Routing<Handle>,
+    pub(super) monitor: Monitor,
+    pub(super) bgp: Option<Bgp>,
+    pub(super) service: Arc<Service>,
+    pub(super) health: Arc<Health>,
+    /// What is wanted.
+    pub(super) tables: Tables,
+    /// Whether the kernel's rules are known to be as `tables` say.
+    pub(super) rules_current: bool,
+    /// When refused rules are tried again.
+    pub(super) rules_retry: Option<Instant>,
+    pub(super) rules_failures: u32,
+    pub(super) rules_fault: Option<String>,
+    pub(super) complete: bool,
+    pub(super) first_pass_done: bool,
+    pub(super) refresh_at: Instant,
+    pub(super) last_routing: String,
+    pub(super) waits: Waits,
+    stopping: bool,
+}
+
+impl Agent {
+    /// An agent that has done nothing yet.
+    pub fn new(parts: Parts) -> Agent {
+        let Parts { inbox, facts, calculator, rules, routing, monitor, bgp, service, health } = parts;
+        Agent {
+            inbox,
+            facts,
+            calculator,
+            rules,
+            routing,
+            monitor,
+            bgp,
+            service,
+            health,
+            tables: Tables::default(),
+            rules_current: false,
+            rules_retry: None,
+            rules_failures: 0,
+            rules_fault: None,
+            complete: false,
+            first_pass_done: false,
+            refresh_at: Instant::now() + REFRESH,
+            last_routing: String::new(),
+            waits: Waits::default(),
+            stopping: false,
+        }
+    }
+
+    /// Turns until it is told to stop. What the kernel holds then stays there.
+    pub fn run(mut self) {
+        while !self.stopping {
+            let messages = self.wait();
+            for message in messages {
+                self.take(message);
+            }
+            self.take_events();
+            self.take_facts();
+            if self.complete {
+                self.apply(Instant::now());
+            }
+            self.health.turned();
+        }
+        info!("the agent stops; the kernel keeps what it holds");
+    }
+
+    fn wait(&mut self) -> Vec<Message> {
+        let now = Instant::now();
+        let wake = self.wake_at(now).map_or(LONGEST_WAIT, |at| at.saturating_duration_since(now).min(LONGEST_WAIT));
+        // Rounded up, so that a turn never comes a fraction too early and finds nothing to do.
+        let millis = u16::try_from(wake.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut fds =
+            vec![PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN), PollFd::new(self.monitor.fd(), PollFlags::POLLIN)];
+        fds.extend(self.rules.monitor_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        if let Err(errno) = poll(&mut fds, PollTimeout::from(millis))
+            && errno != nix::errno::Errno::EINTR
+        {
+            warn!(%errno, "waiting for events failed");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.inbox.take()
+    }
+
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if !self.complete {
+            return None;
+        }
+        let routes = self.routing.wake_at(now);
+        routes.into_iter().chain(self.rules_retry).chain([self.refresh_at]).min()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Wait { endpoint, until, reply } => self.waits.add(endpoint, until, reply),
+            Message::Learned(changes) => {
+                for (net, hops) in changes {
+                    self.routing.set_learned(net, hops.map(|next_hops| Learned { next_hops }));
+                }
+            }
+            Message::Recovered => {
+                info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");
+                self.routing.sweep_learned();
+            }
+            // Who asked may have given up.
+            Message::State(reply) => drop(reply.send(self.state())),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn take_events(&mut self) {
+        match self.monitor.drain() {
+            Ok(events) => events.iter().for_each(|event| self.routing.on_event(event)),
+            Err(error) => {
+                warn!(%error, "kernel events can't be read; reading everything back instead");
+                self.routing.resync();
+            }
+        }
+        for change in self.rules.drain_events() {
+            let who = change.process_name.as_deref().unwrap_or("an unknown process");
+            warn!(process = who, pid = change.process_id, objects = change.objects, "somebody changed our rules");
+            self.health.numbers.repairs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.rules_current = false;
+            self.rules_retry = None;
+        }
+    }
+
+    fn take_facts(&mut self) {
+        let batch = self.facts.take();
+        if batch.is_empty() {
+            return;
+        }
+        for invalid in &batch.invalid {
+            warn!(key = invalid.path, reason = invalid.reason, "a stored object can't be read and counts as absent");
+        }
+        if let Some(trouble) = &batch.trouble {
+            warn!(%trouble, "the datastore is in trouble; the kernel keeps what it holds");
+        }
+        let count = u64::try_from(batch.updates.len()).unwrap_or(u64::MAX);
+        self.health.numbers.updates.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        self.service.addresses.observe(&batch.updates);
+        for update in batch.updates {
+            self.calculator.apply(update);
+        }
+        match batch.status {
+            Some(SyncStatus::InSync) if !self.complete => {
+                debug!("the picture of the facts is complete");
+                self.calculator.in_sync();
+                self.complete = true;
+            }
+            Some(SyncStatus::InSync | SyncStatus::Resync | SyncStatus::WaitForDatastore) | None => {}
+        }
+    }
+}

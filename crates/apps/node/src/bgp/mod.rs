@@ -1,0 +1,119 @@
+//! The BGP speaker's sockets: one thread that feeds the pure speaker and does what it says.
+//!
+//! Out: changes of best paths, and the moment when the picture is whole again after a restart. The thread ends by
+//! closing its connections without a NOTIFICATION, so that peers keep the routes (RFC 4724).
+
+mod connection;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::Waker;
+use serde::{Deserialize, Serialize};
+use tortie_desired::{BgpPeer, BgpSpeaker};
+use tortie_net::IpNet;
+
+/// What the speaker is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who this node is; `None`: it does not speak BGP.
+    pub speaker: Option<BgpSpeaker>,
+    /// Its peers.
+    pub peers: BTreeMap<IpAddr, BgpPeer>,
+    /// What it announces.
+    pub announcements: BTreeSet<IpNet>,
+}
+
+/// What the speaker tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Best paths changed: prefix to next hops, or to nothing.
+    Routes(Vec<(IpNet, Option<Vec<IpAddr>>)>),
+    /// After a restart: every peer has told all that it has, or the time for it is over.
+    Recovered,
+}
+
+/// One peer's state, as `calicoctl node status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Address of the peer.
+    pub address: IpAddr,
+    /// Such as `node-to-node mesh`.
+    pub kind: String,
+    /// `up` or `start`.
+    pub state: String,
+    /// When the state was entered, seconds since 1970.
+    pub since: i64,
+    /// Such as `Established`.
+    pub info: String,
+    /// Prefixes from the peer.
+    pub received: usize,
+    /// Prefixes that the peer was told.
+    pub sent: usize,
+}
+
+/// All of the speaker's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether this node speaks BGP.
+    pub running: bool,
+    /// What keeps it from listening, if something does.
+    pub fault: Option<String>,
+    /// The peers.
+    pub peers: Vec<PeerState>,
+}
+
+enum Command {
+    Want(Box<Wanted>),
+    Status(Sender<Status>),
+    Stop,
+}
+
+/// The running speaker.
+pub struct Bgp {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bgp {
+    /// Starts the thread. `restarting`: the kernel holds routes that an earlier run of this node learned.
+    pub fn start(restarting: bool, tell: impl Fn(Told) + Send + 'static) -> std::io::Result<Bgp> {
+        let (commands, received) = channel();
+        let (worker, waker) = worker::Worker::new(restarting, received, Box::new(tell))?;
+        let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || worker.run())?;
+        Ok(Bgp { commands, waker, thread: Some(thread) })
+    }
+
+    /// Changes what is wanted.
+    pub fn want(&self, wanted: Wanted) {
+        self.send(Command::Want(Box::new(wanted)));
+    }
+
+    /// The state now; the default one if the thread does not answer within a second.
+    pub fn status(&self) -> Status {
+        let (reply, answer) = channel();
+        self.send(Command::Status(reply));
+        answer.recv_timeout(Duration::from_secs(1)).unwrap_or_default()
+    }
+
+    fn send(&self, command: Command) {
+        // The thread only ends after `Stop`, so neither can fail before that.
+        let _ = self.commands.send(command);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Bgp {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! ADD: record, make, wait until the kernel holds it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_api::{Action, EntityRule, IpNetText, Kind, Metadata, Profile, ProfileSpec, Resource, Rule};
+use tortie_api::{WorkloadEndpoint, WorkloadEndpointSpec};
+use tortie_cni::conf::Conf;
+use tortie_cni::spec::{Address, CniError, Interface, Outcome, code};
+use tortie_cni::wire::Request;
+use tortie_desired::EndpointId;
+use tortie_facts::{Key, Value};
+use tortie_net::{Mac, host_net};
+use tortie_netlink::{Handle, Netns};
+use tortie_store::{Expect, Reader, Write, resource};
+
+use super::addresses::Ask;
+use super::device::{self, DeviceError, Wanted};
+use super::workload::Workload;
+use super::{POLICY_PATIENCE, Service, store_fault};
+use crate::agent::Until;
+
+impl Service {
+    pub(super) fn add(&self, request: &Request, netns: Option<Netns>) -> Result<Outcome, CniError> {
+        let conf = Conf::from_value(&request.conf)?;
+        let workload = Workload::of(request, &conf, &self.node)?;
+        let netns = netns.ok_or_else(|| {
+            CniError::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {} is no namespace", request.netns))
+        })?;
+        if !self.agent.is_in_sync() {
+            return Err(CniError::new(code::TRY_AGAIN, "the node agent is not in sync with its datastore yet"));
+        }
+        self.taken(&workload, &netns)?;
+        self.ensure_profile(&conf, &workload)?;
+        let mac = device::random_mac();
+        let addresses = self.record(&conf, &workload, request, mac)?;
+        let made = self.make(&conf, &workload, &netns, &addresses, mac);
+        if made.is_err() {
+            // The runtime calls DEL too, but an address should not wait for that.
+            let _ = self.forget(&workload, None);
+        }
+        made?;
+        Ok(outcome(&workload, request, &addresses, mac, self.mtu(&conf)))
+    }
+
+    pub(super) fn mtu(&self, conf: &Conf) -> u32 {
+        if conf.mtu == 0 { self.mtu } else { conf.mtu }
+    }
+
+    /// An interface of the wanted name means that ADD was done before (CNI spec, "ADD").
+    fn taken(&self, workload: &Workload, netns: &Netns) -> Result<(), CniError> {
+        let found = netns.run(|| Handle::open()?.link(workload.ifname.as_str()).map(drop));
+        match found {
+            Ok(Ok(())) => Err(taken(&workload.ifname)),
+            Ok(Err(error)) if error.is_not_found() => Ok(()),
+            Ok(Err(error)) | Err(error) => Err(CniError::new(code::INTERNAL, error.to_string())),
+        }
+    }
+
+    /// Without a policy handler the network's own profile lets its members talk, as upstream's plugin has it.
+    fn ensure_profile(&self, conf: &Conf, workload: &Workload) -> Result<(), CniError> {
+        if !conf.policy.kind.is_empty() {
+            return Ok(());
+        }
+        let key = Key::resource(Kind::Profile, "", &conf.name);
+        if Reader::get(&*self.store, &key).map_err(store_fault)?.is_some() {
+            return Ok(());
+        }
+        let allow = Rule { action: Action::Allow, ..Rule::default() };
+        let members = EntityRule { selector: format!("has({})", conf.name), ..EntityRule::default() };
+        let ingress =
+            if workload.orchestrator == "k8s" { allow.clone() } else { Rule { source: members, ..allow.clone() } };
+        let profile = Profile {
+            metadata: Metadata::named(conf.name.as_str()),
+            spec: ProfileSpec {
+                ingress: vec![ingress],
+                egress: vec![allow],
+                labels_to_apply: BTreeMap::from([(conf.name.clone(), String::new())]),
+            },
+        };
+        resource::ensure(&*self.store, profile.into()).map(drop).map_err(store_fault)
+    }
+
+    /// Gets addresses and writes them and the endpoint in one call of the store.
+    fn record(&self, conf: &Conf, workload: &Workload, request: &Request, mac: Mac) -> Result<Vec<IpAddr>, CniError> {
+        let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
+        let old = Reader::get(&*self.store, &key).map_err(store_fault)?;
+        if let Some(old) = &old {
+            // A pod of the same name that is not this container: its addresses go first.
+            self.release_old(old, workload)?;
+        }
+        let endpoint = |addresses: &[IpAddr]| {
+            let mut new = Resource::from(endpoint(conf, workload, addresses, mac, &self.node));
+            resource::stamp_new(&mut new);
+            let expect = old.as_ref().map_or(Expect::Absent, |old| Expect::Revision(old.revision));
+            Write { key: key.clone(), expect, value: Some(Value::resource(new)) }
+        };
+        if let Some(given) = &request.ipam {
+            let addresses: Vec<IpAddr> = given.ips.iter().map(|ip| ip.address.addr()).collect();
+            if addresses.is_empty() {
+                return Err(CniError::new(code::NO_ADDRESS, "the IPAM plugin gave no address"));
+            }
+            self.store.write_one(endpoint(&addresses)).map_err(store_fault)?;
+            return Ok(addresses);
+        }
+        self.addresses.assign(&Ask::of(conf, workload, &request.args)?, Some(&endpoint))
+    }
+
+    fn make(
+        &self,
+        conf: &Conf,
+        workload: &Workload,
+        netns: &Netns,
+        addresses: &[IpAddr],
+        mac: Mac,
+    ) -> Result<(), CniError> {
+        let wanted = Wanted {
+            host_name: &workload.interface,
+            pod_name: &workload.ifname,
+            netns,
+            mtu: self.mtu(conf),
+            mac,
+            addresses,
+            forwarding: conf.container_settings.allow_ip_forwarding,
+        };
+        let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
+        let mut host = Handle::open().map_err(internal)?;
+        device::create(&mut host, &wanted).map_err(|error| match error {
+            DeviceError::TakenInPod(name) => taken(&name),
+            DeviceError::Kernel(error) => internal(error),
+        })?;
+        let patience = match conf.policy_setup_timeout_seconds {
+            0 => POLICY_PATIENCE,
+            seconds => Duration::from_secs(seconds),
+        };
+        let until =
+            Until::Programmed { interface: Arc::from(workload.interface.as_str()), addresses: addresses.to_vec() };
+        self.agent.wait(&endpoint_id(workload), until, patience).map_err(|why| {
+            CniError::new(code::TRY_AGAIN, format!("the kernel does not hold the pod's policy and routes: {why}"))
+        })
+    }
+}
+
+pub(super) fn endpoint_id(workload: &Workload) -> EndpointId {
+    EndpointId { namespace: Arc::from(workload.namespace.as_str()), name: Arc::from(workload.endpoint.as_str()) }
+}
+
+fn taken(ifname: &str) -> CniError {
+    CniError::new(
+        code::INVALID_ENVIRONMENT,
+        format!("CNI_IFNAME: the container has an interface {ifname} already; ADD was done before, or DEL was not"),
+    )
+}
+
+fn endpoint(conf: &Conf, workload: &Workload, addresses: &[IpAddr], mac: Mac, node: &str) -> WorkloadEndpoint {
+    let mut labels = conf.labels();
+    labels.insert("projectcalico.org/namespace".to_owned(), workload.namespace.clone());
+    labels.insert("projectcalico.org/orchestrator".to_owned(), workload.orchestrator.to_owned());
+    if !workload.service_account.is_empty() && workload.service_account.len() < 63 {
+        labels.insert("projectcalico.org/serviceaccount".to_owned(), workload.service_account.clone());
+    }
+    let mut metadata = Metadata::in_namespace(workload.namespace.as_str(), workload.endpoint.as_str());
+    metadata.labels = labels;
+    let spec = WorkloadEndpointSpec {
+        orchestrator: workload.orchestrator.to_owned(),
+        node: node.to_owned(),
+        container_id: workload.container_id.clone(),
+        pod: workload.pod.clone(),
+        endpoint: workload.ifname.clone(),
+        service_account_name: workload.service_account.clone(),
+        ip_networks: addresses.iter().map(|addr| IpNetText::from(host_net(*addr))).collect(),
+        profiles: workload.profiles(conf),
+        interface_name: workload.interface.clone(),
+        mac: mac.to_string(),
+        ..WorkloadEndpointSpec::default()
+    };
+    WorkloadEndpoint { metadata, spec }
+}
+
+fn outcome(workload: &Workload, request: &Request, addresses: &[IpAddr], mac: Mac, mtu: u32) -> Outcome {
+    let interface = |name: &str, mac: Mac, sandbox: &str| Interface {
+        name: name.to_owned(),
+        mac: mac.to_string(),
+        mtu: Some(mtu),
+        sandbox: sandbox.to_owned(),
+    };
+    Outcome {
+        interfaces: vec![
+            interface(&workload.interface, Mac::WORKLOAD_HOST_SIDE, ""),
+            interface(&workload.ifname, mac, &request.netns),
+        ],
+        ips: addresses
+            .iter()
+            .map(|addr| Address { address: host_net(*addr), gateway: None, interface: Some(1) })
+            .collect(),
+        routes: request.ipam.as_ref().map(|given| given.routes.clone()).unwrap_or_default(),
+        dns: request.ipam.as_ref().map(|given| given.dns.clone()).unwrap_or_default(),
+    }
+}

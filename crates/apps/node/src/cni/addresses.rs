@@ -1,0 +1,457 @@
+//! Addresses for pods: drives the pure steps of IPAM against the store, with this node's own blocks kept in mind.
+//!
+//! What the node watches is offered to the steps as hints, so that an address of a block that is this node's costs one
+//! write and no read. A hint that is old costs a conflict and a second look, never an address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tortie_api::{IpPoolAllowedUse, Kind};
+use tortie_cni::conf::{Conf, TextBool};
+use tortie_cni::spec::{Address, CniError, Outcome as CniOutcome, code};
+use tortie_cni::wire::Request as Call;
+use tortie_facts::{Filter, Key, Update, Value};
+use tortie_ipam::{
+    Answer, Ask as Question, Assign, AssignAt, CasWrite, Client, Expect, Fact, Holder, IpamError, Machine, Now,
+    Outcome, Owner, Plan, ReleaseHandle, Request, Settings, View, block, drive,
+};
+use tortie_net::{Family, IpNet, host_net};
+use tortie_store::{Expect as StoreExpect, Reader, Store, Write, WriteError};
+
+use super::workload::Workload;
+use super::{Service, store_fault};
+
+/// A request of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    handle: String,
+    attrs: BTreeMap<String, String>,
+    namespace: String,
+    wanted: Vec<IpAddr>,
+    families: Vec<(Family, Vec<String>)>,
+}
+
+impl Ask {
+    /// Reads what the configuration and the runtime ask for.
+    pub fn of(conf: &Conf, workload: &Workload, args: &BTreeMap<String, String>) -> Result<Ask, CniError> {
+        let on = |setting: Option<TextBool>, default| setting.map_or(default, |TextBool(on)| on);
+        let mut families = Vec::new();
+        if on(conf.ipam.assign_ipv4, true) {
+            families.push((Family::V4, conf.ipam.ipv4_pools.clone()));
+        }
+        if on(conf.ipam.assign_ipv6, false) {
+            families.push((Family::V6, conf.ipam.ipv6_pools.clone()));
+        }
+        let wanted = match args.get("IP").map(|text| (text, text.parse())) {
+            None => Vec::new(),
+            Some((_, Ok(addr))) => vec![addr],
+            Some((text, Err(_))) => {
+                return Err(CniError::new(code::INVALID_ENVIRONMENT, format!("CNI_ARGS: IP={text} is no address")));
+            }
+        };
+        if families.is_empty() && wanted.is_empty() {
+            return Err(CniError::new(
+                code::INVALID_CONFIG,
+                "ipam.assign_ipv4 and ipam.assign_ipv6 are both \"false\": the pod would have no address",
+            ));
+        }
+        let mut attrs = BTreeMap::new();
+        if !workload.pod.is_empty() {
+            attrs.insert("pod".to_owned(), workload.pod.clone());
+            attrs.insert("namespace".to_owned(), workload.namespace.clone());
+        }
+        Ok(Ask { handle: workload.handle.clone(), attrs, namespace: workload.namespace.clone(), wanted, families })
+    }
+}
+
+/// Writes the workload's endpoint, once its addresses are known.
+pub type EndpointWrite<'a> = &'a dyn Fn(&[IpAddr]) -> Write;
+
+#[derive(Default)]
+struct Known {
+    /// Pools, reservations, settings, this node's affinities and blocks.
+    facts: BTreeMap<Key, Fact>,
+    settings: Option<Arc<Settings>>,
+    node_labels: BTreeMap<String, String>,
+}
+
+/// Who gives addresses on this node.
+pub struct Addresses {
+    store: Arc<dyn Store>,
+    node: String,
+    known: Mutex<Known>,
+}
+
+impl Addresses {
+    /// For one node, against one store.
+    pub fn new(store: Arc<dyn Store>, node: String) -> Addresses {
+        Addresses { store, node, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What is known is only ever hints, so a panic in the middle harms nothing.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps in mind what changed in the store.
+    pub fn observe(&self, updates: &[Update]) {
+        let mut known = self.known();
+        for Update { key, value, revision } in updates {
+            if let (Key::Resource { kind: Kind::Node, namespace: _, name }, Some(Value::Resource(node))) = (key, value)
+                && *name == self.node
+            {
+                known.node_labels.clone_from(&node.metadata().labels);
+            }
+            if !self.matters(key, value.as_ref()) {
+                continue;
+            }
+            if is_setting(key) {
+                known.settings = None;
+            }
+            match value {
+                Some(value) if known.facts.get(key).is_none_or(|fact| fact.revision <= *revision) => {
+                    let fact = Fact { key: key.clone(), value: value.clone(), revision: *revision };
+                    known.facts.insert(key.clone(), fact);
+                }
+                Some(_) => {}
+                None => drop(known.facts.remove(key)),
+            }
+        }
+    }
+
+    fn matters(&self, key: &Key, value: Option<&Value>) -> bool {
+        match (key, value) {
+            (Key::Affinity(affinity), _) => affinity.owner == self.node,
+            (Key::Block(_), None) => true,
+            (Key::Block(_), Some(Value::Block(block))) => {
+                block.affinity.as_deref().and_then(Owner::parse) == Some(Owner::host(self.node.as_str()))
+            }
+            (key, _) => is_setting(key),
+        }
+    }
+
+    /// Gives addresses and, in the same call of the store, writes the endpoint that has them.
+    pub fn assign(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Vec<IpAddr>, CniError> {
+        let mut known = self.known();
+        let result = self.assign_known(&mut known, ask, endpoint);
+        if result.is_err() {
+            // Whatever was given before the fault goes back; what can't go back now is found by DEL or GC.
+            let _ = self.release_known(&mut known, &ask.handle, None);
+        }
+        result
+    }
+
+    fn assign_known(
+        &self,
+        known: &mut Known,
+        ask: &Ask,
+        endpoint: Option<EndpointWrite<'_>>,
+    ) -> Result<Vec<IpAddr>, CniError> {
+        let settings = self.settings(known)?;
+        let holder = Holder {
+            handle: Some(ask.handle.clone()),
+            attrs: ask
+                .attrs
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .chain([("node".into(), self.node.clone())])
+                .collect(),
+        };
+        let client = Client {
+            node_labels: known.node_labels.clone(),
+            namespace_labels: BTreeMap::from([("projectcalico.org/name".to_owned(), ask.namespace.clone())]),
+            purpose: IpPoolAllowedUse::Workload,
+            ..Client::workload(self.node.as_str())
+        };
+        let mut given: Vec<IpAddr> = Vec::new();
+        for addr in &ask.wanted {
+            let plan = AssignAt::new(client.clone(), holder.clone(), *addr, settings.clone(), now());
+            self.run(known, plan, &ask.handle, true, None)?;
+            given.push(*addr);
+        }
+        let families: Vec<_> = if ask.wanted.is_empty() { ask.families.clone() } else { Vec::new() };
+        let mut written = false;
+        for (index, (family, pools)) in families.iter().enumerate() {
+            let mut request = Request::one(client.clone(), holder.clone(), *family);
+            request.pools = pool_ranges(&settings, pools)?;
+            let before = given.clone();
+            let also = endpoint
+                .filter(|_| index + 1 == families.len())
+                .map(|endpoint| move |new: &[IpAddr]| endpoint(&before.iter().chain(new).copied().collect::<Vec<_>>()));
+            let also = also.as_ref().map(|f| f as EndpointWrite<'_>);
+            let plan = Assign::new(request, settings.clone(), now());
+            let assignment = self.run(known, plan, &ask.handle, index == 0, also)?;
+            written |= also.is_some();
+            given.extend(assignment.addresses.iter().map(|assigned| assigned.address));
+        }
+        if let (Some(endpoint), false) = (endpoint, written) {
+            self.store.write_one(endpoint(&given)).map_err(store_fault)?;
+        }
+        Ok(given)
+    }
+
+    /// Gives back everything under a handle; first, if given, the endpoint is removed. Nothing there is no error.
+    pub fn release(&self, handle: &str, removal: Option<Write>) -> Result<(), CniError> {
+        self.release_known(&mut self.known(), handle, removal)
+    }
+
+    fn release_known(&self, known: &mut Known, handle: &str, removal: Option<Write>) -> Result<(), CniError> {
+        let cooldown = self.settings(known)?.config.ip_cooldown_seconds;
+        let mut machine = Machine::new(ReleaseHandle::new(handle, cooldown, now()), hints(known, &self.node));
+        let mut removal = removal;
+        let result = drive(&mut machine, |question| {
+            if let (Question::Write(writes), Some(first)) = (&question, removal.take()) {
+                return self.write_with(known, writes, first, true);
+            }
+            self.answer(known, question)
+        })?;
+        if let Some(removal) = removal {
+            match self.store.write_one(removal) {
+                Ok(_) | Err(WriteError::Missing(_)) => {}
+                Err(error) => return Err(store_fault(error)),
+            }
+        }
+        match result {
+            Ok(_) | Err(IpamError::UnknownHandle(_)) => Ok(()),
+            Err(error) => Err(fault(error)),
+        }
+    }
+
+    /// Whether any address is held under a handle.
+    pub fn holds(&self, handle: &str) -> Result<bool, CniError> {
+        Ok(Reader::get(&*self.store, &Key::Handle(handle.to_owned())).map_err(store_fault)?.is_some())
+    }
+
+    /// The handles under which addresses of pods are held in this node's blocks.
+    pub fn own_handles(&self) -> Result<Vec<String>, CniError> {
+        let listing = self.store.list(&Filter::Blocks).map_err(store_fault)?;
+        let mut handles: Vec<String> = listing
+            .entries
+            .iter()
+            .filter_map(|entry| entry.value.as_block())
+            .flat_map(|block| &block.attributes)
+            .filter(|attribute| attribute.secondary.get("node").is_some_and(|node| *node == self.node))
+            .filter_map(|attribute| attribute.handle_id.clone())
+            .collect();
+        handles.sort_unstable();
+        handles.dedup();
+        Ok(handles)
+    }
+
+    fn settings(&self, known: &mut Known) -> Result<Arc<Settings>, CniError> {
+        if let Some(settings) = &known.settings {
+            return Ok(settings.clone());
+        }
+        let listing = self.store.list(&Settings::filter()).map_err(store_fault)?;
+        let config = Reader::get(&*self.store, &Key::IpamConfig).map_err(store_fault)?;
+        let facts = listing.entries.iter().chain(&config).map(|entry| (&entry.key, &entry.value));
+        let settings = Arc::new(Settings::from_facts(facts));
+        known.settings = Some(settings.clone());
+        Ok(settings)
+    }
+
+    fn run<P: Plan>(
+        &self,
+        known: &mut Known,
+        plan: P,
+        handle: &str,
+        new_handle: bool,
+        endpoint: Option<EndpointWrite<'_>>,
+    ) -> Result<P::Output, CniError> {
+        let mut view = hints(known, &self.node);
+        if new_handle {
+            view.hint_no_handle(handle);
+        }
+        let mut machine = Machine::new(plan, view);
+        let result = drive(&mut machine, |question| {
+            if let (Question::Write(writes), Some(endpoint)) = (&question, endpoint)
+                && let Some(given) = given_to(handle, writes)
+            {
+                return self.write_with(known, writes, endpoint(&given), false);
+            }
+            self.answer(known, question)
+        })?;
+        result.map_err(fault)
+    }
+
+    fn answer(&self, known: &mut Known, question: Question) -> Result<Answer, CniError> {
+        let fact = |entry: tortie_store::Entry| Fact { key: entry.key, value: entry.value, revision: entry.revision };
+        match question {
+            Question::Get(keys) => {
+                let got = keys.iter().map(|key| Ok(Reader::get(&*self.store, key).map_err(store_fault)?.map(fact)));
+                Ok(Answer::Got(got.collect::<Result<_, CniError>>()?))
+            }
+            Question::List(filter) => {
+                let listing = self.store.list(&filter).map_err(store_fault)?;
+                Ok(Answer::Listed(listing.entries.into_iter().map(fact).collect()))
+            }
+            Question::Write(writes) => {
+                let store_writes: Vec<Write> = writes.iter().map(store_write).collect();
+                let results = self.store.write(&store_writes);
+                Ok(Answer::Wrote(self.outcomes(known, &writes, results)))
+            }
+        }
+    }
+
+    /// Writes what IPAM asks for, with one more write before (`first`) or after it. A fault of that one ends the call.
+    fn write_with(&self, known: &mut Known, writes: &[CasWrite], more: Write, first: bool) -> Result<Answer, CniError> {
+        let mut all: Vec<Write> = writes.iter().map(store_write).collect();
+        let at = if first { 0 } else { all.len() };
+        all.insert(at, more);
+        let mut results = self.store.write(&all);
+        match results.remove(at) {
+            Ok(_) | Err(WriteError::NotTried) => {}
+            Err(WriteError::Missing(_)) if first => return self.answer(known, Question::Write(writes.to_vec())),
+            Err(error) => return Err(store_fault(error)),
+        }
+        let outcomes = self.outcomes(known, writes, results);
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done(_))) {
+            return Ok(Answer::Wrote(outcomes));
+        }
+        if first {
+            // The removal may have been undone with the rest, and the plan starts over without it.
+            return Err(CniError::new(code::TRY_AGAIN, "the pod's address changed hands meanwhile"));
+        }
+        Ok(Answer::Wrote(outcomes))
+    }
+
+    fn outcomes(
+        &self,
+        known: &mut Known,
+        writes: &[CasWrite],
+        results: Vec<Result<tortie_facts::Revision, WriteError>>,
+    ) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for (write, result) in writes.iter().zip(results) {
+            outcomes.push(match result {
+                Ok(revision) => {
+                    if self.matters(&write.key, write.value.as_ref()) {
+                        match &write.value {
+                            Some(value) => {
+                                let fact = Fact { key: write.key.clone(), value: value.clone(), revision };
+                                known.facts.insert(write.key.clone(), fact);
+                            }
+                            None => drop(known.facts.remove(&write.key)),
+                        }
+                    }
+                    Outcome::Done(revision)
+                }
+                Err(WriteError::Conflict { .. } | WriteError::Missing(_)) => {
+                    known.facts.remove(&write.key);
+                    Outcome::Conflict
+                }
+                Err(WriteError::NotTried) => Outcome::NotTried,
+                Err(error @ (WriteError::Invalid(_) | WriteError::Unavailable(_))) => {
+                    Outcome::Failed(error.to_string())
+                }
+            });
+        }
+        outcomes
+    }
+}
+
+impl Service {
+    /// ADD of `calico-ipam` alone.
+    pub(super) fn ipam_add(&self, call: &Call) -> Result<CniOutcome, CniError> {
+        let conf = Conf::from_value(&call.conf)?;
+        let workload = Workload::of(call, &conf, &self.node)?;
+        let addresses = self.addresses.assign(&Ask::of(&conf, &workload, &call.args)?, None)?;
+        let ip = |addr: &IpAddr| Address { address: host_net(*addr), gateway: None, interface: None };
+        Ok(CniOutcome { ips: addresses.iter().map(ip).collect(), ..CniOutcome::default() })
+    }
+
+    /// DEL of `calico-ipam` alone.
+    pub(super) fn ipam_del(&self, call: &Call) -> Result<(), CniError> {
+        let conf = Conf::from_value(&call.conf)?;
+        let workload = Workload::of(call, &conf, &self.node)?;
+        self.addresses.release(&workload.handle, None)
+    }
+}
+
+fn is_setting(key: &Key) -> bool {
+    match key {
+        Key::Resource { kind, namespace: _, name: _ } => {
+            matches!(kind, Kind::IpPool | Kind::IpReservation | Kind::IpamConfiguration)
+        }
+        Key::IpamConfig => true,
+        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::Status(_) => false,
+    }
+}
+
+fn hints(known: &Known, node: &str) -> View {
+    let mut view = View::default();
+    let mut affinities = false;
+    for fact in known.facts.values() {
+        affinities |= matches!(fact.key, Key::Affinity(_));
+        view.hint(fact.clone());
+    }
+    if affinities {
+        view.hint_all_affinities(&Owner::host(node));
+    }
+    view
+}
+
+/// The addresses that the writes give to a handle, if they give any.
+fn given_to(handle: &str, writes: &[CasWrite]) -> Option<Vec<IpAddr>> {
+    let mut given = Vec::new();
+    for write in writes {
+        let (Key::Block(cidr), Some(Value::Block(new))) = (&write.key, &write.value) else { continue };
+        for (ordinal, slot) in new.allocations.iter().enumerate() {
+            let held = slot.and_then(|index| new.attributes.get(index)).and_then(|a| a.handle_id.as_deref());
+            if held == Some(handle) {
+                given.push(block::address(*cidr, ordinal));
+            }
+        }
+    }
+    (!given.is_empty()).then_some(given)
+}
+
+fn store_write(write: &CasWrite) -> Write {
+    let expect = match write.expect {
+        Expect::Absent => StoreExpect::Absent,
+        Expect::Revision(revision) => StoreExpect::Revision(revision),
+    };
+    Write { key: write.key.clone(), expect, value: write.value.clone() }
+}
+
+/// Pools by range or by name, as the configuration may have them.
+fn pool_ranges(settings: &Settings, pools: &[String]) -> Result<Vec<IpNet>, CniError> {
+    let find = |text: &String| {
+        let named = settings.pools.iter().find(|pool| pool.name == *text).map(|pool| pool.cidr);
+        named.or_else(|| text.parse().ok()).ok_or_else(|| {
+            let names: Vec<&str> = settings.pools.iter().map(|pool| pool.name.as_str()).collect();
+            let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, text));
+            let hint = nearest.map(|name| format!(": did you mean {name:?}?")).unwrap_or_default();
+            CniError::new(code::INVALID_CONFIG, format!("ipam names the pool {text:?}, which does not exist{hint}"))
+        })
+    };
+    pools.iter().map(find).collect()
+}
+
+fn now() -> Now {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn fault(error: IpamError) -> CniError {
+    let code = match error {
+        IpamError::Contention { .. } | IpamError::Store(_) => code::TRY_AGAIN,
+        _ => code::NO_ADDRESS,
+    };
+    CniError::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_found_by_name_or_range_and_a_misspelt_one_is_named() {
+        let settings =
+            Settings { pools: Vec::new(), reserved: Default::default(), config: tortie_ipam::default_config() };
+        assert!(pool_ranges(&settings, &["10.0.0.0/16".into()]).is_ok());
+        assert_eq!(pool_ranges(&settings, &["nope".into()]).expect_err("no such pool").code, code::INVALID_CONFIG);
+    }
+}

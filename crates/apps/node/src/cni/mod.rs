@@ -1,0 +1,84 @@
+//! The node's side of the CNI plugin: one socket, one short thread a call.
+//!
+//! Order of ADD: addresses and endpoint are recorded, the device is made, and the answer waits until the kernel holds
+//! the endpoint's policy and routes. Order of DEL: the record goes, the kernel forgets, the answer goes out, the device
+//! follows. So no interface without policy ever passes traffic, whatever dies in between.
+
+mod add;
+mod addresses;
+mod check;
+mod del;
+mod device;
+mod gc;
+mod reaper;
+mod server;
+mod workload;
+
+use addresses::Addresses;
+pub use server::Server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_cni::spec::{CniError, Outcome, code};
+use tortie_cni::wire::{Operation, Reply, Request};
+use tortie_netlink::Netns;
+use tortie_store::Store;
+
+use crate::agent::AgentHandle;
+use reaper::Reaper;
+
+/// How long ADD waits for the kernel to hold policy and routes, when the configuration names no time.
+const POLICY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that a call needs.
+pub struct Service {
+    /// The facts.
+    pub store: Arc<dyn Store>,
+    /// Who tells when the kernel holds what.
+    pub agent: AgentHandle,
+    /// Who gives addresses.
+    pub addresses: Addresses,
+    /// Name of this node.
+    pub node: String,
+    /// MTU of pods, when the configuration names none.
+    pub mtu: u32,
+    reaper: Reaper,
+}
+
+impl Service {
+    /// A service of this node.
+    pub fn new(store: Arc<dyn Store>, agent: AgentHandle, node: String, mtu: u32) -> std::io::Result<Service> {
+        let addresses = Addresses::new(store.clone(), node.clone());
+        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()? })
+    }
+
+    /// Does one call.
+    pub fn call(&self, request: &Request, netns: Option<Netns>) -> Reply {
+        let done = |result: Result<(), CniError>| result.map(|()| Outcome::default());
+        let result = match request.operation {
+            Operation::Add => self.add(request, netns),
+            Operation::Del => done(self.del(request)),
+            Operation::Check => done(self.check(request, netns)),
+            Operation::Status => done(self.status()),
+            Operation::Gc => done(self.gc(request)),
+            Operation::IpamAdd => self.ipam_add(request),
+            Operation::IpamDel => done(self.ipam_del(request)),
+            Operation::NodeStatus => return Reply::State(self.agent.state()),
+        };
+        result.map_or_else(Reply::Failed, Reply::Done)
+    }
+
+    /// Whether ADD could work now: the kernel holds a first picture.
+    fn status(&self) -> Result<(), CniError> {
+        if self.agent.is_in_sync() {
+            return Ok(());
+        }
+        Err(CniError::new(code::NOT_AVAILABLE, "the node agent is not in sync with its datastore yet"))
+    }
+}
+
+/// A store that can't be used now is a passing condition for the runtime.
+fn store_fault(error: impl std::fmt::Display) -> CniError {
+    CniError::new(code::TRY_AGAIN, error.to_string())
+}

@@ -1,0 +1,213 @@
+//! The node's environment: upstream's variables, checked name by name and value by value.
+//!
+//! A misspelt variable or value is refused with its origin and the nearest valid choice: a setting that silently does
+//! nothing is how clusters break.
+
+mod felix;
+mod known;
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use tortie_api::FelixConfigurationSpec;
+use tortie_net::{AsNumber, IpNet};
+
+pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings};
+
+/// A setting that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} {name}={value:?}: {problem}")]
+pub struct SettingError {
+    /// Where the setting came from, such as `the environment variable`.
+    pub origin: String,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong and what was expected.
+    pub problem: String,
+}
+
+/// What the environment asks of the node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// `NODENAME`, if set.
+    pub node_name: Option<String>,
+    /// `CALICO_NODENAME_FILE`: where the node's name is kept for others.
+    pub node_name_file: PathBuf,
+    /// `CALICO_NETWORKING_BACKEND`.
+    pub backend: Backend,
+    /// `CLUSTER_TYPE`, appended to what the cluster says of itself.
+    pub cluster_type: Vec<String>,
+    /// `IP`.
+    pub ipv4: AddressChoice,
+    /// `IP6`.
+    pub ipv6: AddressChoice,
+    /// `IP_AUTODETECTION_METHOD`.
+    pub ipv4_method: String,
+    /// `IP6_AUTODETECTION_METHOD`.
+    pub ipv6_method: String,
+    /// `AS`.
+    pub asn: Option<AsNumber>,
+    /// `CALICO_ROUTER_ID`.
+    pub router_id: Option<Ipv4Addr>,
+    /// `NO_DEFAULT_POOLS`.
+    pub no_default_pools: bool,
+    /// `CALICO_IPV4POOL_*`.
+    pub pool4: PoolSettings,
+    /// `CALICO_IPV6POOL_*`; without a CIDR no IPv6 pool is made unless the node has an IPv6 address.
+    pub pool6: PoolSettings,
+    /// `FELIX_*`, as a FelixConfiguration that goes before every stored one.
+    pub felix: FelixConfigurationSpec,
+    /// `TORTIE_STATE_DIR`.
+    pub state_dir: PathBuf,
+    /// Variables that are set and known to nobody, for a warning.
+    pub unknown: Vec<String>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn from_process() -> Result<Environment, Vec<SettingError>> {
+        Environment::read(&std::env::vars().collect())
+    }
+
+    /// Reads an environment; every fault at once.
+    pub fn read(vars: &BTreeMap<String, String>) -> Result<Environment, Vec<SettingError>> {
+        let mut faults = Vec::new();
+        let unknown = known::check_names(vars, &mut faults);
+        let mut reader = values::Reader { vars, faults: &mut faults };
+        let environment = Environment {
+            node_name: reader.text("NODENAME"),
+            node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),
+            backend: reader.choice("CALICO_NETWORKING_BACKEND", Backend::CHOICES, Backend::Bird),
+            cluster_type: reader.list("CLUSTER_TYPE"),
+            ipv4: reader.address("IP", AddressChoice::Autodetect),
+            ipv6: reader.address("IP6", AddressChoice::None),
+            ipv4_method: reader.text("IP_AUTODETECTION_METHOD").unwrap_or("first-found".into()),
+            ipv6_method: reader.text("IP6_AUTODETECTION_METHOD").unwrap_or("first-found".into()),
+            asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
+            router_id: reader.parsed("CALICO_ROUTER_ID", "an IPv4 address"),
+            no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
+            pool4: reader.pool("CALICO_IPV4POOL", 26, 20..=32),
+            pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
+            felix: felix::read(vars, reader.faults),
+            state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
+            unknown,
+        };
+        if faults.is_empty() { Ok(environment) } else { Err(faults) }
+    }
+}
+
+/// The address and, if given, the prefix length of a text such as `10.0.0.1` or `10.0.0.1/24`.
+pub fn parse_address(text: &str) -> Option<(IpAddr, Option<u8>)> {
+    match text.split_once('/') {
+        None => text.parse().ok().map(|addr| (addr, None)),
+        Some(_) => text.parse::<IpNet>().ok().map(|net| (net.addr(), Some(net.prefix_len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Environment, Vec<SettingError>> {
+        Environment::read(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn an_empty_environment_is_a_good_one() {
+        let environment = read(&[]).expect("nothing is wrong");
+        assert_eq!(environment.backend, Backend::Bird);
+        assert_eq!((environment.ipv4, environment.ipv6), (AddressChoice::Autodetect, AddressChoice::None));
+        assert_eq!(environment.state_dir, PathBuf::from("/run/tortie"));
+    }
+
+    #[test]
+    fn the_seeds_misspelt_backend_is_refused_with_the_nearest() {
+        let faults = read(&[("CALICO_NETWORKING_BACKEND", "brid")]).expect_err("brid is no backend");
+        let text = faults[0].to_string();
+        for part in ["environment variable", "CALICO_NETWORKING_BACKEND", "brid", "did you mean \"bird\""] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn misspelt_names_are_refused_with_the_nearest() {
+        for (typo, right) in [
+            ("FELIX_NFTABLESMOD", "FELIX_NFTABLESMODE"),
+            ("CALICO_IPV4POOL_CIRD", "CALICO_IPV4POOL_CIDR"),
+            ("IP_AUTODETECTION_METOD", "IP_AUTODETECTION_METHOD"),
+            ("DATASTORE_TYP", "DATASTORE_TYPE"),
+            ("TORTIE_STATE_DIRR", "TORTIE_STATE_DIR"),
+        ] {
+            let faults = read(&[(typo, "x")]).expect_err(typo);
+            assert!(faults[0].to_string().contains(right), "{}", faults[0]);
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_sets_by_itself_is_left_alone() {
+        let environment = read(&[
+            ("CALICO_TYPHA_PORT_5473_TCP_ADDR", "10.0.0.1"),
+            ("CALICO_TYPHA_SERVICE_HOST", "10.0.0.1"),
+            ("FELIX_SOMETHING_OF_A_LATER_VERSION", "1"),
+        ]);
+        assert_eq!(environment.expect("only unknown").unknown.len(), 1);
+    }
+
+    #[test]
+    fn every_wrong_value_is_told_at_once() {
+        let faults = read(&[
+            ("AS", "many"),
+            ("IP", "10.0.0.300"),
+            ("CALICO_IPV4POOL_BLOCK_SIZE", "33"),
+            ("CALICO_IPV4POOL_CIDR", "fd00::/48"),
+            ("CALICO_IPV4POOL_IPIP", "Alway"),
+            ("NO_DEFAULT_POOLS", "maybe"),
+        ])
+        .expect_err("all are wrong");
+        assert_eq!(faults.len(), 6, "{faults:?}");
+    }
+
+    #[test]
+    fn felix_values_are_read_by_their_type() {
+        let environment = read(&[
+            ("FELIX_HEALTHPORT", "9199"),
+            ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "ACCEPT"),
+            ("FELIX_nftablesMode", "enabled"),
+            ("FELIX_ROUTEREFRESHINTERVAL", "30"),
+            ("FELIX_INTERFACEPREFIX", "cali,tap"),
+        ])
+        .expect("all are good");
+        assert_eq!(environment.felix.health_port, Some(9199));
+        assert_eq!(environment.felix.interface_prefix, "cali,tap");
+        for (name, value, part) in [
+            ("FELIX_HEALTHPORT", "many", "HealthPort"),
+            ("FELIX_NFTABLESMODE", "Enabeld", "Enabled"),
+            ("FELIX_HEALTHENABLED", "ture", "true"),
+        ] {
+            let faults = read(&[(name, value)]).expect_err(name);
+            let text = faults[0].to_string();
+            assert!(text.contains(name) && text.contains(value) && text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_seeds_settings_are_read() {
+        let environment = read(&[
+            ("CLUSTER_TYPE", "k8s,bgp"),
+            ("IP", "autodetect"),
+            ("CALICO_IPV4POOL_CIDR", "10.244.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Always"),
+            ("IP_AUTODETECTION_METHOD", "interface=ens33"),
+            ("WAIT_FOR_DATASTORE", "true"),
+            ("FELIX_HEALTHENABLED", "true"),
+        ])
+        .expect("upstream's own settings");
+        assert_eq!(environment.pool4.cidr, Some("10.244.0.0/16".parse().expect("a literal")));
+        assert_eq!(environment.pool4.ipip, Some(Encapsulation::Always));
+        assert_eq!(environment.felix.health_enabled, Some(true));
+    }
+}

@@ -1,0 +1,321 @@
+//! What a node does before it works: name, address, its Node resource, and the cluster's defaults.
+//!
+//! Everything is created only if absent and never overwritten, as several nodes start at once.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tortie_api::{
+    Action, BgpConfiguration, BgpConfigurationSpec, ClusterInformation, ClusterInformationSpec, FelixConfiguration,
+    IpNetText, IpPool, IpPoolSpec, IpamConfiguration, Kind, Metadata, Node, NodeAddress, NodeBgpSpec, Resource, Tier,
+    TierSpec,
+};
+use tortie_facts::{Filter, Key};
+use tortie_net::{Family, IpNet};
+use tortie_store::{Store, resource};
+use tracing::{info, warn};
+
+use crate::autodetect::{Interface, Method};
+use crate::environment::{AddressChoice, Encapsulation, Environment, PoolSettings};
+
+/// Name of the pool that is made for IPv4 when there is none.
+const POOL4: &str = "default-ipv4-ippool";
+/// Name of the pool that is made for IPv6 when there is none.
+const POOL6: &str = "default-ipv6-ippool";
+
+/// Which node this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the node, as its resource has it.
+    pub name: String,
+    /// Its IPv4 address with the prefix length of its subnet.
+    pub ipv4: Option<IpNet>,
+    /// Its IPv6 address with the prefix length of its subnet.
+    pub ipv6: Option<IpNet>,
+}
+
+/// The node's name: `NODENAME`, else what was kept, else the host's name in lower case.
+pub fn node_name(environment: &Environment) -> Result<String> {
+    let kept = || std::fs::read_to_string(&environment.node_name_file).ok();
+    let host = || nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().to_lowercase());
+    let name = environment
+        .node_name
+        .clone()
+        .or_else(kept)
+        .or_else(host)
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .context("this node has no name: set NODENAME")?;
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
+    if name.len() > 253 || !name.chars().all(good) || !name.split('.').all(label) {
+        bail!(
+            "the node's name {name:?} is no DNS name (lower-case letters, digits, '-' and '.'): \
+             set NODENAME, for example to {:?}",
+            name.to_lowercase().replace(|c: char| !good(c), "-").trim_matches(['-', '.'])
+        );
+    }
+    Ok(name)
+}
+
+/// Keeps the node's name for other programs.
+pub fn keep_node_name(environment: &Environment, name: &str) {
+    let path: &Path = &environment.node_name_file;
+    let write = || {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(path, name)
+    };
+    if let Err(error) = write() {
+        warn!(path = %path.display(), %error, "the node's name can't be kept for other programs");
+    }
+}
+
+/// The addresses of this node, by the environment's choice.
+pub fn addresses(
+    environment: &Environment,
+    interfaces: &[Interface],
+    source_for: &dyn Fn(&str) -> Option<IpAddr>,
+) -> Result<(Option<IpNet>, Option<IpNet>)> {
+    let find = |family: Family, choice: AddressChoice, method: &str| -> Result<Option<IpNet>> {
+        match choice {
+            AddressChoice::None => Ok(None),
+            AddressChoice::Fixed(addr, length) => Ok(Some(fixed(addr, length, interfaces)?)),
+            AddressChoice::Autodetect => {
+                let variable = if family == Family::V4 { "IP" } else { "IP6" };
+                let parsed = Method::parse(method).map_err(|problem| {
+                    anyhow::anyhow!("the environment variable {variable}_AUTODETECTION_METHOD={method:?}: {problem}")
+                })?;
+                let (name, address) = parsed.pick(method, family, interfaces, source_for)?;
+                info!(%address, interface = name, method, "found this node's {family} address");
+                Ok(Some(address))
+            }
+        }
+    };
+    let ipv4 = find(Family::V4, environment.ipv4, &environment.ipv4_method)?;
+    let ipv6 = find(Family::V6, environment.ipv6, &environment.ipv6_method)?;
+    if ipv4.is_none() && ipv6.is_none() {
+        bail!("this node has neither an IPv4 nor an IPv6 address: IP and IP6 are both \"none\"");
+    }
+    Ok((ipv4, ipv6))
+}
+
+fn fixed(addr: IpAddr, length: Option<u8>, interfaces: &[Interface]) -> Result<IpNet> {
+    let held = interfaces.iter().flat_map(|i| &i.addresses).find(|held| held.addr() == addr);
+    if held.is_none() {
+        warn!(%addr, "no interface of this host has the address that it is told to have");
+    }
+    let length = length.or(held.map(IpNet::prefix_len)).unwrap_or(Family::of(addr).bits());
+    Ok(IpNet::new(addr, length)?)
+}
+
+/// Registers the node and makes the cluster's defaults.
+pub fn run(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
+    register(store, environment, identity)?;
+    cluster(store, environment)?;
+    tiers(store)?;
+    configurations(store, identity)?;
+    pools(store, environment, identity)
+}
+
+fn register(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
+    let Identity { name, ipv4, ipv6 } = identity;
+    conflict(store, identity)?;
+    let text = |net: Option<IpNet>| net.map(IpNetText::from).unwrap_or_default();
+    resource::update(store, &Key::resource(Kind::Node, "", name), |stored| {
+        let mut node = match stored {
+            Some(Resource::Node(node)) => (**node).clone(),
+            _ => Node { metadata: Metadata::named(name.as_str()), ..Node::default() },
+        };
+        let bgp = node.spec.bgp.get_or_insert_with(NodeBgpSpec::default);
+        bgp.ipv4_address = text(*ipv4);
+        bgp.ipv6_address = text(*ipv6);
+        if environment.asn.is_some() {
+            bgp.as_number = environment.asn;
+        }
+        let own = |net: &IpNet| NodeAddress { address: net.to_string(), address_type: "CalicoNodeIP".to_owned() };
+        node.spec.addresses.retain(|address| address.address_type != "CalicoNodeIP");
+        node.spec.addresses.extend(ipv4.iter().chain(ipv6).map(own));
+        node.into()
+    })
+    .with_context(|| format!("can't register the node {name}"))?;
+    Ok(())
+}
+
+/// Two nodes with one address would take each other's traffic: refuse to be the second.
+fn conflict(store: &dyn Store, identity: &Identity) -> Result<()> {
+    let listing = store.list(&Filter::Kind(Kind::Node))?;
+    let mine = [identity.ipv4, identity.ipv6];
+    for entry in &listing.entries {
+        let Some(Resource::Node(node)) = entry.value.as_resource().map(|r| &**r) else { continue };
+        let Some(bgp) = node.spec.bgp.as_ref().filter(|_| node.metadata.name != identity.name) else { continue };
+        for theirs in [&bgp.ipv4_address, &bgp.ipv6_address] {
+            if let Some(addr) = theirs.addr().filter(|addr| mine.iter().flatten().any(|net| net.addr() == *addr)) {
+                bail!(
+                    "the node {} has the address {addr} already: two nodes can't share one. \
+                     If that node is gone, delete it (calicoctl delete node {}); else set IP for this one",
+                    node.metadata.name,
+                    node.metadata.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
+    let key = Key::resource(Kind::ClusterInformation, "", "default");
+    let guid = uuid::Uuid::new_v4().simple().to_string();
+    resource::update(store, &key, |stored| {
+        let mut info = match stored {
+            Some(Resource::ClusterInformation(info)) => (**info).clone(),
+            _ => ClusterInformation {
+                metadata: Metadata::named("default"),
+                spec: ClusterInformationSpec { datastore_ready: Some(true), ..ClusterInformationSpec::default() },
+                ..ClusterInformation::default()
+            },
+        };
+        if info.spec.cluster_guid.is_empty() {
+            info.spec.cluster_guid.clone_from(&guid);
+        }
+        info.spec.calico_version = crate::VERSION.to_owned();
+        let mut types: Vec<&str> = info.spec.cluster_type.split(',').filter(|t| !t.is_empty()).collect();
+        for word in &environment.cluster_type {
+            if !types.contains(&word.as_str()) {
+                types.push(word);
+            }
+        }
+        info.spec.cluster_type = types.join(",");
+        info.into()
+    })
+    .context("can't write the ClusterInformation")?;
+    Ok(())
+}
+
+fn tiers(store: &dyn Store) -> Result<()> {
+    for (name, order, action) in [
+        ("default", 1_000_000.0, Action::Deny),
+        ("kube-admin", 1_000.0, Action::Pass),
+        ("kube-baseline", 10_000_000.0, Action::Pass),
+    ] {
+        let spec = TierSpec { order: Some(order), default_action: Some(action) };
+        let tier = Tier { metadata: Metadata::named(name), spec, ..Tier::default() };
+        resource::ensure(store, tier.into()).with_context(|| format!("can't create the tier {name}"))?;
+    }
+    Ok(())
+}
+
+fn configurations(store: &dyn Store, identity: &Identity) -> Result<()> {
+    let mut felix = FelixConfiguration { metadata: Metadata::named("default"), ..FelixConfiguration::default() };
+    felix.spec.log_severity_screen = "Info".to_owned();
+    let own = format!("node.{}", identity.name);
+    let mut node = FelixConfiguration { metadata: Metadata::named(own), ..FelixConfiguration::default() };
+    node.spec.default_endpoint_to_host_action = "Return".to_owned();
+    let bgp = BgpConfiguration {
+        metadata: Metadata::named("default"),
+        spec: BgpConfigurationSpec::default(),
+        ..BgpConfiguration::default()
+    };
+    let mut ipam = IpamConfiguration { metadata: Metadata::named("default"), ..IpamConfiguration::default() };
+    ipam.spec.auto_allocate_blocks = true;
+    for resource in [Resource::from(felix), node.into(), bgp.into(), ipam.into()] {
+        let what = format!("can't create the default {}", resource.kind().name());
+        resource::ensure(store, resource).context(what)?;
+    }
+    Ok(())
+}
+
+fn pools(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
+    if environment.no_default_pools {
+        if environment.pool4.cidr.is_some() || environment.pool6.cidr.is_some() {
+            bail!("NO_DEFAULT_POOLS is set, and so is CALICO_IPV4POOL_CIDR or CALICO_IPV6POOL_CIDR: unset one of them");
+        }
+        return Ok(());
+    }
+    let listing = store.list(&Filter::Kind(Kind::IpPool))?;
+    let present: Vec<IpNet> = listing
+        .entries
+        .iter()
+        .filter_map(|entry| match &**entry.value.as_resource()? {
+            Resource::IpPool(pool) => pool.spec.cidr.net(),
+            _ => None,
+        })
+        .collect();
+    let has = |family| present.iter().any(|net| Family::of_net(*net) == family);
+    if !environment.pool4.disabled && !has(Family::V4) {
+        let cidr = environment.pool4.cidr.unwrap_or_else(|| default_pool4(identity.ipv4));
+        make_pool(store, POOL4, cidr, &environment.pool4)?;
+    }
+    let wanted6 = environment.pool6.cidr.is_some() || identity.ipv6.is_some();
+    if !environment.pool6.disabled && wanted6 && !has(Family::V6) {
+        let cidr = environment.pool6.cidr.unwrap_or_else(unique_local_pool);
+        make_pool(store, POOL6, cidr, &environment.pool6)?;
+    }
+    Ok(())
+}
+
+fn make_pool(store: &dyn Store, name: &str, cidr: IpNet, settings: &PoolSettings) -> Result<()> {
+    use tortie_api::EncapMode;
+    let mode = |encapsulation: Option<Encapsulation>| match encapsulation.unwrap_or(Encapsulation::Never) {
+        Encapsulation::Never => EncapMode::Never,
+        Encapsulation::Always => EncapMode::Always,
+        Encapsulation::CrossSubnet => EncapMode::CrossSubnet,
+    };
+    let spec = IpPoolSpec {
+        cidr: cidr.into(),
+        ipip_mode: Some(mode(settings.ipip)),
+        vxlan_mode: Some(mode(settings.vxlan)),
+        nat_outgoing: settings.nat_outgoing.unwrap_or(Family::of_net(cidr) == Family::V4),
+        block_size: settings.block_size,
+        node_selector: settings.node_selector.clone().unwrap_or_else(|| "all()".to_owned()),
+        disable_bgp_export: settings.disable_bgp_export,
+        ..IpPoolSpec::default()
+    };
+    let mut pool = Resource::from(IpPool { metadata: Metadata::named(name), spec, ..IpPool::default() });
+    pool.apply_defaults();
+    if let Err(findings) = pool.validate() {
+        let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        bail!("the default pool {name} can't be made from the environment: {}", text.join("; "));
+    }
+    if resource::ensure(store, pool).with_context(|| format!("can't create the pool {name}"))? {
+        info!(name, %cidr, "created the default pool");
+    }
+    Ok(())
+}
+
+/// Upstream's default, or another private range when the host's own subnet lies inside it.
+fn default_pool4(own: Option<IpNet>) -> IpNet {
+    let overlaps = |pool: &IpNet| own.is_some_and(|own| pool.contains(&own.addr()) || own.contains(&pool.addr()));
+    let candidates = std::iter::once("192.168.0.0/16".to_owned()).chain((16..32).map(|n| format!("172.{n}.0.0/16")));
+    let mut nets = candidates.map(|text| text.parse().expect("a literal prefix"));
+    nets.find(|net| !overlaps(net)).expect("a host's subnet overlaps one of the ranges at most")
+}
+
+/// A random prefix of 48 bits below fd00::/8 (RFC 4193).
+fn unique_local_pool() -> IpNet {
+    let random = uuid::Uuid::new_v4();
+    let [a, b, c, d, e, ..] = *random.as_bytes();
+    let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    let addr = std::net::Ipv6Addr::new(word(0xfd, a), word(b, c), word(d, e), 0, 0, 0, 0, 0);
+    IpNet::new(addr.into(), 48).expect("48 bits are few enough")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_pool_avoids_the_hosts_own_subnet() {
+        let pool = |own: &str| default_pool4(Some(own.parse().expect("a literal"))).to_string();
+        assert_eq!(pool("10.0.0.1/24"), "192.168.0.0/16");
+        assert_eq!(pool("192.168.13.31/24"), "172.16.0.0/16");
+        assert_eq!(pool("192.0.0.1/8"), "172.16.0.0/16");
+    }
+
+    #[test]
+    fn a_generated_pool_is_unique_local() {
+        let pool = unique_local_pool();
+        assert!("fd00::/8".parse::<IpNet>().expect("a literal").contains(&pool));
+        assert_ne!(pool, unique_local_pool());
+    }
+}
