@@ -42,5 +42,5 @@ fn every_scenario_holds_however_its_facts_arrive() {
 
 #[test]
 fn no_scenario_goes_missing() {
-    assert!(!files().is_empty(), "{} left", files().len());
+    assert!(files().len() >= 25, "{} left", files().len());
 }
