@@ -17,6 +17,11 @@ const TRIM_PART: i64 = 2048;
 /// Pages of the write-ahead log from which it is moved into the file.
 pub(crate) const WAL_PAGES: u32 = 1000;
 
+/// Pages from which no writer may add more until all are moved.
+const WAL_PAGES_AT_MOST: u32 = 4 * WAL_PAGES;
+
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
 /// Trims and checkpoints if it is time to.
 pub(crate) fn after(shared: &Shared, written: Written, now: i64) {
     if written.last / TRIM_EACH != written.first.saturating_sub(1) / TRIM_EACH
@@ -70,7 +75,18 @@ fn trim_part(connection: &mut Connection, upto: i64) -> rusqlite::Result<bool> {
     Ok(deleted > 0 && part < upto)
 }
 
-/// Moves what can be moved without waiting for anybody.
+/// Moves what can be moved without waiting for readers.
+///
+/// The write-ahead log starts anew once all of it was moved and nothing was added meanwhile. So the bulk is moved while
+/// others write; if that was in vain often enough, the rest is moved in a turn of writing.
 fn checkpoint(shared: &Shared) -> Result<(), Fault> {
-    shared.pool.with(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+    let passive = || shared.pool.with(|connection| connection.query_row(CHECKPOINT, [], |_| Ok(())));
+    passive()?;
+    if shared.pool.wal_pages() < WAL_PAGES_AT_MOST {
+        return Ok(());
+    }
+    let turn = shared.turns.take(shared.patience)?;
+    let result = passive();
+    drop(turn);
+    result
 }

@@ -20,6 +20,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
+/// Pages of the write-ahead log that a program which closes the file as the last one may leave. The next one that opens
+/// the file reads them all.
+const LEFT_PAGES: u32 = 64;
+
 /// Connections to one file.
 pub(crate) struct Pool {
     path: PathBuf,
@@ -90,7 +94,7 @@ impl Pool {
             Sync::Full => {} // SQLite's default.
             Sync::Normal => connection.execute_batch("PRAGMA synchronous = NORMAL")?,
         }
-        // A short-lived program must not pay for tidying up; see `chores`.
+        // Most short-lived programs must not pay for tidying up; see `drop`.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let pages = Arc::clone(&self.wal_pages);
         // This also turns the automatic checkpoint off, which would delay the commit's answer.
@@ -99,5 +103,20 @@ impl Pool {
             Ok(())
         }))?;
         Ok(connection)
+    }
+}
+
+impl Drop for Pool {
+    /// The last one to close the file moves the write-ahead log into it, unless that is short.
+    fn drop(&mut self) {
+        if self.wal_pages() < LEFT_PAGES {
+            return;
+        }
+        for connection in self.idle.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            let tidied = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+            if let Err(error) = tidied {
+                tracing::debug!(%error, path = %self.path.display(), "the write-ahead log stays");
+            }
+        }
     }
 }

@@ -50,7 +50,10 @@ impl Fault {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Fault::Unavailable(format!("{shown}: disk full"))
             }
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem => {
                 access_fault(path).unwrap_or_else(|| Fault::Unusable(format!("{shown}: can't {doing}: {error}")))
             }
             _ => Fault::Unusable(format!("{shown}: can't {doing}: {error}")),
@@ -91,9 +94,11 @@ fn access_fault(path: &Path) -> Option<Fault> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let within = directory.display();
     let unusable = |text: String| Some(Fault::Unusable(text));
+    if directory.exists() && !directory.is_dir() {
+        return unusable(format!("{shown}: {within} is not a directory"));
+    }
     match access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
         Err(Errno::ENOENT) => return unusable(format!("{shown}: the directory {within} does not exist")),
-        Err(Errno::ENOTDIR) => return unusable(format!("{shown}: {within} is not a directory")),
         Err(Errno::EROFS) => return unusable(format!("{shown}: {within} is on a read-only file system")),
         Err(Errno::EACCES) => {
             return unusable(format!("{shown}: no permission to write in the directory {within}"));

@@ -13,6 +13,8 @@ mod options;
 mod read;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod turns;
 mod watch;

@@ -40,6 +40,9 @@ pub(crate) enum Found {
 /// Looks at the header.
 pub(crate) fn look(connection: &Connection, path: &Path) -> Result<Found, Fault> {
     let shown = path.display();
+    // One moment: another process may be making the tables just now.
+    let moment = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose();
+    let _moment = moment.map_err(|error| Fault::of(path, &error))?;
     let number = |pragma: &str| -> Result<i32, Fault> {
         connection.query_row(pragma, [], |row| row.get(0)).map_err(|error| Fault::of(path, &error))
     };

@@ -60,6 +60,12 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
 }
 
+/// The inside, for tests.
+#[cfg(test)]
+pub(crate) fn shared(store: &SqliteStore) -> &Shared {
+    &store.shared
+}
+
 /// `FILE.suffix`
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
