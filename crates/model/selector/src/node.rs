@@ -14,10 +14,20 @@ pub(crate) enum Compare {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
-    Compare { key: String, op: Compare, value: String },
+    Compare {
+        key: String,
+        op: Compare,
+        value: String,
+    },
     /// `values` is sorted and free of repeats.
-    In { key: String, values: Vec<String>, negated: bool },
-    Has { key: String },
+    In {
+        key: String,
+        values: Vec<String>,
+        negated: bool,
+    },
+    Has {
+        key: String,
+    },
     All,
     Global,
     Not(Box<Node>),
