@@ -8,7 +8,7 @@
 //!   cni (a thread a call) --Wait, State----------->| |<----link, route, rule events
 //!        |  writes endpoints and addresses         | +--Wanted--> bgp --TCP--> peers
 //!        +--> store                                |<--Learned, Recovered--+
-//!        +--devices--> reaper --> kernel           |
+//!        +--devices--> reaper, mend --> kernel     |
 //!   http (health, metrics) reads Health, which the agent writes
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
@@ -180,7 +180,10 @@ impl Node {
         let bgp = if speaks { Some(start_bgp(restarting, post.clone())?) } else { None };
         let mut routing = Routing::new(Handle::open()?, RoutingOptions::default());
         routing.hold_learned(restarting);
-        let service = Arc::new(cni::Service::new(store.clone(), handle, name.to_owned(), host::mtu()?)?);
+        let service = Arc::new(
+            cni::Service::new(store.clone(), handle, name.to_owned(), host::mtu()?, &environment.state_dir)
+                .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?,
+        );
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());
         let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;

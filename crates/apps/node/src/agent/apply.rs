@@ -38,6 +38,8 @@ impl Agent {
         if self.rules_current && !self.first_pass_done {
             self.first_pass_done = true;
             self.health.set_in_sync();
+            let interfaces = self.tables.endpoints.values().map(|endpoint| endpoint.interface.clone()).collect();
+            self.service.sweep(&interfaces, &self.tables.settings.interface_prefixes);
             let (endpoints, policies) = (self.tables.endpoints.len(), self.tables.policies.len());
             info!(endpoints, policies, "in sync: the kernel holds the first picture of the facts");
         }

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tortie_calc::Calculator;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
-use tortie_netlink::{Handle, Monitor};
+use tortie_netlink::{Event, Handle, Monitor};
 use tortie_nftables::Nftables;
 use tortie_routing::{Learned, Routing};
 use tortie_store::mirror::Mirror;
@@ -165,7 +165,14 @@ impl Agent {
 
     fn take_events(&mut self) {
         match self.monitor.drain() {
-            Ok(events) => events.iter().for_each(|event| self.routing.on_event(event)),
+            Ok(events) => {
+                for event in &events {
+                    self.routing.on_event(event);
+                    if let Event::LinkGone(link) = event {
+                        self.link_gone(&link.name);
+                    }
+                }
+            }
             Err(error) => {
                 warn!(%error, "kernel events can't be read; reading everything back instead");
                 self.routing.resync();
@@ -177,6 +184,13 @@ impl Agent {
             self.health.numbers.repairs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.rules_current = false;
             self.rules_retry = None;
+        }
+    }
+
+    /// A pod's device that goes before its endpoint was not taken away by us.
+    fn link_gone(&self, name: &str) {
+        if let Some(endpoint) = self.tables.endpoints.values().find(|endpoint| *endpoint.interface == *name) {
+            self.service.mend(endpoint.interface.clone());
         }
     }
 

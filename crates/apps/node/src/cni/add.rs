@@ -15,9 +15,11 @@ use tortie_facts::{Key, Value};
 use tortie_net::{Mac, host_net};
 use tortie_netlink::{Handle, Netns};
 use tortie_store::{Expect, Reader, Write, resource};
+use tracing::warn;
 
 use super::addresses::Ask;
 use super::device::{self, DeviceError, Wanted};
+use super::mend::Kept;
 use super::workload::Workload;
 use super::{POLICY_PATIENCE, Service, store_fault};
 use crate::agent::Until;
@@ -36,7 +38,7 @@ impl Service {
         self.ensure_profile(&conf, &workload)?;
         let mac = device::random_mac();
         let addresses = self.record(&conf, &workload, request, mac)?;
-        let made = self.make(&conf, &workload, &netns, &addresses, mac);
+        let made = self.make(&conf, &workload, request, &netns, &addresses, mac);
         if made.is_err() {
             // The runtime calls DEL too, but an address should not wait for that.
             let _ = self.forget(&workload, None);
@@ -112,6 +114,7 @@ impl Service {
         &self,
         conf: &Conf,
         workload: &Workload,
+        request: &Request,
         netns: &Netns,
         addresses: &[IpAddr],
         mac: Mac,
@@ -127,6 +130,7 @@ impl Service {
         };
         let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
         let mut host = Handle::open().map_err(internal)?;
+        self.keep(&wanted, request);
         device::create(&mut host, &wanted).map_err(|error| match error {
             DeviceError::TakenInPod(name) => taken(&name),
             DeviceError::Kernel(error) => internal(error),
@@ -140,6 +144,23 @@ impl Service {
         self.agent.wait(&endpoint_id(workload), until, patience).map_err(|why| {
             CniError::new(code::TRY_AGAIN, format!("the kernel does not hold the pod's policy and routes: {why}"))
         })
+    }
+}
+
+impl Service {
+    fn keep(&self, wanted: &Wanted<'_>, request: &Request) {
+        let kept = Kept {
+            interface: wanted.host_name.to_owned(),
+            ifname: wanted.pod_name.to_owned(),
+            netns: request.netns.clone(),
+            mac: wanted.mac.to_string(),
+            mtu: wanted.mtu,
+            addresses: wanted.addresses.to_vec(),
+            forwarding: wanted.forwarding,
+        };
+        if let Err(error) = self.keeper.keep(&kept) {
+            warn!(%error, interface = wanted.host_name, "if somebody deletes this pod's device, it can't be made again");
+        }
     }
 }
 

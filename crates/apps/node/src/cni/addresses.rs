@@ -202,7 +202,9 @@ impl Addresses {
         let mut machine = Machine::new(ReleaseHandle::new(handle, cooldown, now()), hints(known, &self.node));
         let mut removal = removal;
         let result = drive(&mut machine, |question| {
-            if let (Question::Write(writes), Some(first)) = (&question, removal.take()) {
+            if let Question::Write(writes) = &question
+                && let Some(first) = removal.take()
+            {
                 return self.write_with(known, writes, first, true);
             }
             self.answer(known, question)

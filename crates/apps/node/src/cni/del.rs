@@ -73,6 +73,7 @@ impl Service {
     }
 
     fn reap(&self, interface: &str) {
+        self.keeper.forget(interface);
         match Handle::open().and_then(|mut handle| handle.link(interface)) {
             Ok(link) => self.reaper.take(link.index),
             Err(error) if error.is_not_found() => {}

@@ -10,6 +10,7 @@ mod check;
 mod del;
 mod device;
 mod gc;
+mod mend;
 mod reaper;
 mod server;
 mod workload;
@@ -17,6 +18,7 @@ mod workload;
 use addresses::Addresses;
 pub use server::Server;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use tortie_netlink::Netns;
 use tortie_store::Store;
 
 use crate::agent::AgentHandle;
+use mend::Keeper;
 use reaper::Reaper;
 
 /// How long ADD waits for the kernel to hold policy and routes, when the configuration names no time.
@@ -44,13 +47,21 @@ pub struct Service {
     /// MTU of pods, when the configuration names none.
     pub mtu: u32,
     reaper: Reaper,
+    keeper: Keeper,
 }
 
 impl Service {
     /// A service of this node.
-    pub fn new(store: Arc<dyn Store>, agent: AgentHandle, node: String, mtu: u32) -> std::io::Result<Service> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        agent: AgentHandle,
+        node: String,
+        mtu: u32,
+        state_dir: &Path,
+    ) -> std::io::Result<Service> {
         let addresses = Addresses::new(store.clone(), node.clone());
-        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()? })
+        let keeper = Keeper::open(state_dir)?;
+        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper })
     }
 
     /// Does one call.

@@ -56,6 +56,11 @@ fn field(parameter: &FelixParameter, text: &str) -> Result<Value, String> {
             }
         }
     }
+    let lower = text.to_ascii_lowercase();
+    let flag = ["true", "false"].into_iter().find(|flag| strsim::damerau_levenshtein(&lower, flag) <= 2);
+    if let Some(flag) = flag.filter(|_| problem.contains("expected a boolean")) {
+        problem.push_str(&format!(": did you mean {flag:?}?"));
+    }
     let default = if parameter.default.is_empty() { "unset" } else { parameter.default };
     Err(format!("the parameter {} does not take that (its default is {default}): {problem}", parameter.name))
 }

@@ -1,0 +1,155 @@
+//! Devices that others deleted are made again, and devices that belong to nobody are swept.
+//!
+//! What a device needs is kept in the state directory, a file a pod. A device that goes while its endpoint stays was
+//! deleted by somebody, or its namespace was; in the first case it comes back as it was, with its address.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tortie_net::Mac;
+use tortie_netlink::{Handle, Netns};
+use tracing::{info, warn};
+
+use super::Service;
+use super::device::{self, Wanted};
+
+/// Folder of the kept files, below the state directory.
+const FOLDER: &str = "pods";
+
+/// What a pod's device was made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) interface: String,
+    pub(super) ifname: String,
+    pub(super) netns: String,
+    pub(super) mac: String,
+    pub(super) mtu: u32,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) forwarding: bool,
+}
+
+/// The kept files.
+pub(super) struct Keeper(PathBuf);
+
+impl Keeper {
+    pub(super) fn open(state_dir: &Path) -> io::Result<Keeper> {
+        let folder = state_dir.join(FOLDER);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Keeper(folder))
+    }
+
+    fn file(&self, interface: &str) -> PathBuf {
+        self.0.join(interface)
+    }
+
+    /// Keeps what a device needs. A reader sees all of it or nothing.
+    pub(super) fn keep(&self, kept: &Kept) -> io::Result<()> {
+        let new = self.0.join(format!(".{}", kept.interface));
+        std::fs::write(&new, serde_json::to_vec(kept)?)?;
+        std::fs::rename(new, self.file(&kept.interface))
+    }
+
+    pub(super) fn forget(&self, interface: &str) {
+        // What is not there need not be forgotten, and what stays is of no use without its endpoint.
+        let _ = std::fs::remove_file(self.file(interface));
+    }
+
+    fn read(&self, interface: &str) -> Option<Kept> {
+        serde_json::from_slice(&std::fs::read(self.file(interface)).ok()?).ok()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect()
+    }
+}
+
+impl Service {
+    /// Makes a device again that is gone although its endpoint is not; in a thread of its own, as the kernel may wait.
+    pub fn mend(self: &Arc<Self>, interface: Arc<str>) {
+        let service = self.clone();
+        let spawned = std::thread::Builder::new().name("mend".to_owned()).spawn(move || service.mend_now(&interface));
+        if let Err(error) = spawned {
+            warn!(%error, "no thread to make a deleted device again");
+        }
+    }
+
+    fn mend_now(&self, interface: &str) {
+        let Some(kept) = self.keeper.read(interface) else { return };
+        let Ok(netns) = Netns::open(&kept.netns) else {
+            info!(interface, netns = kept.netns, "a pod's device went with its namespace");
+            return;
+        };
+        let Ok(mac) = kept.mac.parse::<Mac>() else { return };
+        let wanted = Wanted {
+            host_name: &kept.interface,
+            pod_name: &kept.ifname,
+            netns: &netns,
+            mtu: kept.mtu,
+            mac,
+            addresses: &kept.addresses,
+            forwarding: kept.forwarding,
+        };
+        match Handle::open().map_err(Into::into).and_then(|mut host| device::create(&mut host, &wanted)) {
+            Ok(()) => warn!(interface, "somebody deleted a pod's device; it is there again"),
+            Err(error) => warn!(interface, %error, "a pod's deleted device can't be made again"),
+        }
+    }
+
+    /// After the first picture: what an earlier run left half-done. `interfaces` are those of this node's endpoints.
+    pub fn sweep(self: &Arc<Self>, interfaces: &BTreeSet<Arc<str>>, prefixes: &[Arc<str>]) {
+        let links = match Handle::open().and_then(|mut handle| handle.links()) {
+            Ok(links) => links,
+            Err(error) => {
+                warn!(%error, "devices that an earlier run left can't be looked for");
+                return;
+            }
+        };
+        let present: BTreeSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        for kept in self.keeper.names() {
+            match (interfaces.contains(kept.as_str()), present.contains(kept.as_str())) {
+                (true, false) => self.mend(Arc::from(kept)),
+                (true, true) => {}
+                (false, _) => {
+                    // Only what this node made and kept is swept: a device of another plugin may be in the making.
+                    let index = links.iter().find(|link| link.name == kept).map(|link| link.index);
+                    let ours = prefixes.iter().any(|prefix| kept.starts_with(&**prefix));
+                    if let Some(index) = index.filter(|_| ours) {
+                        info!(interface = kept, "sweeping a device whose endpoint is gone");
+                        self.reaper.take(index);
+                    }
+                    self.keeper.forget(&kept);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back_until_it_is_forgotten() {
+        let folder = std::env::temp_dir().join(format!("tortie-keep-{}", std::process::id()));
+        let keeper = Keeper::open(&folder).expect("a folder");
+        let kept = Kept {
+            interface: "cali1".into(),
+            ifname: "eth0".into(),
+            netns: "/run/netns/x".into(),
+            mac: "02:00:00:00:00:01".into(),
+            mtu: 1500,
+            addresses: vec!["10.0.0.1".parse().expect("a literal")],
+            forwarding: false,
+        };
+        keeper.keep(&kept).expect("written");
+        assert_eq!((keeper.names(), keeper.read("cali1")), (vec!["cali1".to_owned()], Some(kept)));
+        keeper.forget("cali1");
+        assert_eq!((keeper.names(), keeper.read("cali1")), (vec![], None));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}
