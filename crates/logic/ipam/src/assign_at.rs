@@ -66,9 +66,8 @@ impl AssignAt {
             let uses: Vec<&str> = pool.uses.iter().map(|purpose| purpose.as_str()).collect();
             return Err(refuse(format!("it is not for {} (allowedUses: {})", self.client.purpose, uses.join(", "))));
         }
-        pool.block_of(address).ok_or_else(|| {
-            refuse(format!("it is smaller than one of its blocks (blockSize {})", pool.block_size))
-        })
+        pool.block_of(address)
+            .ok_or_else(|| refuse(format!("it is smaller than one of its blocks (blockSize {})", pool.block_size)))
     }
 
     fn body(&mut self, books: &mut Books, view: &mut View) -> Result<Assigned, Pause> {

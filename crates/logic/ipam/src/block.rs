@@ -111,7 +111,9 @@ pub fn fault(cidr: IpNet, block: &Block) -> Option<String> {
             Some(index) if *index >= block.attributes.len() => {
                 return Some(format!("ordinal {ordinal} names attribute {index} of {}", block.attributes.len()));
             }
-            None if !free.contains(&ordinal) => return Some(format!("ordinal {ordinal} is neither free nor allocated")),
+            None if !free.contains(&ordinal) => {
+                return Some(format!("ordinal {ordinal} is neither free nor allocated"));
+            }
             Some(_) | None => {}
         }
     }

@@ -10,7 +10,7 @@ use tortie_api::ipam::{AffinityState, Block};
 use tortie_facts::{Key, OwnerKind};
 use tortie_net::Family;
 
-use crate::affinity::give_up;
+use crate::affinity::{Claim, Claiming, give_up};
 use crate::block::{self, Now};
 use crate::books::Books;
 use crate::machine::{Ask, CasWrite, Outcome, Pause, Plan};
@@ -46,6 +46,8 @@ pub struct Collect {
     books: Books,
     doubted: bool,
     left: BTreeSet<(Owner, IpNet)>,
+    claiming: Claiming,
+    restoring: Option<(Owner, IpNet)>,
     result: Option<Result<Collected, IpamError>>,
 }
 
@@ -62,6 +64,8 @@ impl Collect {
             books: Books::default(),
             doubted: false,
             left: BTreeSet::new(),
+            claiming: Claiming::default(),
+            restoring: None,
             result: None,
         }
     }
@@ -113,10 +117,24 @@ impl Collect {
         for (cidr, held) in view.all_blocks()? {
             let Some(owner) = block::owner(&held.value) else { continue };
             let gone = owner.kind == OwnerKind::Host && self.nodes.as_ref().is_some_and(|n| !n.contains(&owner.name));
-            if gone {
-                self.give_up(view, owner, cidr, false)?;
+            let orphan = view.affinity(&owner.affinity_key(cidr))?.is_none();
+            if gone || (orphan && block::is_empty(&held.value)) {
+                self.give_up(view, owner, cidr, !gone)?;
+            } else if orphan {
+                self.restoring = Some((owner, cidr));
+                self.restore(view)?;
             }
         }
+        Ok(())
+    }
+
+    /// Goes on with giving an owner back the affinity that its block says it has.
+    fn restore(&mut self, view: &View) -> Result<(), Pause> {
+        let Some((owner, cidr)) = &self.restoring else { return Ok(()) };
+        if let Claim::Mine { block: _, confirm: Some(confirm) } = self.claiming.claim(view, owner, *cidr, self.now)? {
+            return Err(Pause::Ask(Ask::Write(vec![confirm])));
+        }
+        self.restoring = None;
         Ok(())
     }
 
@@ -169,6 +187,7 @@ impl Collect {
 
     fn body(&mut self, books: &mut Books, view: &mut View) -> Result<Collected, Pause> {
         view.only_fresh()?;
+        self.restore(view)?;
         self.blocks(view)?;
         self.affinities(view)?;
         self.spares(view)?;
@@ -191,6 +210,7 @@ impl Plan for Collect {
 
     fn wrote(&mut self, writes: &[CasWrite], outcomes: &[Outcome]) {
         self.books.wrote(writes, outcomes);
+        self.claiming.wrote(writes, outcomes);
         let done = writes.iter().zip(outcomes).filter(|(_, outcome)| matches!(outcome, Outcome::Done(_)));
         for (write, _) in done {
             match (&write.key, &write.value) {

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn reserved_stretches_are_passed_over() {
-        let nets = ["10.0.0.0/25", "10.0.1.0/26", "10.0.3.128/25"].map(|text| text.parse::<IpNet>().expect("a literal"));
+        let nets =
+            ["10.0.0.0/25", "10.0.1.0/26", "10.0.3.128/25"].map(|text| text.parse::<IpNet>().expect("a literal"));
         let reserved = Reserved::new(nets);
         for owner in ["a", "b", "c", "d", "e", "f", "g"] {
             let mut found = walk("10.0.0.0/22", 26, owner, &reserved);

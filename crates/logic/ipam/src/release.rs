@@ -49,15 +49,7 @@ pub struct Release {
 impl Release {
     /// The operation. Pools, closed ones too, only speed it up: an address in no pool is looked for in all blocks.
     pub fn new(claimed: Vec<Claimed>, settings: Arc<Settings>, now: Now) -> Release {
-        Release {
-            claimed,
-            settings,
-            now,
-            done: BTreeMap::new(),
-            freeing: None,
-            books: Books::default(),
-            result: None,
-        }
+        Release { claimed, settings, now, done: BTreeMap::new(), freeing: None, books: Books::default(), result: None }
     }
 
     fn by_block(&self, view: &View) -> Result<(BTreeMap<IpNet, Vec<Claimed>>, Vec<IpAddr>), Pause> {

@@ -167,4 +167,3 @@ pub fn configure(seen: Option<&Fact>, config: IpamConfig) -> Result<CasWrite, St
     let expect = seen.map_or(crate::Expect::Absent, |fact| crate::Expect::Revision(fact.revision));
     Ok(CasWrite { key: Key::IpamConfig, expect, value: Some(Value::IpamConfig(config)) })
 }
-

@@ -18,8 +18,13 @@ enum Known<T> {
     Unknown,
     /// There, but not fit for use: never written, never taken for absent.
     Broken(String),
-    Absent { hint: bool },
-    Here { held: Held<T>, hint: bool },
+    Absent {
+        hint: bool,
+    },
+    Here {
+        held: Held<T>,
+        hint: bool,
+    },
 }
 
 /// A value with the revision at which it was read or written.
@@ -181,9 +186,7 @@ impl View {
     }
 
     fn lists(&self, owner: &Owner) -> bool {
-        self.all_affinities.contains(&owner.kind)
-            || self.owners.contains(owner)
-            || self.hinted_owners.contains(owner)
+        self.all_affinities.contains(&owner.kind) || self.owners.contains(owner) || self.hinted_owners.contains(owner)
     }
 
     fn look<T>(known: Option<&Known<T>>, complete: bool, key: impl FnOnce() -> Key) -> Result<Option<Held<T>>, Pause> {

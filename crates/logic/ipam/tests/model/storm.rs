@@ -1,0 +1,177 @@
+//! A random run: nodes start operations, advance them in any order, crash and lose answers.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tortie_ipam::{Owner, Pool, Reserved, Scope, Settings, View, default_config};
+
+use crate::job::Manner;
+use crate::store::{Bug, Store};
+use crate::world::{Check, World};
+
+/// A small generator of pseudo-random numbers, so that a seed is a whole run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((b ^ (b >> 31)) % sides.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, one_in: usize) -> bool {
+        self.roll(one_in) == 0
+    }
+}
+
+pub fn pool(name: &str, cidr: &str, block_size: u8) -> Pool {
+    Pool {
+        name: name.to_owned(),
+        cidr: cidr.parse().expect("a literal"),
+        block_size,
+        node_selector: String::new(),
+        namespace_selector: String::new(),
+        uses: vec![tortie_api::IpPoolAllowedUse::Workload],
+        manual: false,
+        closed: None,
+    }
+}
+
+fn settings(dice: &mut Dice) -> Settings {
+    let pools = match dice.roll(4) {
+        0 => vec![pool("a", "10.0.0.0/30", 31)],
+        1 => vec![pool("a", "10.0.0.0/29", 30), pool("b", "10.0.1.0/30", 32)],
+        2 => vec![pool("a", "10.0.0.0/28", 30)],
+        _ => vec![pool("a", "10.0.0.0/27", 29)],
+    };
+    let mut config = default_config();
+    config.strict_affinity = dice.chance(4);
+    config.ip_cooldown_seconds = if dice.chance(3) { 5 } else { 0 };
+    if config.strict_affinity && dice.chance(2) {
+        config.max_blocks_per_host = 2;
+    }
+    let reserved: Vec<IpNet> =
+        if dice.chance(3) { vec!["10.0.0.2/31".parse().expect("a literal")] } else { Vec::new() };
+    Settings { pools, reserved: Reserved::new(reserved), config }
+}
+
+fn hints(dice: &mut Dice, old: &Store, node: usize) -> View {
+    let mut view = View::default();
+    if dice.chance(3) {
+        return view;
+    }
+    for key in old.facts.keys() {
+        if dice.chance(2)
+            && let Some(fact) = old.get(key)
+        {
+            view.hint(fact);
+        }
+    }
+    if dice.chance(2) {
+        view.hint_all_affinities(&Owner::host(format!("n{node}")));
+    }
+    view
+}
+
+fn start(world: &mut World, dice: &mut Dice, old: &Store, nodes: usize, serial: &mut u32) {
+    let node = dice.roll(nodes);
+    let known: Vec<String> = world.handles.iter().rev().take(24).cloned().collect();
+    let some = |dice: &mut Dice| known.get(dice.roll(known.len())).cloned();
+    match dice.roll(100) {
+        0..50 => {
+            *serial += 1;
+            let mut handle = format!("h{serial:05}");
+            if dice.chance(10)
+                && let Some(old) = some(dice)
+            {
+                handle = old;
+            }
+            let mut view = hints(dice, old, node);
+            if dice.chance(2) {
+                view.hint_no_handle(&handle);
+            }
+            let count = 1 + if dice.chance(4) { dice.roll(3) } else { 0 };
+            world.assign(node, &handle, count, view);
+        }
+        50..56 => {
+            *serial += 1;
+            let address: IpAddr = std::net::Ipv4Addr::new(10, 0, 0, dice.roll(16) as u8).into();
+            if world.settings.pool_of(address).is_some() {
+                world.assign_at(node, &format!("h{serial:05}"), address);
+            }
+        }
+        56..78 => {
+            if let Some(handle) = some(dice) {
+                let view = hints(dice, old, node);
+                world.release_handle(&handle, view);
+            }
+        }
+        78..86 => {
+            if let Some((address, (handle, sequence))) = world.owned.iter().nth(dice.roll(world.owned.len())) {
+                let one =
+                    tortie_ipam::Claimed { address: *address, handle: Some(handle.clone()), sequence: Some(*sequence) };
+                let view = hints(dice, old, node);
+                world.release(vec![one], view);
+            }
+        }
+        86..92 => {
+            if let Some(mut late) = world.history.get(dice.roll(world.history.len())).cloned() {
+                if world.manner.bug == Some(Bug::Unguarded) {
+                    (late.handle, late.sequence) = (None, None);
+                }
+                world.release(vec![late], View::default());
+            }
+        }
+        92..95 => world.release_affinities(Scope::Owner(Owner::host(format!("n{node}"))), dice.chance(2)),
+        95..97 => {
+            let gone = dice.chance(2);
+            let alive: BTreeSet<String> = (usize::from(gone)..nodes).map(|node| format!("n{node}")).collect();
+            let spare = if dice.chance(2) { Some(dice.roll(2)) } else { None };
+            world.collect(Some(alive), spare);
+        }
+        _ => world.now.0 += [1_000_000_000, 6_000_000_000, 61_000_000_000][dice.roll(3)],
+    }
+}
+
+/// One run of at least `steps` steps; returns how many it took.
+pub fn run(seed: u64, steps: u64, bug: Option<Bug>) -> Result<u64, String> {
+    let mut dice = Dice::new(seed);
+    let settings = settings(&mut dice);
+    let manner = Manner { transactions: dice.chance(5), split_reads: dice.chance(2), bug };
+    let nodes = 2 + dice.roll(3);
+    let jobs = 2 + dice.roll(6);
+    let mut world = World::new(settings, manner);
+    let mut old = world.store.clone();
+    let mut serial = 0;
+    let result = (|| -> Check {
+        while world.steps < steps {
+            if world.jobs.is_empty() || (world.jobs.len() < jobs && dice.chance(4)) {
+                start(&mut world, &mut dice, &old, nodes, &mut serial);
+                continue;
+            }
+            if dice.chance(40) {
+                // A crash: the operation is never heard of again.
+                let at = dice.roll(world.jobs.len());
+                world.jobs.swap_remove(at);
+                continue;
+            }
+            if dice.chance(20) {
+                old = world.store.clone();
+            }
+            let at = dice.roll(world.jobs.len());
+            let flaky = dice.chance(200);
+            world.step(at, flaky)?;
+        }
+        world.epilogue(nodes)
+    })();
+    match result {
+        Ok(()) => Ok(world.steps),
+        Err(error) => Err(format!("seed {seed}, step {}: {error}", world.steps)),
+    }
+}
