@@ -16,8 +16,13 @@ use crate::node::Node;
 /// Where plugins of others are looked for.
 const PLUGIN_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// The conflist that nodes start with: the plugin alone, addresses from its own IPAM.
-pub fn default_conflist() -> Value {
+/// The conflist that nodes start with: the plugin alone, addresses from its own IPAM, of both families if `dual_stack`.
+pub fn default_conflist(dual_stack: bool) -> Value {
+    let mut ipam = json!({ "type": "calico-ipam" });
+    if dual_stack {
+        ipam["assign_ipv4"] = "true".into();
+        ipam["assign_ipv6"] = "true".into();
+    }
     json!({
         "name": "k8s-pod-network",
         "cniVersion": "1.0.0",
@@ -25,7 +30,7 @@ pub fn default_conflist() -> Value {
             "type": "calico",
             "datastore_type": "sqlite",
             "log_level": "info",
-            "ipam": { "type": "calico-ipam" },
+            "ipam": ipam,
             "policy": { "type": "k8s" }
         }]
     })

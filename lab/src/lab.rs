@@ -1,8 +1,10 @@
 //! A lab that exists: its nodes, routers and pods, and its end.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,12 +14,14 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::builder::LabBuilder;
+use crate::daemon::Daemon;
 use crate::node::Node;
 use crate::place::Place;
 use crate::pod::Pod;
 use crate::state::{LabDir, Process, Record};
 use crate::teardown::{Lock, netns_dir, netns_name, teardown, teardown_locked};
 use crate::topology::{Machine, Topology};
+use crate::view::View;
 use crate::{binary, fabric, signals};
 
 /// What every handle of a lab knows.
@@ -164,6 +168,35 @@ impl Lab {
     pub fn place(&self, machine: &str) -> Result<Place> {
         let found: &Machine = self.topology().machine(machine)?;
         Ok(Place::new(machine, &self.shared.netns(machine), found.ips()))
+    }
+
+    /// How programs of a node or router see the system.
+    pub fn view(&self, machine: &str) -> Result<View> {
+        self.topology().machine(machine)?;
+        Ok(View::new(&self.shared.dir, &self.shared.record, machine, self.shared.netns(machine), machine))
+    }
+
+    /// The folder of a node or router for files, such as a peer's configuration; it goes with the lab.
+    pub fn folder(&self, machine: &str) -> Result<PathBuf> {
+        self.topology().machine(machine)?;
+        let folder = self.shared.dir.join(machine);
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Starts another program, such as a BGP speaker, on a node or router. It is killed when the handle is dropped and,
+    /// whatever becomes of the handle, with the lab.
+    pub fn spawn(&self, machine: &str, program: &str, args: &[&str]) -> Result<Daemon> {
+        let _gate = signals::gate();
+        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let log = self.folder(machine)?.join(format!("{name}.log"));
+        let mut command = self.view(machine)?.command(program, true)?;
+        command.args(args);
+        let daemon = Daemon::start(command, &log).with_context(|| format!("start {program} on {machine}"))?;
+        if let Some(process) = Process::of(daemon.pid()) {
+            self.shared.dir.save_process(process, &format!("{machine}: {name}"))?;
+        }
+        Ok(daemon)
     }
 
     /// Every place: pods, then nodes, then routers.

@@ -5,7 +5,10 @@
 
 pub mod binary;
 mod builder;
+pub mod cli;
 pub mod cni;
+mod daemon;
+mod demo;
 mod fabric;
 mod lab;
 mod matrix;
@@ -22,6 +25,7 @@ mod topology;
 mod view;
 
 pub use builder::LabBuilder;
+pub use daemon::Daemon;
 pub use lab::{Lab, require_root};
 pub use matrix::{Matrix, Path};
 pub use node::{Node, wait};

@@ -47,7 +47,8 @@ impl Node {
     /// Makes the node's folder and its CNI configuration.
     pub(crate) fn furnish(&self) -> Result<()> {
         fs::create_dir(self.shared.dir.join(self.name()))?;
-        self.set_conflist(&cni::default_conflist())
+        let dual = self.shared.record.topology.pools.iter().any(|pool| matches!(pool, IpNet::V6(_)));
+        self.set_conflist(&cni::default_conflist(dual))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -39,11 +39,11 @@ impl Node {
     /// downcast to [`CniFailure`].
     pub fn add_pod(&self, namespace: &str, name: &str, labels: &[(&str, &str)]) -> Result<Pod> {
         let mut pod = self.prepare_pod(namespace, name, labels)?;
-        match pod.cni_add(self) {
+        match pod.cni_add() {
             Ok(Ok(_)) => Ok(pod),
             failed => {
                 // As runtimes do it: what ADD may have left is taken away, the first error is the one to tell.
-                let _ = pod.cni("DEL", self);
+                let _ = pod.cni("DEL");
                 pod.remove_netns()?;
                 match failed {
                     Ok(Err(failure)) => Err(failure).with_context(|| format!("add pod {}", pod.title())),
@@ -66,6 +66,7 @@ impl Node {
             netns: self.shared().netns(&format!("pod-{namespace}.{name}")),
             labels: label_map(labels),
             ips: Vec::new(),
+            host_interface: None,
             bare: false,
         };
         self.shared().dir.save_pod(&record)?;
@@ -84,10 +85,10 @@ impl Node {
         let mut pod = self.prepare_pod(namespace, name, &[])?;
         pod.record.ips = vec![ip];
         pod.record.bare = true;
+        let host_name = format!("bare{}", self.shared().dir.pods()?.len());
+        pod.record.host_interface = Some(host_name.clone());
         self.shared().dir.save_pod(&pod.record)?;
         let netns = Netns::named(&pod.record.netns)?;
-        let count = self.shared().dir.pods()?.len();
-        let host_name = format!("bare{count}");
         let mut host = self.netlink()?;
         let peer = VethPeer { name: IFNAME, mac: None, netns: Some(netns.as_fd()) };
         let mac = Some(Mac::WORKLOAD_HOST_SIDE);
@@ -119,6 +120,22 @@ impl Pod {
     /// `namespace/name`.
     pub fn title(&self) -> String {
         self.record.title()
+    }
+
+    /// A handle of its node, to call plugins by; it does not own the node's process.
+    fn node(&self) -> Result<Node> {
+        Ok(Node::new(&self.shared, self.shared.record.topology.machine(&self.record.node)?))
+    }
+
+    /// Name of its WorkloadEndpoint, as upstream makes it: parts joined by '-', a '-' inside a part doubled.
+    pub fn endpoint_name(&self) -> String {
+        let part = |text: &str| text.replace('-', "--");
+        format!("{}-k8s-{}-{IFNAME}", part(&self.record.node), part(&self.record.name))
+    }
+
+    /// Name of its interface on the host, from the result of ADD. Panics when it was not added.
+    pub fn host_interface(&self) -> &str {
+        self.record.host_interface.as_deref().expect("a pod that was added has an interface on its host")
     }
 
     /// Everything that is recorded of it.
@@ -168,7 +185,8 @@ impl Pod {
     }
 
     /// Calls the node's plugins with a command.
-    pub fn cni(&self, command: &str, node: &Node) -> Result<Result<Value, CniFailure>> {
+    pub fn cni(&self, command: &str) -> Result<Result<Value, CniFailure>> {
+        let node = self.node()?;
         let (netns, args) = (self.netns_path(), self.cni_args());
         let container_id = &self.record.container_id;
         let call = Call { command, container_id, netns: Some(&netns), ifname: IFNAME, args: &args };
@@ -176,8 +194,8 @@ impl Pod {
     }
 
     /// Calls ADD and takes the addresses from its result.
-    pub fn cni_add(&mut self, node: &Node) -> Result<Result<Value, CniFailure>> {
-        let answer = match self.cni("ADD", node)? {
+    pub fn cni_add(&mut self) -> Result<Result<Value, CniFailure>> {
+        let answer = match self.cni("ADD")? {
             Ok(answer) => answer,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -185,14 +203,17 @@ impl Pod {
         let ip = |entry: &Value| entry["address"].as_str()?.split('/').next()?.parse().ok();
         let ips: Option<Vec<IpAddr>> = ips.iter().map(ip).collect();
         self.record.ips = ips.with_context(|| format!("an address in the result of ADD is none: {answer}"))?;
+        let outside = |i: &&Value| i["sandbox"].as_str().is_none_or(str::is_empty);
+        let host = answer["interfaces"].as_array().into_iter().flatten().find(outside);
+        self.record.host_interface = host.and_then(|i| i["name"].as_str()).map(str::to_owned);
         self.shared.dir.save_pod(&self.record)?;
         Ok(Ok(answer))
     }
 
     /// Calls CNI DEL and removes the namespace.
-    pub fn delete(self, node: &Node) -> Result<()> {
+    pub fn delete(self) -> Result<()> {
         if !self.record.bare {
-            self.cni("DEL", node)?.with_context(|| format!("delete pod {}", self.title()))?;
+            self.cni("DEL")?.with_context(|| format!("delete pod {}", self.title()))?;
         }
         self.remove_netns()
     }

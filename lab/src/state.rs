@@ -102,6 +102,8 @@ pub struct PodRecord {
     pub labels: BTreeMap<String, String>,
     /// Addresses, once ADD has answered.
     pub ips: Vec<IpAddr>,
+    /// Name of its interface on the host, once ADD has answered.
+    pub host_interface: Option<String>,
     /// Whether the lab wired it by itself, without CNI.
     pub bare: bool,
 }

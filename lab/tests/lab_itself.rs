@@ -1,5 +1,7 @@
 //! The lab's own promises: packets pass as the topology says, probes tell the truth, and nothing is left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
 mod support;
 
 use std::net::IpAddr;

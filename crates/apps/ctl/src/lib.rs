@@ -1,1 +1,81 @@
 //! calicoctl: resources, IPAM and node status from the command line.
+//!
+//! [`run`] is the whole program without its process: arguments, streams and environment are arguments. Everything that
+//! is given is read and checked before anything is written.
+
+mod cli;
+mod commands;
+mod files;
+mod print;
+mod select;
+mod session;
+mod settings;
+mod write;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Read, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use cli::Cli;
+use session::Session;
+
+/// The version of this program, as `calicoctl version` shows it.
+pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// The streams and the environment of a run.
+pub struct Io<'a> {
+    /// Standard input.
+    pub stdin: &'a mut dyn Read,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+    /// The environment.
+    pub env: BTreeMap<String, OsString>,
+}
+
+/// Runs the program in this process; the first argument is its name.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut io = Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env };
+    let code = run(&args, &mut io);
+    // A reader that went away, such as `head`, is no fault of this program.
+    match out.flush() {
+        Ok(()) => ExitCode::from(code),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("can't write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the program: 0 if it did what it was told, 1 if not, with the reason on `io.err`.
+pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
+    let command = Cli::command();
+    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { global, command } = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let text = error.render().to_string();
+            let _ = if error.use_stderr() { io.err.write_all(text.as_bytes()) } else { io.out.write_all(text.as_bytes()) };
+            return u8::from(error.use_stderr());
+        }
+    };
+    let mut session = Session::new(global, io);
+    match commands::dispatch(&mut session, command) {
+        Ok(()) => 0,
+        Err(error) => {
+            let broken_pipe =
+                error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+            if !broken_pipe {
+                let _ = writeln!(io.err, "{error:#}");
+            }
+            1
+        }
+    }
+}

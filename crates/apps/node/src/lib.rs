@@ -190,8 +190,8 @@ impl Node {
         let mut problems = Vec::new();
         let overrides =
             Overrides { router_id: environment.router_id, ..Overrides::of_spec(&environment.felix, &mut problems) };
-        for problem in problems {
-            bail!("the environment: {problem}");
+        if !problems.is_empty() {
+            bail!("the environment: {}", problems.join("; "));
         }
         let groups = Groups { links: true, addresses: false, routes: true, neighbours: false };
         let agent = Agent::new(Parts {

@@ -172,7 +172,6 @@ fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
             _ => ClusterInformation {
                 metadata: Metadata::named("default"),
                 spec: ClusterInformationSpec { datastore_ready: Some(true), ..ClusterInformationSpec::default() },
-                ..ClusterInformation::default()
             },
         };
         if info.spec.cluster_guid.is_empty() {
@@ -214,7 +213,6 @@ fn configurations(store: &dyn Store, identity: &Identity) -> Result<()> {
     let bgp = BgpConfiguration {
         metadata: Metadata::named("default"),
         spec: BgpConfigurationSpec::default(),
-        ..BgpConfiguration::default()
     };
     let mut ipam = IpamConfiguration { metadata: Metadata::named("default"), ..IpamConfiguration::default() };
     ipam.spec.auto_allocate_blocks = true;

@@ -181,15 +181,16 @@ impl Nftables {
 
     /// What must happen to a table that is there before it is ours.
     fn claim(&self, seen: &SeenTable) -> Result<Claim, Error> {
-        const OWNED: u32 = table::FLAG_OWNER;
-        let held_by = seen.owner.filter(|_| seen.flags & OWNED != 0);
-        match held_by {
-            Some(port) if port == self.socket.port() => Ok(Claim::Keep),
-            Some(port) if port != 0 => Err(Error::Owned { table: self.options.table.clone(), port }),
-            Some(_) => Ok(Claim::Take),
-            None if seen.flags & OWNED != 0 => Ok(Claim::Take),
-            // A dormant table filters nothing, and a table can't become an owned one.
-            None if self.options.own || seen.flags != 0 => Ok(Claim::Replace),
+        let SeenTable { flags, owner, chains: _, sets: _ } = seen;
+        let dormant = flags & table::FLAG_DORMANT != 0;
+        match owner {
+            Some(port) if *port == self.socket.port() => Ok(Claim::Keep),
+            Some(port) => Err(Error::Owned { table: self.options.table.clone(), port: *port }),
+            // When the owner of a persistent table dies, the kernel takes the owner's flag off and lets the next
+            // owner come.
+            None if self.options.own && flags & table::FLAG_PERSIST != 0 && !dormant => Ok(Claim::Take),
+            // A dormant table filters nothing, and a table without those flags can't become an owned one.
+            None if self.options.own || dormant => Ok(Claim::Replace),
             None => Ok(Claim::Keep),
         }
     }

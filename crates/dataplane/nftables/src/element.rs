@@ -47,38 +47,39 @@ pub(crate) fn form(set_type: SetType) -> Form {
 /// The form of a dispatch map.
 pub(crate) const MAP: Form = Form { flags: set::FLAG_MAP, key_type: INTERFACE, key_len: 16 };
 
-/// One entry of a set or map.
+/// One entry of a set or map. Ordered so that the end of a range goes before the start of the next one at the same
+/// key: the kernel refuses the start of a range inside another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     key: Vec<u8>,
-    end: bool,
+    start: bool,
     /// The verdict of a map's entry.
     verdict: Option<(i32, Option<String>)>,
 }
 
 impl Entry {
     fn start(key: Vec<u8>) -> Entry {
-        Entry { key, end: false, verdict: None }
+        Entry { key, start: true, verdict: None }
     }
 
     /// An entry of a dispatch map: the interface's packets go to a chain.
     pub(crate) fn dispatch(interface: &str, chain: &Name) -> Entry {
         let verdict = Some((data::GOTO, Some(chain.to_string())));
-        Entry { key: interface_key(interface).to_vec(), end: false, verdict }
+        Entry { key: interface_key(interface).to_vec(), start: true, verdict }
     }
 
     /// Whether the entry is just the end of a range.
     pub(crate) fn is_end(&self) -> bool {
-        self.end
+        !self.start
     }
 
     pub(crate) fn put(&self, writer: &mut Writer) {
-        let Entry { key, end, verdict } = self;
+        let Entry { key, start, verdict } = self;
         writer.nest(elements::KEY, |w| w.put(data::VALUE, key));
         if let Some((code, chain)) = verdict {
             writer.nest(elements::DATA, |w| put_verdict(w, *code, chain.as_deref()));
         }
-        if *end {
+        if !start {
             writer.put_be32(elements::FLAGS, elements::FLAG_INTERVAL_END);
         }
     }
@@ -86,12 +87,12 @@ impl Entry {
     /// Reads an entry as dumped; `None` if it is none that we could have written.
     pub(crate) fn parse(attributes: Attributes<'_>) -> Option<Entry> {
         let key = attributes.nested(elements::KEY).get(data::VALUE)?.to_vec();
-        let end = attributes.be32(elements::FLAGS).unwrap_or(0) & elements::FLAG_INTERVAL_END != 0;
+        let start = attributes.be32(elements::FLAGS).unwrap_or(0) & elements::FLAG_INTERVAL_END == 0;
         let verdict = attributes.nested(elements::DATA).nested(data::VERDICT);
         let verdict = verdict
             .be32(data::VERDICT_CODE)
             .map(|code| (code.cast_signed(), verdict.text(data::VERDICT_CHAIN).map(str::to_owned)));
-        Some(Entry { key, end, verdict })
+        Some(Entry { key, start, verdict })
     }
 }
 
@@ -110,7 +111,7 @@ pub(crate) fn entries(element: &Element) -> impl Iterator<Item = Entry> + use<> 
         Element::Ports(ports) => range(ports.first().to_be_bytes().to_vec(), ports.last().to_be_bytes().to_vec()),
         Element::Interface(name) => (interface_key(name).to_vec(), None),
     };
-    std::iter::once(Entry::start(first)).chain(end.map(|key| Entry { key, end: true, verdict: None }))
+    std::iter::once(Entry::start(first)).chain(end.map(|key| Entry { key, start: false, verdict: None }))
 }
 
 fn last(net: IpNet) -> std::net::IpAddr {
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     fn keys(net: &str) -> Vec<(Vec<u8>, bool)> {
-        entries(&Element::Net(net.parse().expect("literal"))).map(|e| (e.key, e.end)).collect()
+        entries(&Element::Net(net.parse().expect("literal"))).map(|e| (e.key, !e.start)).collect()
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Rulesets to the kernel's nf_tables in one transaction, by netlink alone.
 //!
 //! Everything lives in one table, `inet tortie`, so that one transaction covers both families. On Linux 6.9 and later
-//! the table is owned and persistent: a foreign `nft flush ruleset` skips it, and it outlives the process. On older
-//! kernels foreign changes are announced through [`Nftables::monitor_fd`] and repaired by [`Nftables::resync`].
+//! the table is owned and persistent: a foreign `nft flush ruleset` skips it, and it outlives the process (though
+//! then, until the next process takes it over, nothing keeps others off). On older kernels foreign changes are
+//! announced through [`Nftables::monitor_fd`] and repaired by [`Nftables::resync`].
 //! Invariant: no call ever leaves the kernel with part of a change.
 
 mod backend;

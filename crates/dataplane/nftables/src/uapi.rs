@@ -39,6 +39,7 @@ pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
     pub(crate) const OWNER: u16 = 7;
+    pub(crate) const FLAG_DORMANT: u32 = 1;
     pub(crate) const FLAG_OWNER: u32 = 2;
     pub(crate) const FLAG_PERSIST: u32 = 4;
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{fresh_netns, run};
+use support::{lab, run};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Pool,
     Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
@@ -92,7 +92,7 @@ fn tables() -> Tables {
 #[test]
 #[ignore = "needs root"]
 fn everything_is_written_once_and_reads_back_equal() {
-    fresh_netns();
+    let _alone = lab();
     run("nft", &["add table inet other { set x { type ipv4_addr; elements = { 1.2.3.4 }; }; }"]);
     for own in [true, false] {
         let options = Options { own, table: format!("t{own}") };
@@ -119,7 +119,7 @@ fn everything_is_written_once_and_reads_back_equal() {
 #[test]
 #[ignore = "needs root"]
 fn a_batch_writes_just_what_it_changes() {
-    fresh_netns();
+    let _alone = lab();
     let mut nft = Nftables::open().expect("netlink");
     let mut tables = tables();
     nft.resync(&tables).expect("the first transaction");

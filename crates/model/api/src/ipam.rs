@@ -132,3 +132,41 @@ pub struct IpamConfig {
 fn null_is_empty<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::go_json;
+
+    #[test]
+    fn blocks_are_written_as_upstream_writes_them() {
+        let text = r#"{"cidr":"10.0.0.0/30","affinity":"host:node-1","affinity_claim_time":"2026-01-02T03:04:05Z","allocations":[0,null,1,null],"unallocated":[3,1],"attributes":[{"handle_id":"k8s-pod-network.abc","secondary":{"namespace":"default","node":"node-1","pod":"web"}},{"handle_id":"h","alternateOwnerAttrs":{"a":"b"},"releasedAt":"2026-01-02T03:04:06Z"}],"sequenceNumber":1700000000000000003,"sequenceNumberForAllocation":{"0":1700000000000000001,"2":1700000000000000002},"deleted":false}"#;
+        let block: Block = serde_json::from_str(text).expect("good");
+        assert_eq!(block.attributes[1].alternate_owner_attrs["a"], "b");
+        assert_eq!(go_json(&block), text);
+    }
+
+    #[test]
+    fn what_old_versions_left_out_is_taken() {
+        let text = r#"{"cidr":"10.0.0.0/31","affinity":null,"allocations":null,"unallocated":[0,1],"attributes":null,"hostAffinity":"n","strictAffinity":false}"#;
+        let block: Block = serde_json::from_str(text).expect("good");
+        assert_eq!((block.affinity, block.allocations.len(), block.host_affinity.as_deref()), (None, 0, Some("n")));
+        for text in ["", "{}", r#"{"state":""}"#, r#"{"state":"confirmed","deleted":false}"#] {
+            assert_eq!(Affinity::from_json(text).expect(text), Affinity::default(), "{text}");
+        }
+        assert_eq!(
+            go_json(&Affinity { state: AffinityState::PendingDeletion, deleted: true }),
+            r#"{"state":"pendingDeletion","deleted":true}"#
+        );
+        assert!(Affinity::from_json(r#"{"state":"maybe"}"#).is_err());
+    }
+
+    #[test]
+    fn handles_and_settings_are_written_as_upstream_writes_them() {
+        let handle = r#"{"block":{"10.0.0.0/26":2},"deleted":false}"#;
+        assert_eq!(go_json(&serde_json::from_str::<Handle>(handle).expect("good")), handle);
+        assert_eq!(go_json(&IpamConfig::default()), "{}");
+        let config = r#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":4,"kubeVirtVMAddressPersistence":"Disabled","ipCooldownSeconds":30}"#;
+        assert_eq!(go_json(&serde_json::from_str::<IpamConfig>(config).expect("good")), config);
+    }
+}

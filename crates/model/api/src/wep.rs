@@ -20,14 +20,16 @@ pub struct EndpointName {
 
 /// A part that cannot stand in a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{part} {value:?} of a workload endpoint: expected text that is not empty and neither begins nor ends with '-'"
-)]
+#[error("{part} {value:?} of a workload endpoint: expected {}", Self::EXPECTED)]
 pub struct EndpointNameError {
     /// Which part.
     pub part: &'static str,
     /// The part as given.
     pub value: String,
+}
+
+impl EndpointNameError {
+    pub(crate) const EXPECTED: &str = "text that is not empty and neither begins nor ends with '-'";
 }
 
 impl EndpointName {
@@ -77,4 +79,34 @@ pub fn interface_name(prefix: &str, namespace: &str, workload: &str) -> String {
     let mut hex: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     hex.truncate(11);
     format!("{prefix}{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dashes_inside_parts_are_doubled_and_read_back() {
+        let name = EndpointName::of_pod("node-1", "web-5f-x", "eth0");
+        let text = name.join().expect("good parts");
+        assert_eq!(text, "node--1-k8s-web--5f--x-eth0");
+        assert_eq!(EndpointName::split(&text), Some(name));
+        for wrong in ["", "a-b-c", "a-b-c-d-e", "a--b-c-d"] {
+            assert_eq!(EndpointName::split(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_that_would_be_ambiguous_are_refused() {
+        for (node, pod) in [("-n", "p"), ("n", "p-"), ("", "p"), ("n", "")] {
+            assert!(EndpointName::of_pod(node, pod, "eth0").join().is_err(), "{node} {pod}");
+        }
+    }
+
+    #[test]
+    fn interfaces_are_named_by_a_hash_and_fit_the_kernel() {
+        // echo -n default.nginx | sha1sum
+        assert_eq!(interface_name("cali", "default", "nginx"), "calic440f455693");
+        assert_eq!(interface_name("cali", "ns", "pod").len(), 15);
+    }
 }

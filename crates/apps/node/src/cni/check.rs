@@ -36,7 +36,7 @@ impl Service {
         if let Some(prev) = &conf.prev_result {
             let prev = Outcome::from_json(prev)
                 .map_err(|error| CniError::new(code::INVALID_CONFIG, format!("prevResult is no result: {error}")))?;
-            for ip in prev.ips.iter().filter(|ip| !addresses.contains(&ip.address.addr())) {
+            if let Some(ip) = prev.ips.iter().find(|ip| !addresses.contains(&ip.address.addr())) {
                 return wrong(format!("the endpoint does not have the address {} of prevResult", ip.address.addr()));
             }
         }

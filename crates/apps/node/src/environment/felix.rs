@@ -70,7 +70,7 @@ fn accepted(parameter: &FelixParameter, reading: &Value) -> Result<(), String> {
     let spec: FelixConfigurationSpec =
         serde_json::from_value(json!({ name: reading })).map_err(|error| error.to_string())?;
     let metadata = Metadata::named("default");
-    let resource = Resource::from(FelixConfiguration { metadata, spec, ..FelixConfiguration::default() });
+    let resource = Resource::from(FelixConfiguration { metadata, spec });
     resource.validate().map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 

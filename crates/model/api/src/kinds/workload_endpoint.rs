@@ -10,7 +10,7 @@ use crate::kinds::dscp::Dscp;
 use crate::path::Path;
 use crate::resource::resource;
 use crate::text;
-use crate::wep::EndpointName;
+use crate::wep::{EndpointName, EndpointNameError};
 use tortie_net::{Family, Mac, Protocol};
 
 resource! {
@@ -190,7 +190,14 @@ impl Checked for WorkloadEndpoint {
         let spec = &self.spec;
         let path = Path::root("spec");
         match spec.endpoint_name().join() {
-            Err(error) => out.wrong(&path.field(error.part), format!("{:?}", error.value), error.to_string()),
+            Err(error) => {
+                let part = match (error.part, spec.orchestrator.as_str()) {
+                    ("workload", "k8s") => "pod",
+                    ("workload", "cni") => "containerID",
+                    (part, _) => part,
+                };
+                out.wrong(&path.field(part), format!("{:?}", error.value), EndpointNameError::EXPECTED);
+            }
             Ok(name) if name != self.metadata.name => {
                 let found = format!("{:?}", self.metadata.name);
                 out.wrong(&Path::root("metadata").field("name"), found, format!("{name:?}, as the specification says"));
