@@ -1,0 +1,106 @@
+//! The ruleset is a function of the tables, never of their history.
+
+mod arbitrary;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tortie_desired::Tables;
+use tortie_ruleset::{ChainEdit, Delta, Element, Match, Renderer, Ruleset, SetEdit, SetType, Verdict};
+
+/// Does to a ruleset what a backend does to the kernel, and minds what a kernel would refuse.
+fn apply(ruleset: &mut Ruleset, delta: &Delta) {
+    for (name, edit) in &delta.sets {
+        match edit {
+            SetEdit::Create(set) => assert!(ruleset.sets.insert(name.clone(), set.clone()).is_none(), "{name}"),
+            SetEdit::Change { set_type, added, removed } => {
+                let set = Arc::make_mut(ruleset.sets.get_mut(name).expect("a set that changes is there"));
+                assert_eq!(set.set_type, *set_type);
+                assert!(removed.iter().all(|e| set.elements.remove(e)), "{name}: removing what is not there");
+                assert!(added.iter().all(|e| set.elements.insert(e.clone())), "{name}: adding what is there");
+            }
+            SetEdit::Remove => assert!(ruleset.sets.remove(name).is_some(), "{name}"),
+        }
+    }
+    for (name, edit) in &delta.chains {
+        match edit {
+            ChainEdit::Create(chain) => assert!(ruleset.chains.insert(name.clone(), chain.clone()).is_none()),
+            ChainEdit::Replace(chain) => assert!(ruleset.chains.insert(name.clone(), chain.clone()).is_some()),
+            ChainEdit::Remove => assert!(ruleset.chains.remove(name).is_some()),
+        }
+    }
+    for (name, edit) in &delta.maps {
+        if edit.remove {
+            ruleset.maps.remove(name);
+            continue;
+        }
+        let map = Arc::make_mut(ruleset.maps.entry(name.clone()).or_default());
+        for (interface, chain) in &edit.removed {
+            assert_eq!(map.remove(interface), Some(chain.clone()));
+        }
+        for (interface, chain) in &edit.added {
+            assert_eq!(map.insert(interface.clone(), chain.clone()), None);
+        }
+    }
+}
+
+/// Everything that rules and maps refer to is there and of the right type, and literal sets are there for a reason.
+fn assert_closed(ruleset: &Ruleset) {
+    let mut used = BTreeSet::new();
+    for chain in ruleset.chains.values() {
+        used.extend(chain.literals.keys().cloned());
+        for rule in &chain.rules {
+            for wanted in &rule.matches {
+                let (set, types) = match wanted {
+                    Match::AddressIn { set, family, .. } => {
+                        (set, vec![SetType::Addresses(*family), SetType::Nets(*family)])
+                    }
+                    Match::AddressPortIn { set, family, .. } => (set, vec![SetType::AddressPorts(*family)]),
+                    Match::PortIn { set, .. } => (set, vec![SetType::Ports]),
+                    Match::InterfaceIn { set, .. } => (set, vec![SetType::Interfaces]),
+                    _ => continue,
+                };
+                assert!(types.contains(&ruleset.sets[set].set_type), "{set}");
+            }
+            match &rule.verdict {
+                Some(Verdict::Jump(name) | Verdict::Goto(name)) => assert!(ruleset.chains.contains_key(name)),
+                Some(Verdict::Dispatch { map, .. }) => assert!(ruleset.maps.contains_key(map)),
+                _ => {}
+            }
+        }
+    }
+    for chain in ruleset.maps.values().flat_map(|map| map.values()) {
+        assert!(ruleset.chains.contains_key(chain));
+    }
+    for (name, set) in &ruleset.sets {
+        assert!(name.as_bytes()[5] != b'l' || used.contains(name), "{name} is there for nothing");
+        let nets: Vec<_> = set.elements.iter().collect();
+        for pair in nets.windows(2) {
+            if let (Element::Net(a), Element::Net(b)) = (pair[0], pair[1]) {
+                assert!(!a.contains(b), "{a} covers {b} in {name}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn batch_after_batch_equals_all_at_once(batches in proptest::collection::vec(arbitrary::batch(), 1..8)) {
+        let mut tables = Tables::default();
+        let mut renderer = Renderer::new(&tables, 200);
+        let mut kernel = renderer.ruleset().clone();
+        for batch in &batches {
+            tables.apply(batch);
+            let delta = renderer.update(&tables, batch);
+            apply(&mut kernel, &delta);
+            prop_assert_eq!(&kernel, renderer.ruleset());
+            let afresh = Renderer::new(&tables, 200);
+            prop_assert_eq!(afresh.ruleset(), renderer.ruleset());
+            assert_closed(renderer.ruleset());
+        }
+        prop_assert!(renderer.update(&tables, &tortie_desired::Batch::default()).is_empty());
+    }
+}
