@@ -178,7 +178,8 @@ impl Node {
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_learned_routes()?;
         let bgp = if speaks { Some(start_bgp(restarting, post.clone())?) } else { None };
-        let mut routing = Routing::new(Handle::open()?, RoutingOptions::default());
+        let mut routing =
+            Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
         let service = Arc::new(
             cni::Service::new(store.clone(), handle, name.to_owned(), host::mtu()?, &environment.state_dir)

@@ -210,10 +210,7 @@ fn configurations(store: &dyn Store, identity: &Identity) -> Result<()> {
     let own = format!("node.{}", identity.name);
     let mut node = FelixConfiguration { metadata: Metadata::named(own), ..FelixConfiguration::default() };
     node.spec.default_endpoint_to_host_action = "Return".to_owned();
-    let bgp = BgpConfiguration {
-        metadata: Metadata::named("default"),
-        spec: BgpConfigurationSpec::default(),
-    };
+    let bgp = BgpConfiguration { metadata: Metadata::named("default"), spec: BgpConfigurationSpec::default() };
     let mut ipam = IpamConfiguration { metadata: Metadata::named("default"), ..IpamConfiguration::default() };
     ipam.spec.auto_allocate_blocks = true;
     for resource in [Resource::from(felix), node.into(), bgp.into(), ipam.into()] {

@@ -12,6 +12,8 @@ pub struct Options {
     pub workload_protocol: RouteProtocol,
     /// Whether routes that others made through workload interfaces are removed: `removeExternalRoutes`.
     pub remove_external: bool,
+    /// Whether the speaker of this node is ours: then every route of protocol 12 is. Otherwise they belong to a BIRD.
+    pub own_bgp: bool,
     /// Prefixes of workload interface names until the desired tables say otherwise.
     pub interface_prefixes: Vec<Arc<str>>,
 }
@@ -22,6 +24,7 @@ impl Default for Options {
         Options {
             workload_protocol: RouteProtocol::BOOT,
             remove_external: true,
+            own_bgp: true,
             interface_prefixes: vec![Arc::from("cali")],
         }
     }

@@ -1,6 +1,6 @@
 //! Which routes of the kernel are ours, known without memory.
 //!
-//! In the main table: every route of protocol 12 (BGP, blackholes beside it) or 80 (upstream Felix's own), and routes
+//! In the main table: every route of protocol 12 (BGP, blackholes beside it; unless another speaker runs) or 80 (upstream Felix's own), and routes
 //! through workload interfaces; of the latter only host routes of our own protocol when others' routes are to stay.
 
 use std::sync::Arc;
@@ -16,16 +16,18 @@ use crate::links::Links;
 pub struct Ownership {
     workload_protocol: RouteProtocol,
     remove_external: bool,
+    own_bgp: bool,
     prefixes: Vec<Arc<str>>,
 }
 
 impl Ownership {
     /// The rule under some options.
     pub fn new(options: &Options) -> Ownership {
-        let Options { workload_protocol, remove_external, interface_prefixes } = options;
+        let Options { workload_protocol, remove_external, own_bgp, interface_prefixes } = options;
         Ownership {
             workload_protocol: *workload_protocol,
             remove_external: *remove_external,
+            own_bgp: *own_bgp,
             prefixes: interface_prefixes.clone(),
         }
     }
@@ -46,7 +48,7 @@ impl Ownership {
         if route.table != TABLE_MAIN {
             return false;
         }
-        if [RouteProtocol::BIRD, RouteProtocol::CALICO].contains(&route.protocol) {
+        if route.protocol == RouteProtocol::CALICO || (route.protocol == RouteProtocol::BIRD && self.own_bgp) {
             return true;
         }
         // The kernel's own routes come and go with addresses, and those of router advertisements with routers.
@@ -71,5 +73,18 @@ impl Ownership {
         route.kind == RouteKind::Unicast
             && route.protocol == RouteProtocol::BIRD
             && route.hops.iter().any(|hop| hop.via.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_another_speaker_are_left_alone() {
+        let route = Route::blackhole("10.0.0.0/26".parse().expect("a literal"), RouteProtocol::BIRD);
+        let ours = |own_bgp| Ownership::new(&Options { own_bgp, ..Options::default() });
+        assert!(ours(true).is_ours(&route, &Links::new(&[])));
+        assert!(!ours(false).is_ours(&route, &Links::new(&[])));
     }
 }

@@ -12,7 +12,13 @@ use crate::bgp::Wanted;
 
 impl Agent {
     pub(super) fn apply(&mut self, now: Instant) {
-        let batch = self.calculator.flush();
+        let mut batch = self.calculator.flush();
+        if self.bgp.is_none() {
+            // Nobody here speaks BGP, whatever the Node resource says.
+            batch.bgp_speaker = None;
+            batch.bgp_peers.clear();
+            batch.announcements.clear();
+        }
         self.tables.apply(&batch);
         if now >= self.refresh_at {
             self.refresh_at = now + REFRESH;

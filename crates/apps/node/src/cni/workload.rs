@@ -78,7 +78,7 @@ impl Workload {
 
     /// The profiles of a new endpoint: those of its namespace and service account, or the network's own.
     pub fn profiles(&self, conf: &Conf) -> Vec<String> {
-        if self.orchestrator == "k8s" {
+        if self.orchestrator == "k8s" && conf.policy.kind == "k8s" {
             let account = if self.service_account.is_empty() { "default" } else { &self.service_account };
             vec![format!("kns.{}", self.namespace), format!("ksa.{}.{account}", self.namespace)]
         } else {
