@@ -3,9 +3,10 @@
 //! A ring may be missed (the file was replaced, the limit of inotify reached); who listens also looks now and then.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use inotify::{Inotify, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::fault::Fault;
+
+/// How often a watch looks for changes if it can't hear the bell.
+const WITHOUT_INOTIFY: Duration = Duration::from_millis(5);
 
 /// Opens a file beside the store's, making it for this user alone.
 pub(crate) fn side_file(path: &Path) -> Result<File, Fault> {
@@ -55,14 +59,31 @@ impl Bell {
     }
 }
 
+/// Ends the wait of an [`Ear`] from within the process.
+pub(crate) struct Waker {
+    socket: UnixStream,
+}
+
+impl Waker {
+    /// Ends the wait that is under way, or the next one.
+    pub(crate) fn wake(&self) {
+        // A full socket wakes as well.
+        let _ = (&self.socket).write(b"!");
+    }
+}
+
 /// The watches' side.
 pub(crate) struct Ear {
     inotify: Option<Inotify>,
+    woken: UnixStream,
 }
 
 impl Ear {
-    /// Listens to the bell at this path. Rings after this call are heard.
-    pub(crate) fn new(path: &Path) -> Ear {
+    /// Listens to the bell at this path. Rings after this call are heard, also while nobody waits.
+    pub(crate) fn new(path: &Path) -> Result<(Ear, Waker), Fault> {
+        let wrong = |error: io::Error| Fault::Unavailable(format!("no socket to watch by: {error}"));
+        let (woken, socket) = UnixStream::pair().map_err(wrong)?;
+        woken.set_nonblocking(true).and_then(|()| socket.set_nonblocking(true)).map_err(wrong)?;
         let listen = || -> io::Result<Inotify> {
             let inotify = Inotify::init()?;
             inotify.watches().add(path, WatchMask::MODIFY)?;
@@ -79,20 +100,24 @@ impl Ear {
                 None
             }
         };
-        Ear { inotify }
+        Ok((Ear { inotify, woken }, Waker { socket }))
     }
 
-    /// Waits for a ring, at most as long as given.
+    /// Waits for a ring or the waker, at most as long as given (up to the next millisecond).
     pub(crate) fn wait(&mut self, timeout: Duration) {
-        let Some(inotify) = &mut self.inotify else {
-            std::thread::sleep(timeout.min(Duration::from_millis(5)));
-            return;
-        };
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let Ear { inotify, woken } = self;
+        let limit = if inotify.is_some() { Duration::MAX } else { WITHOUT_INOTIFY };
+        let millis = timeout.min(limit).as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        let mut ready = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
+        ready.extend(inotify.as_ref().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
         // A failure or a signal is as good as a ring: the caller looks.
-        let _ = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
+        let _ = poll(&mut ready, timeout);
         let mut buffer = [0; 4096];
-        // Empties the queue; what rings meanwhile is seen by the look that follows.
-        let _ = inotify.read_events(&mut buffer).map(Iterator::count);
+        // Empties both; what comes meanwhile is seen by the look that follows.
+        let _ = woken.read(&mut buffer);
+        if let Some(inotify) = inotify {
+            let _ = inotify.read_events(&mut buffer).map(Iterator::count);
+        }
     }
 }

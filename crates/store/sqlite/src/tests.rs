@@ -127,3 +127,50 @@ fn callers_at_once_share_commits_and_each_gets_its_own_results() {
     all.sort();
     assert_eq!(all, (1..=2 * CALLS as u64).map(Revision).collect::<Vec<_>>());
 }
+
+#[test]
+fn many_watches_of_one_process_all_hear_this_process_and_others() {
+    let (_directory, store) = store(|options| options);
+    let other = SqliteStore::open(Options::at(store.path())).expect("a store");
+    let told: Vec<usize> = std::thread::scope(|scope| {
+        let watchers: Vec<_> = (0..6)
+            .map(|_| {
+                let mut watch = store.watch(&Filter::All, Revision(0)).expect("an empty history");
+                scope.spawn(move || {
+                    let mut told = 0;
+                    while told < 40 {
+                        let events = watch.next(Duration::from_secs(20)).expect("nothing was trimmed");
+                        assert!(!events.is_empty(), "it slept through a change behind {told}");
+                        told += events.len();
+                    }
+                    // The one that listens leaves; the rest must go on hearing.
+                    told
+                })
+            })
+            .collect();
+        for n in 0..20 {
+            store.write_one(put(&format!("own-{n}"), 1)).expect("there is room");
+            other.write_one(put(&format!("other-{n}"), 1)).expect("there is room");
+            std::thread::sleep(Duration::from_millis(n % 3));
+        }
+        watchers.into_iter().map(|watcher| watcher.join().expect("no panic")).collect()
+    });
+    assert_eq!(told, [40; 6]);
+}
+
+#[test]
+fn a_change_without_a_ring_is_found_by_looking() {
+    let (_directory, store) = store(|options| Options { poll: Duration::from_millis(20), ..options });
+    store.write_one(put("a", 1)).expect("there is room");
+    let mut watch = store.watch(&Filter::All, Revision(1)).expect("it is the last");
+    let foreign = rusqlite::Connection::open(store.path()).expect("the file is there");
+    let change = "INSERT INTO log SELECT 2, path, value, at FROM log";
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| watch.next(Duration::from_secs(20)));
+        std::thread::sleep(Duration::from_millis(30));
+        foreign.execute(change, []).expect("the file is free");
+        assert_eq!(waiting.join().expect("no panic").map(|events| events.len()), Ok(1));
+    });
+    foreign.execute("INSERT INTO log SELECT 3, path, value, at FROM log WHERE revision = 2", []).expect("it is free");
+    assert_eq!(watch.next(Duration::ZERO).map(|events| events.len()), Ok(1), "a call that does not wait looks too");
+}

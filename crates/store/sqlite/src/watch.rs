@@ -1,11 +1,13 @@
 //! Watches: each reads the change log on its own, woken by commits of this process or by the doorbell of others.
+//!
+//! No thread of its own: of the watches that wait, one listens to the doorbell for all.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tortie_store::{Event, Span, Watch, WatchError, decode_event};
 
-use crate::bell::Ear;
+use crate::bell::{Ear, Waker};
 use crate::fault::Fault;
 use crate::read;
 use crate::store::Shared;
@@ -18,10 +20,10 @@ const PART: u32 = 1024;
 struct State {
     /// The last revision that this process knows of.
     latest: u64,
-    /// Why the file could not be read the last time.
-    fault: Option<Fault>,
-    /// The listening thread exists.
-    listening: bool,
+    /// The ear, unless a watch listens with it at the moment.
+    ear: Option<Ear>,
+    /// Ends the wait of the one that listens; there once the first watch was opened.
+    waker: Option<Waker>,
 }
 
 /// What wakes the watches of this process.
@@ -36,65 +38,58 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A revision was committed or found.
+    /// A revision was committed by this process, or found.
     pub(crate) fn publish(&self, revision: u64) {
         let mut state = self.state();
-        state.fault = None;
-        if revision > state.latest {
-            state.latest = revision;
-            drop(state);
-            self.changed.notify_all();
+        if revision <= state.latest {
+            return;
         }
-    }
-
-    fn fail(&self, fault: Fault) {
-        self.state().fault = Some(fault);
+        state.latest = revision;
+        if let State { ear: None, waker: Some(waker), latest: _ } = &*state {
+            waker.wake();
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
+    /// Gets an ear unless there is one. Rings after this call are heard.
+    fn open_ear(&self, shared: &Shared) -> Result<(), Fault> {
+        let mut state = self.state();
+        if state.waker.is_none() {
+            let (ear, waker) = Ear::new(&shared.bell_path)?;
+            state.ear = Some(ear);
+            state.waker = Some(waker);
+        }
+        Ok(())
+    }
+
     /// Waits until there is something behind `seen` (true) or the deadline is over (false).
-    fn wait_behind(&self, seen: u64, deadline: Instant) -> Result<bool, WatchError> {
+    fn wait_behind(&self, shared: &Shared, seen: u64, deadline: Instant) -> Result<bool, Fault> {
         let mut state = self.state();
         loop {
             if state.latest > seen {
                 return Ok(true);
             }
-            if let Some(fault) = &state.fault {
-                return Err(fault.clone().into());
-            }
             let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(mut ear) = state.ear.take() {
+                drop(state);
+                ear.wait(left.min(shared.poll));
+                let found = shared.pool.with(|connection| revision(connection));
+                state = self.state();
+                state.ear = Some(ear);
+                // Somebody else may have to listen now.
+                self.changed.notify_all();
+                state.latest = state.latest.max(found?);
+                if state.latest > seen {
+                    return Ok(true);
+                }
+            }
             if left.is_zero() {
                 return Ok(false);
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Starts the listening thread unless it runs. Commits after this call are heard.
-    pub(crate) fn listen(shared: &Arc<Shared>) -> Result<(), Fault> {
-        let mut state = shared.hub.state();
-        if state.listening {
-            return Ok(());
-        }
-        let ear = Ear::new(&shared.bell_path);
-        let (weak, poll) = (Arc::downgrade(shared), shared.poll);
-        std::thread::Builder::new()
-            .name("store-watch".to_owned())
-            .spawn(move || listen(&weak, ear, poll))
-            .map_err(|error| Fault::Unavailable(format!("no thread to watch by: {error}")))?;
-        state.listening = true;
-        Ok(())
-    }
-}
-
-/// The listening thread: ends once nobody uses the store.
-fn listen(weak: &Weak<Shared>, mut ear: Ear, poll: Duration) {
-    loop {
-        ear.wait(poll);
-        let Some(shared) = weak.upgrade() else { return };
-        match shared.pool.with(|connection| revision(connection)) {
-            Ok(latest) => shared.hub.publish(latest),
-            Err(fault) => shared.hub.fail(fault),
+            if state.ear.is_none() {
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 }
@@ -109,7 +104,7 @@ pub(crate) struct SqliteWatch {
 impl SqliteWatch {
     /// A watch behind this revision.
     pub(crate) fn open(shared: &Arc<Shared>, spans: Vec<Span>, seen: u64) -> Result<SqliteWatch, WatchError> {
-        Hub::listen(shared)?;
+        shared.hub.open_ear(shared)?;
         let (first, last) = shared.pool.with(|connection| read::bounds(connection))?;
         // From the future: the revision is of another file that was here before.
         if seen > last || seen + 1 < first {
@@ -123,7 +118,7 @@ impl SqliteWatch {
 impl Watch for SqliteWatch {
     fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, WatchError> {
         let deadline = Instant::now() + timeout;
-        while self.shared.hub.wait_behind(self.seen, deadline)? {
+        while self.shared.hub.wait_behind(&self.shared, self.seen, deadline)? {
             let part = self.shared.pool.with(|connection| read::changes(connection, &self.spans, self.seen, PART))?;
             // The log has no gap: one at its start was trimmed, and nothing at all means another file.
             if part.first != Some(self.seen + 1) {
