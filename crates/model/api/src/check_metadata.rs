@@ -55,11 +55,7 @@ pub(crate) fn labels(labels: &BTreeMap<String, String>, path: &Path<'_>, out: &m
             out.wrong(path, format!("{key:?}"), "label keys of the form NAME or DOMAIN/NAME, NAME at most 63 bytes");
         }
         if !text::is_label_value(value) {
-            out.wrong(
-                &path.field(key),
-                format!("{value:?}"),
-                "a label value: at most 63 of letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
-            );
+            out.wrong(&path.field(key), format!("{value:?}"), text::LABEL_VALUE);
         }
     }
 }

@@ -15,6 +15,15 @@ pub struct FieldError {
     pub nearest: Option<String>,
 }
 
+impl FieldError {
+    pub(crate) const UNKNOWN_FIELD: &str = "unknown field";
+
+    /// Whether the path names a field that does not exist.
+    pub fn is_unknown_field(&self) -> bool {
+        self.value == FieldError::UNKNOWN_FIELD
+    }
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FieldError { path, value, expected, nearest } = self;

@@ -9,7 +9,7 @@ use crate::kinds::VmAddressPersistence;
 use crate::{IpNetText, Timestamp};
 
 /// A slice of a pool and who holds which address of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// The slice.
     pub cidr: IpNetText,

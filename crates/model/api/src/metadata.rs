@@ -9,7 +9,7 @@ use crate::Timestamp;
 use crate::empty::empty;
 
 /// Name, identity, revision and labels. Fields that only a Kubernetes API server uses are accepted and dropped.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Metadata {
     /// Unique within the kind, and for namespaced kinds within the namespace.
@@ -70,7 +70,7 @@ impl Metadata {
 }
 
 /// A field that is read and forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Dropped;
 
 impl<'de> Deserialize<'de> for Dropped {
@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for Dropped {
 }
 
 /// An object that another depends on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OwnerReference {
     /// The owner's `apiVersion`.
@@ -100,7 +100,7 @@ pub struct OwnerReference {
 }
 
 /// One observed condition of an object (the common Kubernetes shape).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Condition {
     /// What is judged, such as `Ready`.

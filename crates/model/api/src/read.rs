@@ -36,6 +36,31 @@ where
     })
 }
 
+/// Takes away what a path of this module's errors names; false if it names nothing.
+pub(crate) fn remove(value: &mut Value, path: &str) -> bool {
+    match value {
+        Value::Object(members) => {
+            if members.remove(path).is_some() {
+                return true;
+            }
+            let fits = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+            let Some(key) = members.keys().filter(|key| fits(key)).max_by_key(|key| key.len()).cloned() else {
+                return false;
+            };
+            let rest = &path[key.len()..];
+            members.get_mut(&key).is_some_and(|member| remove(member, rest.strip_prefix('.').unwrap_or(rest)))
+        }
+        Value::Array(items) => {
+            let Some((index, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+                return false;
+            };
+            let item = index.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            item.is_some_and(|item| remove(item, rest.strip_prefix('.').unwrap_or(rest)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 fn strip_nulls(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -68,7 +93,7 @@ fn explain(path: &str, message: &str) -> FieldError {
             0..=20 => format!("one of the fields {}", choices.join(", ")),
             many => format!("one of the {many} fields of this part"),
         };
-        return field(at, "unknown field".to_owned(), expected, nearest(found, choices.iter().copied()));
+        return field(at, FieldError::UNKNOWN_FIELD.to_owned(), expected, nearest(found, choices.iter().copied()));
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (found, choices) = choices(rest);

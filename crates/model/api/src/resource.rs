@@ -203,6 +203,23 @@ impl Resource {
         Resource::from_value(value)
     }
 
+    /// Reads what a store holds, where a newer version may have written fields that this one does not know: those are
+    /// left out, and their paths returned. Anything else that does not fit is an error as in [`Resource::from_json`].
+    pub fn from_stored_json(text: &str) -> Result<(Resource, Vec<String>), ReadError> {
+        let mut value: Value = serde_json::from_str(text).map_err(|e| ReadError::Syntax(e.to_string()))?;
+        let kind = kind_of(&value)?;
+        let mut unknown = Vec::new();
+        loop {
+            match Resource::read(kind, value.clone(), Typing::Exact) {
+                Err(ReadError::Field(error)) if error.is_unknown_field() && read::remove(&mut value, &error.path) => {
+                    unknown.push(error.path);
+                }
+                Err(error) => return Err(error),
+                Ok(resource) => return Ok((resource, unknown)),
+            }
+        }
+    }
+
     /// Compact JSON, byte for byte as upstream writes it.
     pub fn to_json(&self) -> String {
         json::go_json(self)

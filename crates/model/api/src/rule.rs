@@ -24,7 +24,7 @@ string_enum! {
 }
 
 /// All matches of a rule must hold for its action to apply.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// What happens to a packet that matches.
@@ -59,7 +59,7 @@ pub struct Rule {
 }
 
 /// What is matched about one end of a packet's way.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct EntityRule {
     /// The address is in one of these.

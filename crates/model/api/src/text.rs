@@ -1,7 +1,11 @@
 //! The forms of names: DNS-1123, Kubernetes labels, ports and interfaces.
 
-pub(crate) const DNS_SUBDOMAIN: &str = "a DNS-1123 name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253 bytes";
-pub(crate) const DNS_LABEL: &str = "a DNS-1123 label: lower-case letters, digits and '-', beginning and ending with a letter or digit, at most 63 bytes";
+pub(crate) const DNS_SUBDOMAIN: &str = "a DNS-1123 name: lower-case letters, digits, '-' and '.', beginning and ending \
+     with a letter or digit, at most 253 bytes";
+pub(crate) const DNS_LABEL: &str = "a DNS-1123 label: lower-case letters, digits and '-', beginning and ending with a \
+     letter or digit, at most 63 bytes";
+pub(crate) const LABEL_VALUE: &str = "a label value: at most 63 of letters, digits, '-', '_' and '.', beginning and \
+     ending with a letter or digit";
 
 fn is_dns_part(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

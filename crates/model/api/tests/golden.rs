@@ -220,3 +220,36 @@ fn a_misspelt_choice_is_refused_with_the_right_word() {
         assert!(tried.iter().any(|t| t == expected), "{expected} takes any text");
     }
 }
+
+#[test]
+fn fields_of_newer_versions_are_left_out_when_a_store_is_read() {
+    for kind in Kind::ALL {
+        let text = golden(*kind);
+        let mut value: Value = serde_json::from_str(&text).expect("JSON");
+        value["new"] = Value::Bool(true);
+        value["metadata"]["new.er"] = Value::Null;
+        value["metadata"]["ownerReferences"][0]["newest"] = serde_json::json!({"a": [1]});
+        let (resource, unknown) = Resource::from_stored_json(&value.to_string()).expect("all else is known");
+        assert_eq!(resource.to_json(), text, "{kind}");
+        // A member that is null says nothing, whatever its name.
+        assert_eq!(unknown, ["metadata.ownerReferences[0].newest", "new"], "{kind}");
+    }
+    let wrong = golden(Kind::NetworkPolicy).replace("Pass", "Jump");
+    assert!(Resource::from_stored_json(&wrong).is_err(), "an action that is not known cannot be left out");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_mutation_of_a_good_object_panics(kind in 0..Kind::ALL.len(), at in 0usize..4000, byte in 0u8..128, len in 0usize..8) {
+        let mut text = golden(Kind::ALL[kind]).into_bytes();
+        let at = at % text.len();
+        let end = (at + len).min(text.len());
+        text.splice(at..end, [byte]);
+        if let Ok(mut resource) = Resource::from_json(&String::from_utf8_lossy(&text)) {
+            resource.apply_defaults();
+            let _ = resource.validate();
+            let again = Resource::from_json(&resource.to_json()).expect("what is written can be read");
+            proptest::prop_assert_eq!(again, resource);
+        }
+    }
+}

@@ -176,6 +176,7 @@ fn tiers_have_simple_names_and_the_fixed_ones_fixed_settings() {
 fn pools_are_checked_as_upstream_checks_them() {
     let text = with_defaults("IPPool", r#""cidr":"10.0.0.0/16""#);
     assert!(text.contains(r#""spec":{"cidr":"10.0.0.0/16","vxlanMode":"Never","ipipMode":"Never","blockSize":26,"nodeSelector":"all()","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}}"#), "{text}");
+    assert!(with_defaults("IPPool", r#""cidr":"FD00:0::0/64""#).contains(r#""cidr":"fd00::/64""#));
     assert!(with_defaults("IPPool", r#""cidr":"fd00::/64""#).contains(r#""blockSize":122"#));
     check(
         "IPPool",
@@ -290,6 +291,7 @@ fn bgp_is_checked_as_upstream_checks_it() {
         "BGPConfiguration",
         &[
             (r#""asNumber":64512,"nodeToNodeMeshEnabled":false,"logSeverityScreen":"debug""#, &[]),
+            (r#""serviceLoadBalancerIPs":[{"cidr":"10.1.0.0/16"},{"cidr":""}]"#, &[]),
             (r#""logSeverityScreen":"Loud""#, &["spec.logSeverityScreen"]),
             (r#""communities":[{"name":"c","value":"1:2"}]"#, &["spec.communities"]),
             (

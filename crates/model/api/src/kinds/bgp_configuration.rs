@@ -21,7 +21,7 @@ resource! {
 }
 
 /// The specification of a BGPConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpConfigurationSpec {
     /// The lowest severity that is logged.
@@ -84,7 +84,7 @@ pub struct BgpConfigurationSpec {
 }
 
 /// A range of load-balancer addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceLoadBalancerIpBlock {
     /// The range.
@@ -93,7 +93,7 @@ pub struct ServiceLoadBalancerIpBlock {
 }
 
 /// A range of external addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceExternalIpBlock {
     /// The range.
@@ -102,7 +102,7 @@ pub struct ServiceExternalIpBlock {
 }
 
 /// A range of cluster addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceClusterIpBlock {
     /// The range.
@@ -111,7 +111,7 @@ pub struct ServiceClusterIpBlock {
 }
 
 /// A name for a community.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Community {
     /// The name.
@@ -123,7 +123,7 @@ pub struct Community {
 }
 
 /// Communities of a prefix.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PrefixAdvertisement {
     /// The prefix.
@@ -215,15 +215,20 @@ impl Checked for BgpConfiguration {
     }
 }
 
+/// An empty range says nothing, as upstream has it.
 fn ranges(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
-    for (i, ServiceLoadBalancerIpBlock { cidr }) in spec.service_load_balancer_ips.iter().enumerate() {
-        out.net(&path.field("serviceLoadBalancerIPs").index(i).field("cidr"), cidr);
-    }
-    for (i, ServiceExternalIpBlock { cidr }) in spec.service_external_ips.iter().enumerate() {
-        out.net(&path.field("serviceExternalIPs").index(i).field("cidr"), cidr);
-    }
-    for (i, ServiceClusterIpBlock { cidr }) in spec.service_cluster_ips.iter().enumerate() {
-        out.net(&path.field("serviceClusterIPs").index(i).field("cidr"), cidr);
+    let balancers = spec.service_load_balancer_ips.iter().map(|ServiceLoadBalancerIpBlock { cidr }| cidr);
+    let externals = spec.service_external_ips.iter().map(|ServiceExternalIpBlock { cidr }| cidr);
+    let clusters = spec.service_cluster_ips.iter().map(|ServiceClusterIpBlock { cidr }| cidr);
+    let lists: [(&str, Vec<&IpNetText>); 3] = [
+        ("serviceLoadBalancerIPs", balancers.collect()),
+        ("serviceExternalIPs", externals.collect()),
+        ("serviceClusterIPs", clusters.collect()),
+    ];
+    for (field, list) in lists {
+        for (i, cidr) in list.into_iter().enumerate().filter(|(_, cidr)| !cidr.is_empty()) {
+            out.net(&path.field(field).index(i).field("cidr"), cidr);
+        }
     }
 }
 

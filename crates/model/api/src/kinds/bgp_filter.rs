@@ -19,7 +19,7 @@ resource! {
 }
 
 /// The specification of a BGPFilter; in each list the first rule that matches decides.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterSpec {
     /// Rules for IPv4 routes that are announced.
@@ -37,7 +37,7 @@ pub struct BgpFilterSpec {
 }
 
 /// A rule for routes; every match that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BgpFilterRule {
     /// Compared with the route's prefix by `matchOperator`.
@@ -75,7 +75,7 @@ pub struct BgpFilterRule {
 }
 
 /// A range of prefix lengths.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterPrefixLength {
     /// The shortest.
@@ -133,7 +133,7 @@ string_enum! {
 }
 
 /// A match of communities.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterCommunityMatch {
     /// Exactly one community.
@@ -141,7 +141,7 @@ pub struct BgpFilterCommunityMatch {
 }
 
 /// One change to a route; exactly one field is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterOperation {
     /// Attach a community.
@@ -156,7 +156,7 @@ pub struct BgpFilterOperation {
 }
 
 /// Attaches a community.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterAddCommunity {
     /// The community.
@@ -164,7 +164,7 @@ pub struct BgpFilterAddCommunity {
 }
 
 /// Lengthens the AS path.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterPrependAsPath {
     /// AS numbers to put in front, 1 to 10.
@@ -173,7 +173,7 @@ pub struct BgpFilterPrependAsPath {
 }
 
 /// Sets the metric.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterSetPriority {
     /// 1 to 2147483646.

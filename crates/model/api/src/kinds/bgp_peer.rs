@@ -19,7 +19,7 @@ resource! {
 }
 
 /// The specification of a BGPPeer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpPeerSpec {
     /// The node that peers; empty together with `nodeSelector` means all.
@@ -90,7 +90,7 @@ string_enum! {
 }
 
 /// Where a password is kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpPassword {
     /// The secret that holds it.
@@ -99,7 +99,7 @@ pub struct BgpPassword {
 }
 
 /// A key of a Kubernetes secret.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SecretKeySelector {
     /// The secret.

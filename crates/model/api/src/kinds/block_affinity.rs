@@ -15,7 +15,7 @@ resource! {
 }
 
 /// The specification of a BlockAffinity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BlockAffinitySpec {
     /// How far the claim has come.

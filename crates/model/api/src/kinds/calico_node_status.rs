@@ -15,7 +15,7 @@ resource! {
 }
 
 /// What to report, and how often.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeStatusSpec {
     /// The node.
@@ -30,7 +30,7 @@ pub struct CalicoNodeStatusSpec {
 }
 
 /// The report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeStatusStatus {
     /// When it was written.
@@ -44,7 +44,7 @@ pub struct CalicoNodeStatusStatus {
 }
 
 /// The state of the BGP daemons.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeAgentStatus {
     /// For IPv4.
@@ -54,7 +54,7 @@ pub struct CalicoNodeAgentStatus {
 }
 
 /// The state of the BGP sessions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeBgpStatus {
     /// Established IPv4 sessions.
@@ -74,7 +74,7 @@ pub struct CalicoNodeBgpStatus {
 }
 
 /// The routes of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeBgpRouteStatus {
     /// IPv4 routes.
@@ -86,7 +86,7 @@ pub struct CalicoNodeBgpRouteStatus {
 }
 
 /// The state of one BGP daemon.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpDaemonStatus {
     /// Whether it is ready.
@@ -107,7 +107,7 @@ pub struct BgpDaemonStatus {
 }
 
 /// One BGP session.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodePeer {
     /// The neighbour's address.
@@ -125,7 +125,7 @@ pub struct CalicoNodePeer {
 }
 
 /// One route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeRoute {
     /// Which table it is in.
@@ -145,7 +145,7 @@ pub struct CalicoNodeRoute {
 }
 
 /// Where a route comes from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeRouteLearnedFrom {
     /// The kind of source.

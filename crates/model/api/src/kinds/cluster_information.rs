@@ -12,7 +12,7 @@ resource! {
 }
 
 /// The specification of a ClusterInformation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ClusterInformationSpec {
     /// A unique id of the cluster.

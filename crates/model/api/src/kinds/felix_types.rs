@@ -167,7 +167,7 @@ string_enum! {
 }
 
 /// How long one part of the agent may stay silent before it counts as dead.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HealthTimeoutOverride {
     /// The part.
@@ -177,7 +177,7 @@ pub struct HealthTimeoutOverride {
 }
 
 /// Route tables that the agent may use; replaced by RouteTableIdRange.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RouteTableRange {
     /// The first.
@@ -187,7 +187,7 @@ pub struct RouteTableRange {
 }
 
 /// Route tables that the agent may use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RouteTableIdRange {
     /// The first.
@@ -197,7 +197,7 @@ pub struct RouteTableIdRange {
 }
 
 /// A port that policy never closes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProtoPort {
     /// The protocol, `TCP` or `UDP`; empty means TCP.
@@ -211,7 +211,7 @@ pub struct ProtoPort {
 }
 
 /// When connection tracking forgets; each is a duration or `Auto`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BpfConntrackTimeouts {
     /// How long any new entry stays.

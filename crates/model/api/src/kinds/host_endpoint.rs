@@ -17,7 +17,7 @@ resource! {
 }
 
 /// The specification of a HostEndpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HostEndpointSpec {
     /// The node whose interface it is.
@@ -38,7 +38,7 @@ pub struct HostEndpointSpec {
 }
 
 /// A port of an endpoint, by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EndpointPort {
     /// The name.

@@ -18,7 +18,7 @@ resource! {
 }
 
 /// The specification of an IPPool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpPoolSpec {
     /// The range; fixed once created.
@@ -38,7 +38,8 @@ pub struct IpPoolSpec {
     /// Whether BGP keeps quiet about the pool.
     #[serde(rename = "disableBGPExport", skip_serializing_if = "empty")]
     pub disable_bgp_export: bool,
-    /// Prefix length of the blocks that nodes claim: 20 to 32 (0 means 26), or 116 to 128 (0 means 122); fixed once created.
+    /// Prefix length of the blocks that nodes claim: 20 to 32 (0 means 26), or 116 to 128 (0 means 122); fixed once
+    /// created.
     #[serde(skip_serializing_if = "empty")]
     pub block_size: u8,
     /// Nodes that may use the pool.
@@ -56,7 +57,7 @@ pub struct IpPoolSpec {
 }
 
 /// What a controller observed of an IPPool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpPoolStatus {
     /// Conditions by type, such as `Allocatable`.
@@ -104,6 +105,10 @@ string_enum! {
 impl Checked for IpPool {
     fn apply_defaults(&mut self) {
         let spec = &mut self.spec;
+        // One spelling of each range, as keys and comparisons of other programs need it.
+        if let Ok(net) = spec.cidr.as_str().parse::<IpNet>() {
+            spec.cidr = net.into();
+        }
         if let Some(family) = spec.cidr.family()
             && spec.block_size == 0
         {

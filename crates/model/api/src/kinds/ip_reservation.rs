@@ -14,7 +14,7 @@ resource! {
 }
 
 /// The specification of an IPReservation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpReservationSpec {
     /// The addresses and prefixes.

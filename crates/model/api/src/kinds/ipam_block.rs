@@ -17,7 +17,7 @@ resource! {
 }
 
 /// The specification of an IPAMBlock.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpamBlockSpec {
     /// The slice.
@@ -46,7 +46,7 @@ pub struct IpamBlockSpec {
 }
 
 /// The holder of one or more addresses of a block.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AllocationAttribute {
     /// The handle under which they can be released together.

@@ -20,7 +20,7 @@ resource! {
 }
 
 /// The specification of a KubeControllersConfiguration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubeControllersConfigurationSpec {
     /// The lowest severity that is logged.
@@ -43,7 +43,7 @@ pub struct KubeControllersConfigurationSpec {
 }
 
 /// Which controllers run, and how.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ControllersConfig {
     /// Removes data of nodes that are gone, copies labels, makes host endpoints.
@@ -70,7 +70,7 @@ pub struct ControllersConfig {
 }
 
 /// Settings of the migration controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct MigrationControllerConfig {
     /// Whether policies get their names without tier prefix; none means `Enabled`.
@@ -79,7 +79,7 @@ pub struct MigrationControllerConfig {
 }
 
 /// Settings of the node controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -97,7 +97,7 @@ pub struct NodeControllerConfig {
 }
 
 /// How host endpoints are made for nodes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AutoHostEndpointConfig {
     /// Whether they are made; none means `Disabled`.
@@ -112,7 +112,7 @@ pub struct AutoHostEndpointConfig {
 }
 
 /// A host endpoint to make for each node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HostEndpointTemplate {
     /// Part of the name.
@@ -136,7 +136,7 @@ pub struct HostEndpointTemplate {
 }
 
 /// Settings of the policy controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PolicyControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -145,7 +145,7 @@ pub struct PolicyControllerConfig {
 }
 
 /// Settings of the workload endpoint controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WorkloadEndpointControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -154,7 +154,7 @@ pub struct WorkloadEndpointControllerConfig {
 }
 
 /// Settings of the service account controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceAccountControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -163,7 +163,7 @@ pub struct ServiceAccountControllerConfig {
 }
 
 /// Settings of the namespace controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NamespaceControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -172,7 +172,7 @@ pub struct NamespaceControllerConfig {
 }
 
 /// Settings of the load balancer controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LoadBalancerControllerConfig {
     /// Which services get addresses; none means `AllServices`.
@@ -192,7 +192,7 @@ string_enum! {
 }
 
 /// What the controllers run with.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubeControllersConfigurationStatus {
     /// The settings in force.

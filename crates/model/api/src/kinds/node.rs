@@ -17,7 +17,7 @@ resource! {
 }
 
 /// The specification of a Node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeSpec {
     /// How the node speaks BGP; none if it does not.
@@ -50,7 +50,7 @@ pub struct NodeSpec {
 }
 
 /// An address of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeAddress {
     /// The address, with or without a prefix length.
@@ -61,7 +61,7 @@ pub struct NodeAddress {
 }
 
 /// An interface of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeInterface {
     /// The interface's name.
@@ -73,7 +73,7 @@ pub struct NodeInterface {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeStatus {
     /// Public key of its IPv4 WireGuard device, in base64.
@@ -88,7 +88,7 @@ pub struct NodeStatus {
 }
 
 /// What an orchestrator calls a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OrchRef {
     /// The orchestrator's name for the node.
@@ -99,7 +99,7 @@ pub struct OrchRef {
 }
 
 /// How a node speaks BGP.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeBgpSpec {
     /// Its AS number; none means that of the default BGPConfiguration.
@@ -120,7 +120,7 @@ pub struct NodeBgpSpec {
 }
 
 /// Addresses of a node's WireGuard devices.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeWireguardSpec {
     /// Of the IPv4 device.

@@ -18,7 +18,7 @@ resource! {
 }
 
 /// The specification of a Profile.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProfileSpec {
     /// Rules for traffic towards the endpoints, after all policy.

@@ -239,8 +239,9 @@ impl Form {
 }
 
 fn printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
-        && !matches!(c, '\u{2028}' | '\u{2029}')
+    let text = matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    // Not the line separators, and not the byte order mark.
+    text && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 fn escape(c: char, out: &mut String) {
