@@ -140,6 +140,7 @@ impl<P: Plan> Machine<P> {
     }
 
     /// What is needed next.
+    #[allow(clippy::should_implement_trait, reason = "no iterator: what comes next depends on the answer")]
     pub fn next(&mut self) -> Next<P::Output> {
         loop {
             if let Some(error) = self.broken.take() {

@@ -47,11 +47,6 @@ impl Order {
         Order { pool, block_size, count, start: random % count, step: 0 }
     }
 
-    /// The number of blocks.
-    pub fn len(&self) -> u128 {
-        self.count
-    }
-
     /// How late in the walk a block of the pool comes.
     pub fn position(&self, block: IpNet) -> u128 {
         let bits = u32::from(self.pool.max_prefix_len() - self.block_size);

@@ -1,4 +1,4 @@
-//! Every order of the steps of two operations with up to four switches between them, and a crash of either at every
+//! Every order of the steps of two operations with up to five switches between them, and a crash of either at every
 //! point of every order.
 
 use tortie_ipam::{Owner, Reserved, Scope, Settings, View, default_config};
@@ -7,7 +7,7 @@ use crate::job::Manner;
 use crate::storm::pool;
 use crate::world::{Check, World};
 
-const SWITCHES: u32 = 4;
+const SWITCHES: u32 = 5;
 
 /// Counts of what was walked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +57,7 @@ fn world(strict: bool, prepare: impl FnOnce(&mut World)) -> World {
 type Start = fn(&mut World);
 
 /// Name, whether affinity is strict, what happened before, and the two operations.
-pub const CASES: [(&str, bool, Start, Start); 8] = [
+pub const CASES: [(&str, bool, Start, Start); 9] = [
     (
         "two nodes claim",
         false,
@@ -140,6 +140,15 @@ pub const CASES: [(&str, bool, Start, Start); 8] = [
         |w| {
             w.release_handle("a", View::default());
             w.collect(None, Some(0));
+        },
+    ),
+    (
+        "two nodes want the one address of a handle",
+        false,
+        |w| w.limit = 1,
+        |w| {
+            w.assign(0, "vm", 1, View::default());
+            w.assign(1, "vm", 1, View::default());
         },
     ),
 ];

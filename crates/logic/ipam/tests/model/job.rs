@@ -46,6 +46,8 @@ pub struct Job {
 pub enum Stepped {
     Read,
     Wrote(Vec<Key>),
+    /// A write met a conflict.
+    Refused,
     Ended(Ended),
 }
 
@@ -62,6 +64,11 @@ pub struct Manner {
 impl Job {
     pub fn new(op: Op, handle: Option<String>) -> Job {
         Job { op, handle, tainted: false, doing: Doing::Nothing }
+    }
+
+    /// Whether some writes of its batch are done and some are not.
+    pub fn is_torn(&self) -> bool {
+        matches!(&self.doing, Doing::Writing(_, outcomes) if !outcomes.is_empty())
     }
 
     fn next(&mut self) -> Result<Ask, Ended> {
@@ -128,7 +135,8 @@ impl Job {
                 Doing::Writing(writes, mut outcomes) => {
                     let write = writes[outcomes.len()].clone();
                     let outcome = store.write(&write, manner.bug);
-                    let stop = flaky || outcome == Outcome::Conflict;
+                    let conflict = outcome == Outcome::Conflict;
+                    let stop = flaky || conflict;
                     outcomes.push(if flaky { Outcome::Failed("timed out".to_owned()) } else { outcome });
                     if stop {
                         outcomes.resize(writes.len(), Outcome::NotTried);
@@ -138,7 +146,7 @@ impl Job {
                     } else {
                         self.doing = Doing::Writing(writes, outcomes);
                     }
-                    return Stepped::Wrote(vec![write.key]);
+                    return if conflict { Stepped::Refused } else { Stepped::Wrote(vec![write.key]) };
                 }
             }
         }
@@ -160,7 +168,7 @@ impl Job {
             outcomes = vec![Outcome::NotTried; writes.len()];
             outcomes[at] = Outcome::Conflict;
             self.written(&writes, outcomes, manner);
-            return Stepped::Wrote(Vec::new());
+            return Stepped::Refused;
         }
         *store = copy;
         if flaky {

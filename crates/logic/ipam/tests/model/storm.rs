@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tortie_ipam::{Owner, Pool, Reserved, Scope, Settings, View, default_config};
+use tortie_ipam::{Claimed, Owner, Pool, Reserved, Scope, Settings, View, default_config};
 
 use crate::job::Manner;
 use crate::store::{Bug, Store};
-use crate::world::{Check, World};
+use crate::world::{Check, Seen, World};
 
 /// A small generator of pseudo-random numbers, so that a seed is a whole run.
 pub struct Dice(u64);
@@ -79,57 +79,64 @@ fn hints(dice: &mut Dice, old: &Store, node: usize) -> View {
     view
 }
 
-fn start(world: &mut World, dice: &mut Dice, old: &Store, nodes: usize, serial: &mut u32) {
+fn known(world: &World, dice: &mut Dice) -> Option<String> {
+    let recent: Vec<&String> = world.handles.iter().rev().take(24).collect();
+    recent.get(dice.roll(recent.len())).map(|handle| (*handle).clone())
+}
+
+fn assign(world: &mut World, dice: &mut Dice, old: &Store, node: usize, serial: u32) {
+    let mut handle = format!("h{serial:05}");
+    if dice.chance(10)
+        && let Some(old) = known(world, dice)
+    {
+        handle = old;
+    }
+    let mut view = hints(dice, old, node);
+    if dice.chance(2) {
+        view.hint_no_handle(&handle);
+    }
+    let count = 1 + if dice.chance(4) { dice.roll(3) } else { 0 };
+    world.assign(node, &handle, count, view);
+}
+
+fn release_owned(world: &mut World, dice: &mut Dice, view: View) {
+    let Some((address, (handle, sequence))) = world.owned.iter().nth(dice.roll(world.owned.len())) else { return };
+    let one = Claimed { address: *address, handle: Some(handle.clone()), sequence: Some(*sequence) };
+    world.release(vec![one], view);
+}
+
+/// A release that comes late: what it names may belong to somebody else by now.
+fn release_late(world: &mut World, dice: &mut Dice) {
+    let Some(mut late) = world.history.get(dice.roll(world.history.len())).cloned() else { return };
+    if world.manner.bug == Some(Bug::Unguarded) {
+        (late.handle, late.sequence) = (None, None);
+    }
+    world.release(vec![late], View::default());
+}
+
+fn start(world: &mut World, dice: &mut Dice, old: &Store, nodes: usize, serial: u32) {
     let node = dice.roll(nodes);
-    let known: Vec<String> = world.handles.iter().rev().take(24).cloned().collect();
-    let some = |dice: &mut Dice| known.get(dice.roll(known.len())).cloned();
     match dice.roll(100) {
-        0..50 => {
-            *serial += 1;
-            let mut handle = format!("h{serial:05}");
-            if dice.chance(10)
-                && let Some(old) = some(dice)
-            {
-                handle = old;
-            }
-            let mut view = hints(dice, old, node);
-            if dice.chance(2) {
-                view.hint_no_handle(&handle);
-            }
-            let count = 1 + if dice.chance(4) { dice.roll(3) } else { 0 };
-            world.assign(node, &handle, count, view);
-        }
-        50..56 => {
-            *serial += 1;
+        0..38 => assign(world, dice, old, node, serial),
+        38..43 => {
             let address: IpAddr = std::net::Ipv4Addr::new(10, 0, 0, dice.roll(16) as u8).into();
             if world.settings.pool_of(address).is_some() {
                 world.assign_at(node, &format!("h{serial:05}"), address);
             }
         }
-        56..78 => {
-            if let Some(handle) = some(dice) {
+        43..72 => {
+            if let Some(handle) = known(world, dice) {
                 let view = hints(dice, old, node);
                 world.release_handle(&handle, view);
             }
         }
-        78..86 => {
-            if let Some((address, (handle, sequence))) = world.owned.iter().nth(dice.roll(world.owned.len())) {
-                let one =
-                    tortie_ipam::Claimed { address: *address, handle: Some(handle.clone()), sequence: Some(*sequence) };
-                let view = hints(dice, old, node);
-                world.release(vec![one], view);
-            }
+        72..82 => {
+            let view = hints(dice, old, node);
+            release_owned(world, dice, view);
         }
-        86..92 => {
-            if let Some(mut late) = world.history.get(dice.roll(world.history.len())).cloned() {
-                if world.manner.bug == Some(Bug::Unguarded) {
-                    (late.handle, late.sequence) = (None, None);
-                }
-                world.release(vec![late], View::default());
-            }
-        }
-        92..95 => world.release_affinities(Scope::Owner(Owner::host(format!("n{node}"))), dice.chance(2)),
-        95..97 => {
+        82..89 => release_late(world, dice),
+        89..92 => world.release_affinities(Scope::Owner(Owner::host(format!("n{node}"))), dice.chance(2)),
+        92..95 => {
             let gone = dice.chance(2);
             let alive: BTreeSet<String> = (usize::from(gone)..nodes).map(|node| format!("n{node}")).collect();
             let spare = if dice.chance(2) { Some(dice.roll(2)) } else { None };
@@ -139,8 +146,8 @@ fn start(world: &mut World, dice: &mut Dice, old: &Store, nodes: usize, serial: 
     }
 }
 
-/// One run of at least `steps` steps; returns how many it took.
-pub fn run(seed: u64, steps: u64, bug: Option<Bug>) -> Result<u64, String> {
+/// One run of at least `steps` steps; returns how many it took, and what happened.
+pub fn run(seed: u64, steps: u64, bug: Option<Bug>) -> Result<(u64, Seen), String> {
     let mut dice = Dice::new(seed);
     let settings = settings(&mut dice);
     let manner = Manner { transactions: dice.chance(5), split_reads: dice.chance(2), bug };
@@ -152,13 +159,13 @@ pub fn run(seed: u64, steps: u64, bug: Option<Bug>) -> Result<u64, String> {
     let result = (|| -> Check {
         while world.steps < steps {
             if world.jobs.is_empty() || (world.jobs.len() < jobs && dice.chance(4)) {
-                start(&mut world, &mut dice, &old, nodes, &mut serial);
+                serial += 1;
+                start(&mut world, &mut dice, &old, nodes, serial);
                 continue;
             }
             if dice.chance(40) {
-                // A crash: the operation is never heard of again.
                 let at = dice.roll(world.jobs.len());
-                world.jobs.swap_remove(at);
+                world.crash(at);
                 continue;
             }
             if dice.chance(20) {
@@ -171,7 +178,7 @@ pub fn run(seed: u64, steps: u64, bug: Option<Bug>) -> Result<u64, String> {
         world.epilogue(nodes)
     })();
     match result {
-        Ok(()) => Ok(world.steps),
+        Ok(()) => Ok((world.steps, world.seen)),
         Err(error) => Err(format!("seed {seed}, step {}: {error}", world.steps)),
     }
 }

@@ -31,7 +31,37 @@ pub struct World {
     pub handles: BTreeSet<String>,
     /// What was once told: evidence for late releases.
     pub history: Vec<Claimed>,
+    /// Addresses that a handle may hold; 0: any number.
+    pub limit: usize,
     pub steps: u64,
+    pub seen: Seen,
+}
+
+/// What happened, to show that the check meets what it is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub assigned: u64,
+    pub borrowed: u64,
+    pub exhausted: u64,
+    pub refused: u64,
+    pub conflicts: u64,
+    pub contention: u64,
+    pub crashes: u64,
+    pub torn: u64,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: Seen) {
+        let Seen { assigned, borrowed, exhausted, refused, conflicts, contention, crashes, torn } = other;
+        self.assigned += assigned;
+        self.borrowed += borrowed;
+        self.exhausted += exhausted;
+        self.refused += refused;
+        self.conflicts += conflicts;
+        self.contention += contention;
+        self.crashes += crashes;
+        self.torn += torn;
+    }
 }
 
 pub fn client(node: usize) -> Client {
@@ -49,7 +79,9 @@ impl World {
             owned: BTreeMap::new(),
             handles: BTreeSet::new(),
             history: Vec::new(),
+            limit: 0,
             steps: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -80,7 +112,8 @@ impl World {
 
     pub fn assign(&mut self, node: usize, handle: &str, count: usize, view: View) {
         let holder = self.holder(node, handle);
-        let request = Request { count, ..Request::one(client(node), holder, tortie_net::Family::V4) };
+        let one = Request::one(client(node), holder, tortie_net::Family::V4);
+        let request = Request { count, max_per_handle: self.limit, ..one };
         let plan = Assign::new(request, Arc::clone(&self.settings), self.now);
         self.start(Op::Assign(Machine::new(plan, view)), Some(handle.to_owned()));
     }
@@ -127,6 +160,10 @@ impl World {
         let before: Vec<Key> = self.store.facts.keys().cloned().collect();
         match self.jobs[at].step(&mut self.store, self.manner, flaky) {
             Stepped::Read => Ok(()),
+            Stepped::Refused => {
+                self.seen.conflicts += 1;
+                Ok(())
+            }
             Stepped::Wrote(keys) => keys.iter().try_for_each(|key| self.check(key, &before)),
             Stepped::Ended(ended) => {
                 let job = self.jobs.swap_remove(at);
@@ -138,7 +175,14 @@ impl World {
     fn ended(&mut self, job: &Job, ended: Ended) -> Check {
         match (ended, &job.handle) {
             (Ended::Assigned(addresses), Some(handle)) => {
-                for Assigned { address, block: _, sequence } in addresses {
+                for Assigned { address, block, sequence } in addresses {
+                    self.seen.assigned += 1;
+                    let found = self.store.block(block);
+                    let at = block::ordinal(block, address);
+                    if let Some(held) = found.and_then(|found| block::holder(found, at?)) {
+                        let owner = found.and_then(block::owner).map(|owner| owner.name);
+                        self.seen.borrowed += u64::from(held.secondary.get("node") != owner.as_ref());
+                    }
                     self.history.push(Claimed { address, handle: Some(handle.clone()), sequence: Some(sequence) });
                     if job.tainted {
                         continue;
@@ -152,19 +196,20 @@ impl World {
                 }
                 Ok(())
             }
-            (Ended::Failed(error), _) => match error {
-                IpamError::Exhausted { .. }
-                | IpamError::BlockLimit { .. }
-                | IpamError::InUse { .. }
-                | IpamError::Cooling { .. }
-                | IpamError::NotAffine { .. }
-                | IpamError::BadHandle { .. }
-                | IpamError::BadSequence { .. }
-                | IpamError::UnknownHandle(_)
-                | IpamError::Contention { .. }
-                | IpamError::Store(_) => Ok(()),
-                other => Err(format!("an operation failed unexpectedly: {other}")),
-            },
+            (Ended::Failed(error), _) => {
+                match error {
+                    IpamError::Exhausted { .. } | IpamError::BlockLimit { .. } => self.seen.exhausted += 1,
+                    IpamError::Contention { .. } => self.seen.contention += 1,
+                    IpamError::BadHandle { .. } | IpamError::BadSequence { .. } => self.seen.refused += 1,
+                    IpamError::InUse { .. }
+                    | IpamError::Cooling { .. }
+                    | IpamError::NotAffine { .. }
+                    | IpamError::UnknownHandle(_)
+                    | IpamError::Store(_) => {}
+                    other => return Err(format!("an operation failed unexpectedly: {other}")),
+                }
+                Ok(())
+            }
             (Ended::Assigned(_), None) | (Ended::Other, _) => Ok(()),
         }
     }
@@ -183,12 +228,13 @@ impl World {
     fn check(&self, key: &Key, before: &[Key]) -> Check {
         match key {
             Key::Block(cidr) => {
-                for (address, _) in &self.owned {
+                for address in self.owned.keys() {
                     if cidr.contains(address) {
                         self.check_owned(*address)?;
                     }
                 }
                 self.check_block(*cidr)?;
+                self.check_limit()?;
                 self.check_affinities(*cidr)
             }
             Key::Handle(_) => {
@@ -199,6 +245,17 @@ impl World {
             Key::Affinity(key) => self.check_affinities(key.cidr),
             Key::Resource { .. } | Key::IpamConfig | Key::Status(_) => Ok(()),
         }
+    }
+
+    fn check_limit(&self) -> Check {
+        for id in self.handles.iter().filter(|_| self.limit > 0) {
+            let blocks = self.store.facts.values().filter_map(|(value, _)| value.as_block());
+            let held: usize = blocks.map(|found| block::ordinals_of(found, id).len()).sum();
+            if held > self.limit {
+                return Err(format!("{id} holds {held} addresses"));
+            }
+        }
+        Ok(())
     }
 
     /// A block is sound, and each of its addresses can be reached by its handle.
@@ -236,6 +293,34 @@ impl World {
         }
     }
 
+    /// An operation is never heard of again.
+    pub fn crash(&mut self, at: usize) {
+        let job = self.jobs.swap_remove(at);
+        self.seen.crashes += 1;
+        self.seen.torn += u64::from(job.is_torn());
+    }
+
+    /// While any address is free, a node that may borrow gets one.
+    fn check_progress(&mut self) -> Check {
+        let facts: Vec<_> = self.store.facts.keys().filter_map(|key| self.store.get(key)).collect();
+        let blocks = facts.iter().filter_map(|fact| match (&fact.key, fact.value.as_block()) {
+            (Key::Block(cidr), Some(block)) => Some((*cidr, &**block)),
+            _ => None,
+        });
+        let free: u128 = tortie_ipam::usage(&self.settings, blocks).iter().map(|pool| pool.available).sum();
+        if self.settings.config.strict_affinity || free == 0 {
+            return Ok(());
+        }
+        let before = self.seen.assigned;
+        self.assign(0, "last", 1, View::default());
+        self.run_last()?;
+        if self.seen.assigned == before {
+            Err(format!("{free} addresses are free, and none was given"))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Runs one job alone to its end.
     pub fn run_last(&mut self) -> Check {
         let jobs = self.jobs.len();
@@ -264,9 +349,13 @@ impl World {
         if let Some(problem) = report.problems.iter().find(leaked) {
             return Err(format!("after a collection: {problem}"));
         }
+        if self.manner.bug.is_none() {
+            self.check_progress()?;
+        }
         self.release(report.leaks, View::default());
         self.finish_all()?;
         let facts: Vec<_> = self.store.facts.keys().filter_map(|key| self.store.get(key)).collect();
+        let in_use = self.owned.iter().map(|(address, (handle, _))| (*address, vec![handle.clone()])).collect();
         let report = tortie_ipam::check(&self.settings, &facts, Some(&in_use));
         if let Some(problem) = report.problems.first() {
             return Err(format!("after the leaks were released: {problem}"));
