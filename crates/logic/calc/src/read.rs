@@ -47,8 +47,10 @@ fn nets<'a>(
     out
 }
 
+/// Each name once, where it stands first: asked again, a profile says nothing new.
 fn names(strings: &mut Strings, names: &[String]) -> Arc<[Arc<str>]> {
-    names.iter().map(|name| strings.get(name)).collect()
+    let first = |(at, name): &(usize, &String)| !names[..*at].contains(name);
+    names.iter().enumerate().filter(first).map(|(_, name)| strings.get(name)).collect()
 }
 
 /// The labels of a resource.

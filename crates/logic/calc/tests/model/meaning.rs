@@ -1,0 +1,292 @@
+//! What policy means, read straight from the resources: slow, and without any of the calculator's ideas.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use tortie_api::{
+    Action, EntityRule, GlobalNetworkPolicy, NetworkPolicy, PolicyType, Port, Profile, Resource, Rule, Tier,
+    WorkloadEndpoint, WorkloadEndpointPort,
+};
+use tortie_desired::EndpointId;
+use tortie_facts::{Key, Value};
+use tortie_net::{IpNet, Protocol};
+use tortie_selector::Selector;
+use tortie_verdict::{Direction, Packet};
+
+type Facts = BTreeMap<Key, Value>;
+type Labels = BTreeMap<String, String>;
+
+/// Something that owns addresses.
+struct Owner {
+    labels: Labels,
+    nets: Vec<IpNet>,
+    ports: Vec<WorkloadEndpointPort>,
+}
+
+fn resources(facts: &Facts) -> impl Iterator<Item = &Resource> {
+    facts.values().filter_map(Value::as_resource).map(|resource| &**resource)
+}
+
+fn profile<'a>(facts: &'a Facts, name: &str) -> Option<&'a Profile> {
+    resources(facts).find_map(|resource| match resource {
+        Resource::Profile(profile) if profile.metadata.name == name => Some(&**profile),
+        _ => None,
+    })
+}
+
+fn with_inherited(facts: &Facts, mut labels: Labels, profiles: &[String]) -> Labels {
+    for name in profiles {
+        for (key, value) in profile(facts, name).into_iter().flat_map(|profile| &profile.spec.labels_to_apply) {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    labels
+}
+
+fn endpoint_labels(facts: &Facts, wep: &WorkloadEndpoint) -> Labels {
+    let mut labels = wep.metadata.labels.clone();
+    labels.insert("projectcalico.org/namespace".to_owned(), wep.metadata.namespace.clone());
+    if !wep.spec.service_account_name.is_empty() {
+        labels.insert("projectcalico.org/serviceaccount".to_owned(), wep.spec.service_account_name.clone());
+    }
+    with_inherited(facts, labels, &wep.spec.profiles)
+}
+
+fn owners(facts: &Facts) -> Vec<Owner> {
+    let owner = |resource: &Resource| match resource {
+        Resource::WorkloadEndpoint(wep) => Some(Owner {
+            labels: endpoint_labels(facts, wep),
+            nets: wep.spec.ip_networks.iter().filter_map(|net| net.net()).collect(),
+            ports: wep.spec.ports.clone(),
+        }),
+        Resource::NetworkSet(set) => {
+            let mut labels = set.metadata.labels.clone();
+            labels.insert("projectcalico.org/namespace".to_owned(), set.metadata.namespace.clone());
+            let labels = with_inherited(facts, labels, &[format!("kns.{}", set.metadata.namespace)]);
+            Some(Owner { labels, nets: set.spec.nets.iter().filter_map(|net| net.net()).collect(), ports: vec![] })
+        }
+        Resource::GlobalNetworkSet(set) => Some(Owner {
+            labels: set.metadata.labels.clone(),
+            nets: set.spec.nets.iter().filter_map(|net| net.net()).collect(),
+            ports: vec![],
+        }),
+        _ => None,
+    };
+    resources(facts).filter_map(owner).collect()
+}
+
+fn selects(selector: &str, labels: &Labels) -> bool {
+    Selector::parse(selector).expect("generated selectors are good").matches(labels)
+}
+
+fn in_namespaces(selector: &str, labels: &Labels) -> bool {
+    Selector::parse(selector).expect("generated selectors are good").rewrite_for_namespace().matches(labels)
+}
+
+fn of_accounts(selector: &str, labels: &Labels) -> bool {
+    Selector::parse(selector).expect("generated selectors are good").rewrite_for_service_account().matches(labels)
+}
+
+/// Whether the owner meets everything that the entity asks of one; `None` if it asks nothing.
+fn is_wanted(namespace: &str, entity: &EntityRule, owner: &Owner) -> Option<bool> {
+    let mut asked = false;
+    let mut wanted = true;
+    let mut ask = |holds: bool| {
+        asked = true;
+        wanted &= holds;
+    };
+    if !entity.selector.is_empty() {
+        ask(selects(&entity.selector, &owner.labels));
+    }
+    if !entity.namespace_selector.is_empty() {
+        ask(in_namespaces(&entity.namespace_selector, &owner.labels));
+    }
+    if let Some(accounts) = &entity.service_accounts {
+        if !accounts.names.is_empty() {
+            let account = owner.labels.get("projectcalico.org/serviceaccount");
+            ask(account.is_some_and(|account| accounts.names.contains(account)));
+        }
+        if !accounts.selector.is_empty() {
+            ask(of_accounts(&accounts.selector, &owner.labels));
+        }
+    }
+    let bound = asked || !entity.not_selector.is_empty();
+    if bound && !namespace.is_empty() && entity.namespace_selector.is_empty() {
+        asked = true;
+        wanted &= owner.labels.get("projectcalico.org/namespace").is_some_and(|found| found == namespace);
+    }
+    if asked && !entity.not_selector.is_empty() {
+        wanted &= !selects(&entity.not_selector, &owner.labels);
+    }
+    asked.then_some(wanted)
+}
+
+fn side_matches(
+    all: &[Owner],
+    namespace: &str,
+    entity: &EntityRule,
+    addr: IpAddr,
+    protocol: Option<Protocol>,
+    packet: &Packet,
+    port: u16,
+) -> bool {
+    let within = |nets: &[tortie_api::IpNetText]| nets.iter().any(|n| n.net().is_some_and(|n| n.contains(&addr)));
+    if !entity.nets.is_empty() && !within(&entity.nets) || within(&entity.not_nets) {
+        return false;
+    }
+    let of_addr = || all.iter().filter(|owner| owner.nets.iter().any(|net| net.contains(&addr)));
+    // What an entity asks does not depend on whom; there is always one, the endpoint itself.
+    let asks = all.iter().any(|owner| is_wanted(namespace, entity, owner).is_some());
+    let wanted = || of_addr().filter(|owner| is_wanted(namespace, entity, owner).unwrap_or(true));
+    if asks && wanted().next().is_none() {
+        return false;
+    }
+    let alone = !asks && !entity.not_selector.is_empty();
+    if alone && of_addr().any(|owner| selects(&entity.not_selector, &owner.labels)) {
+        return false;
+    }
+    let is = |wanted_port: &Port| match wanted_port {
+        Port::Range(range) => range.contains(port),
+        Port::Named(name) => wanted().flat_map(|owner| &owner.ports).any(|declared| {
+            let right = protocol.is_none_or(|protocol| protocol == declared.protocol.protocol());
+            declared.name == *name && right && declared.protocol.protocol() == packet.protocol && declared.port == port
+        }),
+    };
+    (entity.ports.is_empty() || entity.ports.iter().any(is)) && !entity.not_ports.iter().any(is)
+}
+
+fn rule_matches(all: &[Owner], namespace: &str, rule: &Rule, packet: &Packet) -> bool {
+    let protocol = rule.protocol.map(|protocol| protocol.protocol());
+    protocol.is_none_or(|protocol| protocol == packet.protocol)
+        && rule.not_protocol.is_none_or(|protocol| protocol.protocol() != packet.protocol)
+        && side_matches(all, namespace, &rule.source, packet.src, protocol, packet, packet.src_port)
+        && side_matches(all, namespace, &rule.destination, packet.dst, protocol, packet, packet.dst_port)
+}
+
+/// The action of the first rule that decides.
+fn decide(all: &[Owner], namespace: &str, rules: &[Rule], packet: &Packet) -> Option<Action> {
+    rules
+        .iter()
+        .filter(|rule| rule.action != Action::Log && rule_matches(all, namespace, rule, packet))
+        .map(|rule| rule.action)
+        .next()
+}
+
+/// A policy that selects the endpoint: tier, order, tie-break, namespace, rules of the direction.
+struct Applies<'a> {
+    tier: &'a str,
+    order: f64,
+    tie: String,
+    namespace: &'a str,
+    rules: &'a [Rule],
+}
+
+fn goes(types: &[PolicyType], ingress: &[Rule], egress: &[Rule], direction: Direction) -> bool {
+    match direction {
+        Direction::Ingress if types.is_empty() => !ingress.is_empty() || egress.is_empty(),
+        Direction::Egress if types.is_empty() => !egress.is_empty(),
+        Direction::Ingress => types.contains(&PolicyType::Ingress),
+        Direction::Egress => types.contains(&PolicyType::Egress),
+    }
+}
+
+fn side<'a>(ingress: &'a [Rule], egress: &'a [Rule], direction: Direction) -> &'a [Rule] {
+    match direction {
+        Direction::Ingress => ingress,
+        Direction::Egress => egress,
+    }
+}
+
+fn namespaced<'a>(policy: &'a NetworkPolicy, labels: &Labels, direction: Direction) -> Option<Applies<'a>> {
+    let (metadata, spec) = (&policy.metadata, &policy.spec);
+    let selected = selects(&spec.selector, labels)
+        && labels["projectcalico.org/namespace"] == metadata.namespace
+        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
+    (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
+        tier: &spec.tier,
+        order: spec.order.unwrap_or(f64::INFINITY),
+        tie: format!("{}/{}/NetworkPolicy", metadata.name, metadata.namespace),
+        namespace: &metadata.namespace,
+        rules: side(&spec.ingress, &spec.egress, direction),
+    })
+}
+
+fn global<'a>(policy: &'a GlobalNetworkPolicy, labels: &Labels, direction: Direction) -> Option<Applies<'a>> {
+    let (metadata, spec) = (&policy.metadata, &policy.spec);
+    let selected = !spec.do_not_track
+        && selects(&spec.selector, labels)
+        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels));
+    (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
+        tier: &spec.tier,
+        order: spec.order.unwrap_or(f64::INFINITY),
+        tie: format!("{}//GlobalNetworkPolicy", metadata.name),
+        namespace: "",
+        rules: side(&spec.ingress, &spec.egress, direction),
+    })
+}
+
+fn tier<'a>(facts: &'a Facts, name: &str) -> Option<&'a Tier> {
+    resources(facts).find_map(|resource| match resource {
+        Resource::Tier(tier) if tier.metadata.name == name => Some(&**tier),
+        _ => None,
+    })
+}
+
+/// A tier's place among tiers, and whether its end passes.
+fn tier_place(facts: &Facts, name: &str) -> ((bool, f64, String), bool) {
+    let found = tier(facts, name);
+    let order = match found {
+        Some(tier) => tier.spec.order.unwrap_or(f64::INFINITY),
+        None if name == "default" => 1_000_000.0,
+        None => f64::INFINITY,
+    };
+    let missing = found.is_none() && name != "default";
+    let passes = found.is_some_and(|tier| tier.spec.default_action == Some(Action::Pass));
+    ((missing, order, name.to_owned()), passes)
+}
+
+/// Whether policy and profiles let the packet through in one direction of a local endpoint.
+pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Packet) -> bool {
+    let wep = resources(facts).find_map(|resource| match resource {
+        Resource::WorkloadEndpoint(wep)
+            if *wep.metadata.namespace == *id.namespace && *wep.metadata.name == *id.name =>
+        {
+            Some(&**wep)
+        }
+        _ => None,
+    });
+    let wep = wep.expect("only endpoints that exist are in the tables");
+    let labels = endpoint_labels(facts, wep);
+    let all = owners(facts);
+    let mut applies: Vec<Applies<'_>> = resources(facts)
+        .filter_map(|resource| match resource {
+            Resource::NetworkPolicy(policy) => namespaced(policy, &labels, direction),
+            Resource::GlobalNetworkPolicy(policy) => global(policy, &labels, direction),
+            _ => None,
+        })
+        .collect();
+    applies.iter_mut().filter(|policy| policy.tier.is_empty()).for_each(|policy| policy.tier = "default");
+    applies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
+    let mut tiers: Vec<&str> = applies.iter().map(|policy| policy.tier).collect();
+    tiers.sort_by(|a, b| tier_place(facts, a).0.partial_cmp(&tier_place(facts, b).0).expect("no order is NaN"));
+    tiers.dedup();
+    for name in tiers {
+        let policies = applies.iter().filter(|policy| policy.tier == name);
+        match policies.filter_map(|policy| decide(&all, policy.namespace, policy.rules, packet)).next() {
+            Some(Action::Allow) => return true,
+            Some(Action::Deny) => return false,
+            Some(Action::Pass | Action::Log) => {}
+            None if tier_place(facts, name).1 => {}
+            None => return false,
+        }
+    }
+    for name in &wep.spec.profiles {
+        let Some(profile) = profile(facts, name) else { return false };
+        let rules = side(&profile.spec.ingress, &profile.spec.egress, direction);
+        match decide(&all, "", rules, packet) {
+            Some(action) => return action == Action::Allow,
+            None => {}
+        }
+    }
+    false
+}
