@@ -17,7 +17,7 @@ fn every_field_is_read_and_written_back_byte_for_byte() {
         let text = golden(*kind);
         let resource = Resource::from_json(&text).unwrap_or_else(|error| panic!("{kind}: {error}"));
         assert_eq!(resource.kind(), *kind);
-        assert_eq!(resource.to_json(), text, "{kind}");
+        similar_asserts::assert_eq!(resource.to_json(), text, "{kind}");
         assert_eq!(Resource::from_value(resource.to_value()).as_ref(), Ok(&resource), "{kind}");
     }
 }
