@@ -81,10 +81,29 @@ fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec
             for (side, wanted) in [(Side::Source, source), (Side::Destination, destination)] {
                 alternatives = end(side, wanted, family, alternatives, context, literals);
             }
-            all.extend(alternatives);
+            for mut alternative in alternatives {
+                alternative.sort_by_key(cost);
+                all.push(alternative);
+            }
         }
     }
     all
+}
+
+/// Conditions that cost little go first, so that most packets leave a rule early; and a protocol goes before what
+/// makes sense for that protocol only.
+fn cost(condition: &Match) -> u8 {
+    match condition {
+        // An IPv6 rule mostly follows an IPv4 twin, which has tested port and protocol for the packets of both.
+        Match::Conntrack(_) | Match::Mark(_) | Match::InterfacePrefix { .. } | Match::Family(Family::V6) => 0,
+        Match::Protocol { .. } => 1,
+        Match::Port { .. } | Match::Icmp { .. } => 2,
+        Match::Family(Family::V4) => 3,
+        Match::Address { .. } => 4,
+        Match::PortIn { .. } => 5,
+        Match::AddressIn { .. } | Match::InterfaceIn { .. } => 6,
+        Match::AddressPortIn { .. } => 7,
+    }
 }
 
 fn looks_at_addresses(wanted: &Wanted) -> bool {

@@ -11,7 +11,6 @@ static LAB: Mutex<()> = Mutex::new(());
 
 /// A fresh network namespace for the test in this thread, and no other lab test meanwhile: a program that another
 /// test starts would for a moment hold this test's sockets open.
-#[must_use]
 pub fn lab() -> MutexGuard<'static, ()> {
     let alone = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     fresh_netns();

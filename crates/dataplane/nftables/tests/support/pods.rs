@@ -19,7 +19,6 @@ pub struct Pod {
 }
 
 /// Makes the thread's namespace a node that forwards.
-#[must_use]
 pub fn node() -> MutexGuard<'static, ()> {
     let alone = lab();
     for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {

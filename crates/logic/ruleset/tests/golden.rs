@@ -1,0 +1,209 @@
+//! What is rendered for one small node, spelled out.
+
+use std::sync::Arc;
+
+use tortie_desired::{
+    Action, Batch, Endpoint, EndpointId, HostAction, Match as Wanted, Member, Policy, PolicyId, PolicyKind, Pool,
+    Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+};
+use tortie_net::{PortRange, Protocol};
+use tortie_ruleset::{CtState, Match, Renderer, Rule, Ruleset, Side, Statement, Verdict};
+
+/// A chain as text, one rule a line; the notation is this test's own.
+fn print(ruleset: &Ruleset, chain: &str) -> Vec<String> {
+    let chain = ruleset.chains.get(chain).unwrap_or_else(|| panic!("no chain {chain}: {:?}", ruleset.chains.keys()));
+    chain.rules.iter().map(rule).collect()
+}
+
+fn rule(rule: &Rule) -> String {
+    let Rule { matches, statements, verdict } = rule;
+    let matches = matches.iter().map(condition);
+    let statements = statements.iter().map(|s| match s {
+        Statement::Log { prefix } => format!("log {prefix:?}"),
+        Statement::SetMark(bits) => format!("set {bits:#x}"),
+        Statement::ClearMark(bits) => format!("clear {bits:#x}"),
+    });
+    let verdict = verdict.iter().map(|v| match v {
+        Verdict::Accept => "accept".to_owned(),
+        Verdict::Drop => "drop".to_owned(),
+        Verdict::Reject => "reject".to_owned(),
+        Verdict::Return => "return".to_owned(),
+        Verdict::Masquerade => "masquerade".to_owned(),
+        Verdict::Jump(name) => format!("jump {name}"),
+        Verdict::Goto(name) => format!("goto {name}"),
+        Verdict::Dispatch { side, map } => format!("{} by {map}", interface(*side)),
+    });
+    matches.chain(statements).chain(verdict).collect::<Vec<_>>().join(" ")
+}
+
+fn interface(side: Side) -> &'static str {
+    if side == Side::Source { "iif" } else { "oif" }
+}
+
+fn end(side: Side) -> &'static str {
+    if side == Side::Source { "src" } else { "dst" }
+}
+
+fn not(negate: bool) -> &'static str {
+    if negate { "!" } else { "" }
+}
+
+fn condition(condition: &Match) -> String {
+    match condition {
+        Match::Conntrack(CtState::EstablishedOrRelated) => "established".to_owned(),
+        Match::Conntrack(CtState::Invalid) => "invalid".to_owned(),
+        Match::Family(family) => family.to_string(),
+        Match::Protocol { protocol, negate } => format!("{}{protocol}", not(*negate)),
+        Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
+        Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
+        Match::Address { side, net, negate } => format!("{} {}{net}", end(*side), not(*negate)),
+        Match::AddressIn { side, family: _, set, negate } => format!("{} {}@{set}", end(*side), not(*negate)),
+        Match::AddressPortIn { side, family: _, set, negate } => {
+            format!("{}+port {}@{set}", end(*side), not(*negate))
+        }
+        Match::Port { side, range, negate } => format!("{}port {}{range}", end(*side), not(*negate)),
+        Match::PortIn { side, set, negate } => format!("{}port {}@{set}", end(*side), not(*negate)),
+        Match::Icmp { icmp_type, code, negate } => format!("{}icmp {icmp_type}/{code:?}", not(*negate)),
+        Match::Mark(bits) => format!("mark {bits:#x}"),
+    }
+}
+
+fn policy_id(name: &str) -> PolicyId {
+    PolicyId { name: Arc::from(name), namespace: Arc::from("ns"), kind: PolicyKind::NetworkPolicy }
+}
+
+fn tier(name: &str, default_action: TierAction, ingress: &[&str]) -> TierPolicies {
+    let ingress = ingress.iter().map(|n| policy_id(n)).collect();
+    TierPolicies { tier: Arc::from(name), default_action, ingress, egress: vec![] }
+}
+
+fn tables() -> Tables {
+    let mut tables = Tables::default();
+    tables.sets.insert(
+        SetId::new("s:web"),
+        (SetKind::Addresses, [Member::Net("10.0.0.1/32".parse().expect("literal"))].into()),
+    );
+    let from_web = Wanted { sets: vec![SetId::new("s:web")], ..Wanted::default() };
+    let to_port = Wanted { ports: vec![PortRange::single(80)], ..Wanted::default() };
+    let web = Desired {
+        protocol: Some(Protocol::TCP),
+        source: from_web,
+        destination: to_port,
+        ..Desired::any(Action::Allow)
+    };
+    let ingress = |rules: Vec<Desired>| Arc::new(Policy { tier: Arc::from("t"), ingress: rules, egress: vec![] });
+    tables.policies.insert(policy_id("web"), ingress(vec![web]));
+    tables.policies.insert(policy_id("pass"), ingress(vec![Desired::any(Action::Log), Desired::any(Action::Pass)]));
+    let any = || vec![Desired::any(Action::Allow)];
+    tables.profiles.insert(Arc::from("kns.ns"), Arc::new(Profile { ingress: any(), egress: any() }));
+    let endpoint = Endpoint {
+        interface: Arc::from("cali1"),
+        addresses: vec!["10.65.0.1".parse().expect("literal")],
+        mac: None,
+        tiers: vec![tier("first", TierAction::Deny, &["pass"]), tier("second", TierAction::Deny, &["web"])],
+        profiles: vec![Arc::from("kns.ns")],
+    };
+    let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
+    tables.endpoints.insert(id, Arc::new(endpoint));
+    tables
+}
+
+#[test]
+fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
+    let renderer = Renderer::new(&tables(), 200);
+    let ruleset = renderer.ruleset();
+    assert_eq!(
+        print(ruleset, "filter-FORWARD-from-wl"),
+        ["established accept", "iif by cali-from-wl-dispatch", "iif cali* drop"]
+    );
+    assert_eq!(
+        print(ruleset, "filter-FORWARD-to-wl"),
+        ["established accept", "oif by cali-to-wl-dispatch", "oif cali* drop"]
+    );
+    assert_eq!(
+        print(ruleset, "filter-INPUT"),
+        [
+            "established accept",
+            "IPv6 ICMPv6 iif @cali-wl-interfaces jump cali-wl-nd",
+            "iif @cali-wl-interfaces drop",
+            "iif cali* drop"
+        ]
+    );
+    assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-fw-cali1");
+    assert_eq!(&*ruleset.maps["cali-to-wl-dispatch"]["cali1"], "cali-tw-cali1");
+    assert!(!ruleset.chains.contains_key("nat-POSTROUTING"), "without a pool there is nothing to translate");
+}
+
+#[test]
+fn an_endpoint_goes_through_tiers_and_profiles() {
+    let renderer = Renderer::new(&tables(), 200);
+    let ruleset = renderer.ruleset();
+    assert_eq!(
+        print(ruleset, "cali-tw-cali1"),
+        ["invalid drop", "jump cali-pi-np/ns/pass", "mark 0x20000 clear 0x20000 goto cali-tw-cali1/1", "drop"]
+    );
+    assert_eq!(print(ruleset, "cali-tw-cali1/1"), ["jump cali-pi-np/ns/web", "drop"]);
+    assert_eq!(
+        print(ruleset, "cali-fw-cali1"),
+        ["invalid drop", "IPv4 src !10.65.0.1/32 drop", "IPv6 drop", "jump cali-pro-kns.ns", "drop"]
+    );
+    assert_eq!(print(ruleset, "cali-pi-np/ns/pass"), ["log \"calico-packet: \"", "set 0x20000 return"]);
+    assert_eq!(
+        print(ruleset, "cali-pi-np/ns/web"),
+        ["TCP dstport 80 IPv4 src @cali40s-web accept", "IPv6 TCP dstport 80 src @cali60s-web accept",]
+    );
+}
+
+#[test]
+fn what_is_missing_or_empty_never_opens() {
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    // The set goes: the rule that needs it matches nothing, and goes.
+    let set = (SetId::new("s:web"), tortie_desired::SetChange::Removed);
+    // The policy of the first tier goes, while the endpoint still lists it: the tier denies.
+    let batch = Batch { sets: [set].into(), policies: [(policy_id("pass"), None)].into(), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    assert_eq!(print(renderer.ruleset(), "cali-pi-np/ns/web"), Vec::<String>::new());
+    assert_eq!(print(renderer.ruleset(), "cali-tw-cali1"), ["invalid drop", "drop", "drop"]);
+    // No prefix: nothing is taken for a workload's interface but the endpoint's own.
+    let settings = Settings { interface_prefixes: vec![Arc::from("")], ..Settings::default() };
+    let batch = Batch { settings: Some(settings), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let forward = print(renderer.ruleset(), "filter-FORWARD-from-wl");
+    assert_eq!(forward, ["established accept", "iif by cali-from-wl-dispatch"]);
+}
+
+#[test]
+fn settings_shape_the_rules() {
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    let settings = Settings {
+        endpoint_to_host: HostAction::Return,
+        reject_denied: true,
+        accept_invalid: true,
+        ipv6: false,
+        ..Settings::default()
+    };
+    let pool = Pool { nat_outgoing: true };
+    let pools = ["10.65.0.0/16", "fd00::/64"].map(|p| (p.parse().expect("literal"), Some(pool.clone())));
+    let batch = Batch { settings: Some(settings), pools: pools.into(), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let ruleset = renderer.ruleset();
+    assert_eq!(
+        print(ruleset, "filter-INPUT"),
+        ["established accept", "iif by cali-from-wl-dispatch", "iif cali* drop"]
+    );
+    assert_eq!(
+        print(ruleset, "cali-fw-cali1"),
+        ["IPv6 drop", "IPv4 src !10.65.0.1/32 drop", "jump cali-pro-kns.ns", "reject"]
+    );
+    assert_eq!(print(ruleset, "cali-pi-np/ns/web"), ["TCP dstport 80 IPv4 src @cali40s-web accept"]);
+    assert_eq!(
+        print(ruleset, "nat-POSTROUTING"),
+        ["IPv4 src @cali4-masq-ipam-pools dst !@cali4-all-ipam-pools masquerade"]
+    );
+    assert!(ruleset.sets.keys().all(|name| !name.starts_with("cali6")));
+}
