@@ -86,7 +86,7 @@ pub struct Assign {
 }
 
 impl Assign {
-    /// The operation and a view that supposes that the handle is new.
+    /// The operation. For a new container, call [`View::hint_no_handle`] on its view: that saves a read.
     pub fn new(request: Request, settings: Arc<Settings>, now: Now) -> Assign {
         Assign {
             request,

@@ -13,7 +13,7 @@ use tortie_net::Family;
 use crate::reserved::Reserved;
 use crate::{IpamError, Owner};
 
-/// Longest prefix of a block that is supported: larger blocks than this many address bits are refused.
+/// Address bits of the largest block that is supported.
 const MOST_BLOCK_BITS: u8 = 16;
 
 /// A moment, given by the caller: nanoseconds since the Unix epoch.

@@ -1,6 +1,6 @@
 //! The model check: nodes on one store, every order of steps, crashes between any two, planted bugs.
 //!
-//! `IPAM_SEED=n cargo test -p tortie-ipam --test model storm` replays one run. `IPAM_STEPS=n` sets the number of steps.
+//! `IPAM_SEED=n cargo test -p tortie-ipam --test model storm` replays one run. `IPAM_STEPS=n` sets how long it goes on.
 
 #[path = "model/exhaustive.rs"]
 mod exhaustive;
