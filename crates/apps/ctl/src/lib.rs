@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod drive;
 mod files;
 mod print;
 mod select;
@@ -62,7 +63,8 @@ pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             let text = error.render().to_string();
-            let _ = if error.use_stderr() { io.err.write_all(text.as_bytes()) } else { io.out.write_all(text.as_bytes()) };
+            let _ =
+                if error.use_stderr() { io.err.write_all(text.as_bytes()) } else { io.out.write_all(text.as_bytes()) };
             return u8::from(error.use_stderr());
         }
     };

@@ -1,0 +1,378 @@
+//! The command line: commands, flags and their help, with upstream's names.
+//!
+//! Invariant: nothing here reads a file or a store.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Where the connection settings are unless `--config` says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+
+/// Manage network and security policy, address pools, endpoints and nodes of a cluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "calicoctl",
+    disable_help_subcommand = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Settings of the datastore come from --config or from the environment (DATASTORE_TYPE, TORTIE_SQLITE); \
+                  without any, it is the file /var/lib/tortie/tortie.db."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How much to tell on standard error.
+    #[arg(short = 'l', long, global = true, value_name = "LEVEL", default_value = "panic", ignore_case = true)]
+    pub log_level: LogLevel,
+    /// File with the settings of the datastore, as YAML or JSON (kind CalicoAPIConfig).
+    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: String,
+    /// Context of the kubeconfig file to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Work although the cluster runs another version.
+    #[arg(long, global = true)]
+    pub allow_version_mismatch: bool,
+}
+
+/// How much is told on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Panic,
+    /// Nothing more than [`LogLevel::Panic`].
+    Fatal,
+    /// Nothing more than [`LogLevel::Panic`].
+    Error,
+    /// What looks wrong.
+    #[value(alias = "warning")]
+    Warn,
+    /// Steps.
+    Info,
+    /// Details.
+    #[value(alias = "trace")]
+    Debug,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create resources from files, directories or standard input; those that exist are an error
+    #[command(after_help = "Example: calicoctl create -f policy.yaml")]
+    Create {
+        /// Where the resources are.
+        #[command(flatten)]
+        input: Input,
+        /// Pass over resources that exist already.
+        #[arg(long)]
+        skip_exists: bool,
+    },
+    /// Create resources or replace those that exist
+    #[command(after_help = "Example: calicoctl apply -f policy.yaml")]
+    Apply {
+        /// Where the resources are.
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Replace resources; those that do not exist are an error
+    #[command(after_help = "Example: calicoctl replace -f policy.yaml")]
+    Replace {
+        /// Where the resources are.
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Check resources without writing them; needs no datastore
+    #[command(after_help = "Example: calicoctl validate -f policy.yaml")]
+    Validate {
+        /// Where the resources are.
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Delete resources by kind and name, or those that files name
+    #[command(
+        override_usage = "calicoctl delete <KIND> <NAME>...\n       calicoctl delete -f <FILE>",
+        after_help = "Example: calicoctl delete networkpolicy web db -n prod"
+    )]
+    Delete {
+        /// Which resources.
+        #[command(flatten)]
+        select: Select,
+        /// Pass over resources that do not exist.
+        #[arg(short, long)]
+        skip_not_exists: bool,
+    },
+    /// Show resources of a kind, all or by name, or those that files name
+    #[command(
+        override_usage = "calicoctl get <KIND> [NAME]...\n       calicoctl get -f <FILE>",
+        after_help = "Example: calicoctl get networkpolicy -A -o wide"
+    )]
+    Get {
+        /// Which resources.
+        #[command(flatten)]
+        select: Select,
+        /// ps, wide, yaml, json, custom-columns=A,B, go-template=TEXT or go-template-file=FILE.
+        #[arg(short, long, default_value = "ps", value_name = "FORMAT")]
+        output: String,
+        /// Resources of every namespace.
+        #[arg(short = 'A', long, short_alias = 'a')]
+        all_namespaces: bool,
+        /// Leave out what belongs to this cluster alone (namespace, identity, revision, times); only with a name.
+        #[arg(long)]
+        export: bool,
+    },
+    /// Change fields of one resource
+    #[command(after_help = "Example: calicoctl patch node n1 -p '{\"spec\":{\"bgp\":{\"asNumber\":64513}}}'")]
+    Patch {
+        /// Kind, such as ippool.
+        kind: String,
+        /// Name.
+        name: String,
+        /// The change, as JSON or YAML.
+        #[arg(short, long, value_name = "TEXT")]
+        patch: String,
+        /// What the change is: parts to merge, or a list of operations (RFC 6902).
+        #[arg(short = 't', long = "type", default_value = "strategic")]
+        how: PatchType,
+        /// Namespace of the resource.
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+    /// Set, change or remove labels of one resource
+    #[command(after_help = "Example: calicoctl label node n1 rack=a7 --overwrite")]
+    Label {
+        /// Kind, such as node.
+        kind: String,
+        /// Name.
+        name: String,
+        /// KEY=VALUE, or KEY with --remove.
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// Change the value of a label that exists.
+        #[arg(long)]
+        overwrite: bool,
+        /// Remove the labels of these keys.
+        #[arg(long, conflicts_with = "overwrite")]
+        remove: bool,
+        /// Namespace of the resource.
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+    /// Look after IP addresses
+    Ipam {
+        /// What to do.
+        #[command(subcommand)]
+        command: Ipam,
+    },
+    /// Look after this node
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: Node,
+    },
+    /// Lock, export and import the datastore (not in this version)
+    #[command(disable_help_flag = true)]
+    Datastore(Later),
+    /// Collect the state of the cluster (not in this version)
+    #[command(disable_help_flag = true)]
+    Cluster(Later),
+    /// Convert resources of old versions (not in this version)
+    #[command(disable_help_flag = true)]
+    Convert(Later),
+    /// Show the version of this program and of the cluster
+    Version {
+        /// Only that of this program.
+        #[arg(long)]
+        client: bool,
+        /// Show the cluster's version again whenever it has changed, looking at this interval (such as 5s).
+        #[arg(long, value_name = "DURATION")]
+        poll: Option<String>,
+    },
+    /// Print the completion script of a shell
+    #[command(after_help = "Example: calicoctl completion bash > /etc/bash_completion.d/calicoctl")]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where resources to write are.
+#[derive(Clone, Debug, Args)]
+pub struct Input {
+    /// File or directory (of .yaml, .yml and .json files) with the resources, or - for standard input.
+    #[arg(short, long, required = true, value_name = "FILE")]
+    pub filename: Vec<String>,
+    /// Directories below the directory too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Files without resources are no error.
+    #[arg(long)]
+    pub skip_empty: bool,
+    /// Namespace of resources that name none.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+/// Which resources to show or delete.
+#[derive(Clone, Debug, Args)]
+pub struct Select {
+    /// Kind, such as ippool.
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub kind: Option<String>,
+    /// Names.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// File or directory that names the resources, or - for standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Vec<String>,
+    /// Directories below the directory too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Files without resources are no error.
+    #[arg(long)]
+    pub skip_empty: bool,
+    /// Namespace of the resources; "default" if none is named.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+/// What a patch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PatchType {
+    /// Parts to merge, with `$patch` directives.
+    Strategic,
+    /// Operations of RFC 6902.
+    Json,
+    /// Parts to merge as RFC 7386 says.
+    Merge,
+}
+
+/// `calicoctl ipam`.
+#[derive(Debug, Subcommand)]
+pub enum Ipam {
+    /// Show how full pools and blocks are, or who has an address
+    Show {
+        /// Who has this address.
+        #[arg(long, value_name = "ADDRESS")]
+        ip: Option<String>,
+        /// Blocks too.
+        #[arg(long)]
+        show_blocks: bool,
+        /// Addresses that nodes have from blocks of others.
+        #[arg(long)]
+        show_borrowed: bool,
+        /// The settings.
+        #[arg(long)]
+        show_configuration: bool,
+    },
+    /// Compare blocks, handles and affinities with each other and with who uses addresses
+    Check {
+        /// Every address that is looked at.
+        #[arg(long)]
+        show_all_ips: bool,
+        /// Every problem.
+        #[arg(long)]
+        show_problem_ips: bool,
+        /// File for a report that ipam release can read.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<String>,
+        /// Not needed; accepted for upstream's scripts.
+        #[arg(long, hide = true)]
+        kubeconfig: Option<String>,
+    },
+    /// Release addresses
+    Release {
+        /// This address.
+        #[arg(long, value_name = "ADDRESS", required_unless_present = "from_report")]
+        ip: Option<String>,
+        /// What a report of ipam check found unused; of several reports, what all found.
+        #[arg(long, value_name = "FILE")]
+        from_report: Vec<String>,
+        /// Although the datastore is not locked, or another version made the report.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change the settings
+    #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
+    Configure {
+        /// Whether nodes use addresses of their own blocks only.
+        #[arg(long, group = "setting", value_name = "BOOL")]
+        strictaffinity: Option<bool>,
+        /// How many blocks a node may have.
+        #[arg(long, group = "setting", value_name = "NUMBER")]
+        max_blocks_per_host: Option<i64>,
+        /// Whether virtual machines keep their addresses.
+        #[arg(long, group = "setting", value_name = "CHOICE")]
+        kubevirt_ip_persistence: Option<Persistence>,
+        /// Seconds for which a released address is not given out again.
+        #[arg(long, group = "setting", value_name = "SECONDS")]
+        ip_cooldown_seconds: Option<i64>,
+    },
+    /// Split a pool into smaller ones of equal size
+    Split {
+        /// Into how many; a power of two.
+        number: u32,
+        /// The pool's range.
+        #[arg(long, required_unless_present = "name")]
+        cidr: Option<String>,
+        /// The pool's name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// Whether virtual machines keep their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Persistence {
+    /// They do.
+    #[value(name = "Enabled")]
+    Enabled,
+    /// They do not.
+    #[value(name = "Disabled")]
+    Disabled,
+}
+
+/// `calicoctl node`.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Show whether the node runs, and its BGP sessions
+    Status {
+        /// table or json.
+        #[arg(short, long, default_value = "table")]
+        output: StatusFormat,
+    },
+    /// Start a node (not in this version: `tortie node`)
+    #[command(disable_help_flag = true)]
+    Run(Later),
+    /// Collect the state of this node (not in this version)
+    #[command(disable_help_flag = true)]
+    Diags(Later),
+    /// Check this host (not in this version)
+    #[command(disable_help_flag = true)]
+    Checksystem(Later),
+}
+
+/// How the node's status is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// Tables.
+    Table,
+    /// The node's own JSON.
+    Json,
+}
+
+/// What a command of a later version is given: anything.
+#[derive(Debug, Args)]
+pub struct Later {
+    /// Anything.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<String>,
+}

@@ -1,0 +1,97 @@
+//! Resources out of files, directories and standard input.
+//!
+//! Invariant: all of them are read and checked before any is handed on; every fault of every file is told.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tortie_api::{Resource, manifest};
+
+/// Where to read from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    /// Files, directories, or `-`.
+    pub(crate) names: &'a [String],
+    /// Directories below directories too.
+    pub(crate) recursive: bool,
+    /// Whether a file may hold no resource.
+    pub(crate) skip_empty: bool,
+    /// Whether values are checked, or only fields and types.
+    pub(crate) checked: bool,
+}
+
+/// Reads all resources, in the order of the files' names.
+pub(crate) fn load(sources: Sources<'_>, stdin: &mut dyn Read) -> Result<Vec<Resource>> {
+    let Sources { names, recursive, skip_empty, checked } = sources;
+    let mut found = Vec::new();
+    let mut faults = Vec::new();
+    for name in names {
+        let before = found.len();
+        let mut take = |shown: &str, text: &str| -> Result<()> {
+            let parsed = if checked { manifest::parse(shown, text) } else { manifest::parse_unchecked(shown, text) };
+            match parsed {
+                Ok(resources) if resources.is_empty() && !skip_empty => {
+                    bail!("no resources specified in file {shown}")
+                }
+                Ok(resources) => found.extend(resources),
+                Err(error) => faults.push(error.to_string()),
+            }
+            Ok(())
+        };
+        if name == "-" {
+            let mut text = String::new();
+            stdin.read_to_string(&mut text).context("can't read standard input")?;
+            take("stdin", &text)?;
+            continue;
+        }
+        let path = Path::new(name);
+        if !path.is_dir() {
+            take(name, &read(path)?)?;
+            continue;
+        }
+        for file in walk(path, recursive)? {
+            take(&file.display().to_string(), &read(&file)?)?;
+        }
+        if found.len() == before && faults.is_empty() && !skip_empty {
+            bail!("no resources specified in directory {name}");
+        }
+    }
+    if !faults.is_empty() {
+        bail!("failed to execute command: {}", faults.join("\n"));
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("failed to execute command: open {}", path.display()))?;
+    String::from_utf8(bytes).with_context(|| format!("failed to execute command: {}: expected UTF-8", path.display()))
+}
+
+/// The manifests of a directory, sorted.
+fn walk(directory: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
+    let cant = || format!("can't read the directory {}", directory.display());
+    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(cant)?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<Result<_, _>>()
+        .with_context(cant)?;
+    entries.sort();
+    let mut files = Vec::new();
+    for path in entries {
+        if path.is_dir() {
+            if recursive {
+                files.extend(walk(&path, true)?);
+            }
+        } else if is_manifest(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    ["yaml", "yml", "json"].iter().any(|known| known.eq_ignore_ascii_case(extension))
+}
