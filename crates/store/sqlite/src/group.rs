@@ -147,3 +147,58 @@ impl Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn call(n: usize) -> Call {
+        vec![Err(WriteError::Missing(n.to_string()))]
+    }
+
+    /// Answers each call with what it asked.
+    fn echo(group: &[Arc<Ticket>]) -> Result<Vec<Results>, WriteError> {
+        Ok(group
+            .iter()
+            .map(|ticket| ticket.call().iter().map(|one| Err(one.clone().expect_err("as made"))).collect())
+            .collect())
+    }
+
+    fn answer(n: usize) -> Results {
+        vec![Err(WriteError::Missing(n.to_string()))]
+    }
+
+    #[test]
+    fn calls_that_come_during_a_commit_share_the_next_one() {
+        let (queue, sizes) = (Queue::default(), Mutex::new(Vec::new()));
+        let commit = |group: &[Arc<Ticket>]| {
+            sizes.lock().expect("no panic").push(group.len());
+            // The first commit lasts until all the others wait.
+            while sizes.lock().expect("no panic").len() == 1 && queue.line().waiting.len() < 3 {
+                std::thread::yield_now();
+            }
+            echo(group)
+        };
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (queue, commit) = (&queue, &commit);
+                scope.spawn(move || assert_eq!(queue.submit(call(n), commit), answer(n)));
+                while sizes.lock().expect("no panic").is_empty() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert_eq!(sizes.into_inner().expect("no panic"), [1, 3]);
+    }
+
+    #[test]
+    fn a_commit_that_breaks_off_fails_its_calls_and_frees_the_lead() {
+        let queue = Queue::default();
+        let broken = catch_unwind(AssertUnwindSafe(|| queue.submit(call(0), |_| panic!("on purpose"))));
+        assert!(broken.is_err());
+        let error = WriteError::Unavailable("disk full".to_owned());
+        assert_eq!(queue.submit(call(1), |_| Err(error.clone())), [Err(error.clone())]);
+        assert_eq!(queue.submit(call(2), echo), answer(2));
+    }
+}

@@ -14,7 +14,7 @@ use tortie_facts::{Filter, Revision};
 use tortie_store::{Expect, Reader, Store, StoreError, WatchError, Write, WriteError};
 use tortie_store_sqlite::{Options, SqliteStore, VERSION};
 
-use common::{child, handle, number, role};
+use common::{child, handle, number, role, this_binary};
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
@@ -167,12 +167,15 @@ fn without_rights() {
 fn missing_rights_are_named() {
     const NOBODY: u32 = 65534;
     let directory = directory();
+    // Others need not be able to reach where this binary was built.
+    let binary = directory.path().join("test");
+    fs::copy(this_binary(), &binary).expect("a copy");
     let as_other = |role: &str, path: &Path| {
-        let mut command = child("without_rights", role, path);
+        let mut command = child(&binary, "without_rights", role, path);
         if nix::unistd::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        let output = command.output().expect("this binary can be run by others");
+        let output = command.output().expect("the copy can be run by others");
         assert!(output.status.success(), "{role}: {}", String::from_utf8_lossy(&output.stdout));
     };
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");

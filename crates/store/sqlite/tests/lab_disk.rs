@@ -11,7 +11,7 @@ use tortie_facts::{Filter, Key, Revision, Value};
 use tortie_store::{Expect, Reader, Store, StoreError, Write, WriteError};
 use tortie_store_sqlite::{Options, SqliteStore};
 
-use common::{child, handle, number, role};
+use common::{child, handle, number, role, this_binary};
 
 fn mount_small(directory: &Path, flags: MsFlags) {
     mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=512k")).expect("root may mount");
@@ -76,7 +76,7 @@ fn full(path: &Path) {
 
 fn run(role: &str) {
     let directory = tempfile::tempdir().expect("a directory");
-    let output = child("inside", role, &directory.path().join("facts.db")).output().expect("a process");
+    let output = child(&this_binary(), "inside", role, &directory.path().join("facts.db")).output().expect("a process");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

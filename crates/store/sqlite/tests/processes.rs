@@ -13,7 +13,7 @@ use tortie_facts::{Filter, Revision, Value};
 use tortie_store::{Entry, Event, Expect, Reader, Store, Watch, Write, WriteError};
 use tortie_store_sqlite::{Options, SqliteStore, Sync};
 
-use common::{handle, number, role};
+use common::{child as child_command, handle, number, role, this_binary};
 
 const PROCESSES: u32 = 4;
 const RAISES: u32 = 60;
@@ -27,7 +27,7 @@ fn put(name: &str, expect: Expect, n: u32) -> Write {
 }
 
 fn spawn(role: &str, path: &Path) -> Child {
-    common::child("child", role, path).spawn().expect("a process")
+    child_command(&this_binary(), "child", role, path).spawn().expect("a process")
 }
 
 fn number_of(value: &Value) -> u32 {

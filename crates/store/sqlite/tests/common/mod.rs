@@ -1,5 +1,6 @@
 //! Children of a test: the test's own binary again, running one test in a role given by the environment.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tortie_facts::{Key, Value};
@@ -12,9 +13,14 @@ pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// A command that runs one test of this binary in a role.
-pub fn child(test: &str, role: &str, path: &std::path::Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this test has a file"));
+/// The file of this binary.
+pub fn this_binary() -> PathBuf {
+    std::env::current_exe().expect("this test has a file")
+}
+
+/// A command that runs one test of this binary, or of a copy, in a role.
+pub fn child(binary: &Path, test: &str, role: &str, path: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.args(["--exact", test, "--nocapture", "--include-ignored"]);
     command.env(ROLE, role).env("TORTIE_SQLITE", path);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
