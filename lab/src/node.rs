@@ -213,11 +213,10 @@ impl Node {
         Ok(())
     }
 
-    /// Takes the exit status of a process that has ended.
+    /// Takes the exit status of a process that has ended; its last threads may need a moment for that.
     pub(crate) fn reap(&self) {
-        if let Some(mut child) = self.child().take()
-            && !matches!(child.try_wait(), Ok(Some(_)))
-        {
+        let Some(mut child) = self.child().take() else { return };
+        if wait(Duration::from_secs(1), || child.try_wait().transpose()).is_none() {
             *self.child() = Some(child);
         }
     }

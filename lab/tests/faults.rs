@@ -1,0 +1,235 @@
+//! Faults under traffic: whatever dies or is flushed, allowed packets go on and forbidden ones never pass.
+//!
+//! Each test sends at least 1,000 packets a second on an allowed and on a forbidden path through the fault.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+use std::ops::Range;
+use std::process::Command;
+use std::time::Duration;
+
+use tortie_lab::{Lab, Pod, Prober, wait};
+use tortie_net::Family;
+use tortie_netlink::{Route, RouteFilter};
+
+const START: Duration = Duration::from_secs(20);
+const RATE: u32 = 1000;
+
+/// `a` may send to port 9000 of `b`, and to nothing else.
+const POLICY: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: ingress}
+spec:
+  selector: name == 'b'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: UDP, source: {selector: name == 'a'}, destination: {ports: [9000]}}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: egress}
+spec:
+  selector: name == 'a'
+  types: [Egress]
+  egress:
+  - {action: Allow}
+";
+
+/// Two nodes, a pod on each, an allowed and a forbidden stream between them.
+struct Streams {
+    lab: Lab,
+    a: Pod,
+    b: Pod,
+    allowed: Prober,
+    forbidden: Prober,
+}
+
+impl Streams {
+    fn start() -> Streams {
+        let lab = Lab::builder().nodes(2).env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
+        lab.start(START).unwrap();
+        lab.apply(POLICY).unwrap();
+        let a = lab.node(1).add_pod("default", "a", &[("name", "a")]).unwrap();
+        let b = lab.node(2).add_pod("default", "b", &[("name", "b")]).unwrap();
+        for (node, other) in [(1, &b), (2, &a)] {
+            lab.node(node).wait_route(START, "to the other pod", |r| r.net.contains(&other.ip())).unwrap();
+        }
+        let allowed = Prober::start(&a.place(), &b.place(), Family::V4, 9000, RATE).unwrap();
+        assert!(allowed.wait_received(100, START), "the allowed stream flows");
+        let forbidden = Prober::start(&a.place(), &b.place(), Family::V4, 9001, RATE).unwrap();
+        Streams { lab, a, b, allowed, forbidden }
+    }
+
+    /// Lets both streams run for a while.
+    fn run(&self, packets: u64) {
+        self.allowed.wait_sent(packets);
+        self.forbidden.wait_sent(1);
+    }
+
+    /// Ends both streams. Nothing forbidden may have passed; what was sent in `whole` must all have arrived.
+    fn end(self, whole: impl FnOnce(u64) -> Vec<Range<u64>>) {
+        let (allowed, forbidden) = (self.allowed.stop(), self.forbidden.stop());
+        forbidden.expect_silence().unwrap();
+        assert!(forbidden.rate() >= 900.0 && allowed.rate() >= 900.0, "{} packets/s", allowed.rate());
+        for range in whole(allowed.sent) {
+            allowed.expect_all(range).unwrap();
+        }
+    }
+
+    fn in_netns(&self, node: usize, program: &str, args: &[&str]) -> bool {
+        let mut command = self.lab.node(node).command(program).unwrap();
+        command.args(args).output().is_ok_and(|output| output.status.success())
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        println!("skipped: {program} is not installed");
+    }
+    there
+}
+
+#[test]
+#[ignore = "needs root"]
+fn kill_9_of_the_node_at_any_time_loses_no_packet_and_opens_nothing() {
+    let streams = Streams::start();
+    for round in 0..8_u64 {
+        let node = streams.lab.node(if round % 2 == 0 { 1 } else { 2 });
+        node.kill9().unwrap();
+        streams.run(50 + 37 * round);
+        node.start().unwrap();
+        if round % 3 == 0 {
+            // Killed again while it starts.
+            streams.run(20 * round);
+            node.kill9().unwrap();
+            node.start().unwrap();
+        }
+        node.wait_in_sync(START).unwrap();
+        streams.run(200);
+    }
+    streams.end(|sent| vec![100..sent]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_foreign_flush_of_all_rules_opens_nothing() {
+    if !installed("nft") {
+        return;
+    }
+    let streams = Streams::start();
+    for _ in 0..20 {
+        assert!(streams.in_netns(2, "nft", &["flush", "ruleset"]));
+        streams.run(50);
+    }
+    // A table that can be deleted comes back; one that is owned can't be.
+    let _ = streams.in_netns(2, "nft", &["delete", "table", "inet", "tortie"]);
+    streams.run(200);
+    assert!(streams.in_netns(2, "nft", &["list", "table", "inet", "tortie"]), "our table is there");
+    streams.end(|sent| vec![100..sent]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn deleted_routes_come_back() {
+    let streams = Streams::start();
+    let mut kernel = streams.lab.node(2).netlink().unwrap();
+    let ours = |kernel: &mut tortie_netlink::Handle, streams: &Streams| -> Vec<Route> {
+        let (a, b) = (streams.a.ip(), streams.b.ip());
+        let routes = kernel.routes(&RouteFilter::default()).unwrap();
+        routes.into_iter().filter(|r| r.net.prefix_len() > 0 && (r.net.contains(&a) || r.net.contains(&b))).collect()
+    };
+    let before = ours(&mut kernel, &streams);
+    assert!(before.len() >= 3, "the pod, the block's blackhole, the other block: {before:?}");
+    for route in &before {
+        kernel.delete_route(route.clone()).unwrap();
+        let back = wait(Duration::from_secs(5), || (ours(&mut kernel, &streams) == before).then_some(()));
+        assert!(back.is_some(), "{route} comes back; there is {:?}", ours(&mut kernel, &streams));
+    }
+    let mark = streams.allowed.mark();
+    streams.run(200);
+    streams.end(|sent| vec![mark + 20..sent]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_deleted_veth_is_made_again_with_its_address() {
+    let streams = Streams::start();
+    let mut kernel = streams.lab.node(2).netlink().unwrap();
+    let old = kernel.link(streams.b.host_interface()).unwrap().index;
+    kernel.delete_link(old).unwrap();
+    let new = wait(START, || kernel.link(streams.b.host_interface()).ok().filter(|link| link.up && link.index != old));
+    assert!(new.is_some(), "the device is there again");
+    // The receiver's socket is bound to an address that went and came back, so it hears the stream again.
+    assert!(streams.allowed.wait_received(200, START), "the allowed stream flows again");
+    let mark = streams.allowed.mark();
+    streams.run(200);
+    streams.end(|sent| vec![mark..sent]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_belongs_to_no_endpoint_is_cut_off_even_with_the_node_dead() {
+    let streams = Streams::start();
+    streams.lab.node(2).kill9().unwrap();
+    // A device of a workload's name that nobody knows: its packets go nowhere.
+    let stranger = streams.lab.node(2).prepare_pod("default", "stranger", &[]).unwrap();
+    let netns = tortie_netlink::Netns::open(stranger.netns_path()).unwrap();
+    let mut kernel = streams.lab.node(2).netlink().unwrap();
+    use std::os::fd::AsFd;
+    let peer = tortie_netlink::VethPeer { name: "eth0", mac: None, netns: Some(netns.as_fd()) };
+    let spec = tortie_netlink::VethSpec { name: "calistranger", mac: None, mtu: None, up: true, peer };
+    let index = kernel.create_veth(&spec).unwrap();
+    let addr: std::net::IpAddr = "192.168.255.1".parse().unwrap();
+    let net = tortie_net::host_net(addr);
+    kernel.add_route(Route::link(net, index, tortie_netlink::RouteProtocol::STATIC)).unwrap();
+    let mut inside = tortie_netlink::Handle::open_in(&netns).unwrap();
+    inside.set_link_up("eth0", true).unwrap();
+    let link = inside.link("eth0").unwrap();
+    inside.add_address(&tortie_netlink::AddressSpec::new(link.index, net)).unwrap();
+    let node_ip = std::net::IpAddr::V4(streams.lab.node(2).ip());
+    let host_mac = kernel.link("calistranger").unwrap().mac.unwrap();
+    inside.set_neighbour(link.index, node_ip, host_mac).unwrap();
+    inside
+        .add_route(Route::link(tortie_net::host_net(node_ip), link.index, tortie_netlink::RouteProtocol::STATIC))
+        .unwrap();
+    let from = tortie_lab::Place::new("stranger", &stranger.record().netns, vec![addr]);
+    let host = streams.lab.place("node2").unwrap();
+    let probe = tortie_lab::Probe::udp(9000);
+    assert_eq!(tortie_lab::probe::ask(&from, &host, &probe).unwrap(), tortie_lab::Outcome::Dropped);
+    kernel.delete_link(index).unwrap();
+    stranger.remove_netns().unwrap();
+    streams.end(|sent| vec![100..sent]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_killed_in_the_middle_of_add_and_del_leaks_no_address() {
+    let lab = Lab::builder().nodes(1).up().unwrap();
+    lab.start(START).unwrap();
+    let node = lab.node(1);
+    for round in 0..6_u64 {
+        let mut pod = node.prepare_pod("default", &format!("p{round}"), &[]).unwrap();
+        std::thread::scope(|scope| {
+            let adding = scope.spawn(|| pod.cni_add());
+            std::thread::sleep(Duration::from_millis(2 + 3 * round));
+            node.kill9().unwrap();
+            // Whatever ADD says, the runtime calls DEL in the end.
+            let _ = adding.join().unwrap();
+        });
+        node.start().unwrap();
+        node.wait_in_sync(START).unwrap();
+        assert!(pod.cni("DEL").unwrap().is_ok());
+        pod.remove_netns().unwrap();
+    }
+    let used = lab.ctl(&["ipam", "show"], "").unwrap();
+    let pool = used.lines().find(|line| line.contains("IP Pool")).unwrap_or_else(|| panic!("a pool in\n{used}"));
+    let cells: Vec<&str> = pool.split('|').map(str::trim).collect();
+    assert!(cells[4].starts_with('0'), "no address is in use after every DEL: {pool}");
+    let left = wait(START, || {
+        let links = node.netlink().unwrap().links().unwrap();
+        links.iter().all(|link| !link.name.starts_with("cali")).then_some(())
+    });
+    assert!(left.is_some(), "no device is left");
+}
