@@ -66,16 +66,24 @@ fn endpoint(i: usize, app: usize, unique: bool) -> Update {
     update(WorkloadEndpoint { metadata, spec }.into())
 }
 
-/// Every tenth policy selects a whole namespace; the others one application.
+/// Every tenth policy selects a whole namespace, the others one application. Peers are an application, every tenth
+/// time a third of the cluster, every tenth time a global network set.
 fn policy(i: usize, port: u16) -> Update {
     let metadata = Metadata::in_namespace(format!("ns-{}", i % NAMESPACES), format!("policy-{i}"));
-    let peer = |app: usize| EntityRule { selector: format!("app == 'app-{app}'"), ..EntityRule::default() };
-    let rule = |app: usize, port: u16| Rule {
-        action: Action::Allow,
-        protocol: Some(Protocol::TCP.into()),
-        source: peer(app),
-        destination: EntityRule { ports: vec![Port::number(port)], ..EntityRule::default() },
-        ..Rule::default()
+    let peer = |app: usize| match i % 10 {
+        1 => ("all()", format!("tier == 'tier-{}'", app % 3)),
+        2 => ("global()", format!("app == 'app-{}'", app % NETSETS)),
+        _ => ("", format!("app == 'app-{app}'")),
+    };
+    let rule = |app: usize, port: u16| {
+        let (namespaces, selector) = peer(app);
+        Rule {
+            action: Action::Allow,
+            protocol: Some(Protocol::TCP.into()),
+            source: EntityRule { selector, namespace_selector: namespaces.to_owned(), ..EntityRule::default() },
+            destination: EntityRule { ports: vec![Port::number(port)], ..EntityRule::default() },
+            ..Rule::default()
+        }
     };
     let spec = NetworkPolicySpec {
         order: Some(i as f64),

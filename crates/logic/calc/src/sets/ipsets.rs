@@ -85,24 +85,27 @@ impl IpSets {
         let class = self.index.class_for(identity);
         let new = Kept { class, nets: nets.into_boxed_slice(), ports: ports.into_boxed_slice() };
         let old = self.items.get(id).expect("keys name living items");
-        let old_class = old.class;
-        let same_members = old.nets == new.nets && old.ports == new.ports;
-        if same_members {
-            if old_class == class {
-                return;
-            }
+        let (old_class, same_ports) = (old.class, old.ports == new.ports);
+        let (gone, came) = (without(&old.nets, &new.nets), without(&new.nets, &old.nets));
+        let same_nets = gone.is_empty() && came.is_empty();
+        if old_class == class && same_ports && same_nets {
+            return;
+        }
+        if same_nets && same_ports {
             let flipped = symmetric_difference(self.index.matches(old_class), self.index.matches(class));
             for selector in flipped {
                 touch_kept(&self.index, &self.items, &self.owners, &mut self.sets, selector, &new);
                 self.dirty.insert(selector);
             }
+        } else if old_class == class && same_ports {
+            let changed = gone.iter().chain(&came).copied().collect();
+            self.touch_class(class, &Kept { class, nets: changed, ports: new.ports.clone() });
         } else {
             self.touch_item(id);
             self.touch_class(class, &new);
-            let old_nets = self.items.get(id).expect("keys name living items").nets.clone();
-            self.disown(id, &old_nets);
-            self.own(&new.nets, id);
         }
+        self.disown(id, &gone);
+        self.own(&came, id);
         *self.items.get_mut(id).expect("keys name living items") = new;
         if old_class != class {
             self.index.enter(class, id);
@@ -256,6 +259,11 @@ impl IpSets {
             };
         }
     }
+}
+
+/// What of one sorted list is not in the other.
+fn without(nets: &[IpNet], others: &[IpNet]) -> Vec<IpNet> {
+    nets.iter().copied().filter(|net| others.binary_search(net).is_err()).collect()
 }
 
 fn is_prefix(member: &Member) -> bool {

@@ -283,9 +283,8 @@ pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Pa
     for name in &wep.spec.profiles {
         let Some(profile) = profile(facts, name) else { return false };
         let rules = side(&profile.spec.ingress, &profile.spec.egress, direction);
-        match decide(&all, "", rules, packet) {
-            Some(action) => return action == Action::Allow,
-            None => {}
+        if let Some(action) = decide(&all, "", rules, packet) {
+            return action == Action::Allow;
         }
     }
     false
