@@ -41,6 +41,10 @@ pub(crate) fn form(set_type: SetType) -> Form {
         }
         SetType::Ports => Form { flags: set::FLAG_INTERVAL, key_type: SERVICE, key_len: 2 },
         SetType::Interfaces => Form { flags: 0, key_type: INTERFACE, key_len: 16 },
+        SetType::InterfaceAddresses(family) => {
+            let (kind, len) = address(family);
+            Form { flags: 0, key_type: INTERFACE << 6 | kind, key_len: 16 + len }
+        }
     }
 }
 
@@ -110,6 +114,9 @@ pub(crate) fn entries(element: &Element) -> impl Iterator<Item = Entry> + use<> 
         }
         Element::Ports(ports) => range(ports.first().to_be_bytes().to_vec(), ports.last().to_be_bytes().to_vec()),
         Element::Interface(name) => (interface_key(name).to_vec(), None),
+        Element::InterfaceAddress { interface, addr } => {
+            ([interface_key(interface).to_vec(), octets(*addr)].concat(), None)
+        }
     };
     std::iter::once(Entry::start(first)).chain(end.map(|key| Entry { key, start: false, verdict: None }))
 }

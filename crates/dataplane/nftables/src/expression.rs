@@ -82,6 +82,11 @@ impl Program {
                 self.interface(*side);
                 self.lookup(set, false, None);
             }
+            Match::InterfaceAddressIn { family, set } => {
+                self.interface(Side::Source);
+                self.load_address_into(Side::Source, *family, SECOND);
+                self.lookup(set, false, None);
+            }
             Match::Address { side, net, negate } => self.address(*side, *net, *negate),
             Match::AddressIn { side, family, set, negate } => {
                 self.load_address(*side, *family);
@@ -141,13 +146,17 @@ impl Program {
     }
 
     fn load_address(&mut self, side: Side, family: Family) {
+        self.load_address_into(side, family, FIRST);
+    }
+
+    fn load_address_into(&mut self, side: Side, family: Family, register: u32) {
         let (offset, len) = match (family, side) {
             (Family::V4, Side::Source) => (12, 4),
             (Family::V4, Side::Destination) => (16, 4),
             (Family::V6, Side::Source) => (8, 16),
             (Family::V6, Side::Destination) => (24, 16),
         };
-        self.payload(expr::BASE_NETWORK, offset, len, FIRST);
+        self.payload(expr::BASE_NETWORK, offset, len, register);
     }
 
     fn interface(&mut self, side: Side) {

@@ -144,6 +144,20 @@ fn sources_are_the_pods_own_and_the_host_is_guarded() {
         }
     }
 
+    // Nor can a pod send into a flow that another pod established.
+    let outside = Pod::new("eth9", &["192.0.2.1", "2001:db8::1"]);
+    for address in [Pod::ipv4 as fn(&Pod) -> IpAddr, Pod::ipv6] {
+        let (server, client) = (outside.socket(address(&outside), OPEN), b.socket(address(&b), 4000));
+        assert!(arrives(&client, &server) && arrives(&server, &client) && arrives(&client, &server));
+        let stolen = address(&b);
+        a.inside(move || drop(run("ip", &["address", "add", &stolen.to_string(), "dev", "eth0", "nodad"])));
+        let thief = a.socket(stolen, 4000);
+        assert!(!arrives(&thief, &server), "{stolen} stolen");
+        assert!(arrives(&client, &server), "the flow itself goes on");
+        drop(thief);
+        a.inside(move || drop(run("ip", &["address", "del", &stolen.to_string(), "dev", "eth0"])));
+    }
+
     let settings = Some(Settings { ipv6: false, ..Settings::default() });
     commit(&mut nft, &mut tables, Batch { settings, ..Batch::default() });
     assert!(arrives(&a.socket(a.ipv4(), 0), &b.socket(b.ipv4(), OPEN)));

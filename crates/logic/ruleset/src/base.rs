@@ -1,6 +1,6 @@
 //! The chains that the kernel enters, and how they dispatch to workloads.
 //!
-//! Invariants: a packet of an established flow is accepted by the first rule; a packet from or to an interface with a
+//! Invariants: packets of established flows are accepted by the first rules; a packet from or to an interface with a
 //! workload prefix that belongs to no endpoint is dropped; packets that touch no workload interface fall through.
 
 use tortie_desired::{HostAction, Settings};
@@ -17,8 +17,8 @@ const NEIGHBOUR_DISCOVERY_TYPES: [u8; 6] = [130, 131, 132, 133, 135, 136];
 pub(crate) fn chains(settings: &Settings) -> Vec<(Name, Option<Chain>)> {
     let nd = settings.ipv6.then(neighbour_discovery);
     vec![
-        (Name::from(names::FORWARD_FROM_WORKLOAD), Some(forward(settings, Base::FromWorkload))),
-        (Name::from(names::FORWARD_TO_WORKLOAD), Some(forward(settings, Base::ToWorkload))),
+        (Name::from(names::FORWARD_FROM_WORKLOAD), Some(from_workload(settings))),
+        (Name::from(names::FORWARD_TO_WORKLOAD), Some(to_workload(settings))),
         (Name::from(names::NEIGHBOUR_DISCOVERY), nd),
         (Name::from(names::INPUT), Some(input(settings))),
     ]
@@ -42,10 +42,26 @@ fn dispatch(side: Side) -> Rule {
     Rule::new([], Verdict::Dispatch { side, map: Name::from(map) })
 }
 
-fn forward(settings: &Settings, base: Base) -> Chain {
-    let side = if base == Base::FromWorkload { Side::Source } else { Side::Destination };
+fn from_workload(settings: &Settings) -> Chain {
+    let state = || Match::Conntrack(CtState::EstablishedOrRelated);
+    let mut rules = vec![Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept)];
+    if settings.ipv6 {
+        // A workload must not slip packets into another one's flow. For IPv4 the kernel's reverse path filter on the
+        // interface sees to that; for IPv6 there is none. What is not in the set meets the check of the sources in
+        // the workload's chain, or comes from elsewhere and falls through.
+        let (family, set) = (Family::V6, Name::from(names::WORKLOAD_SOURCES_V6));
+        let own = Match::InterfaceAddressIn { family, set };
+        rules.push(Rule::new([state(), Match::Family(family), own], Verdict::Accept));
+    }
+    rules.push(dispatch(Side::Source));
+    rules.extend(unknown(settings, Side::Source));
+    Chain { base: Some(Base::FromWorkload), rules, ..Chain::default() }
+}
+
+fn to_workload(settings: &Settings) -> Chain {
+    let side = Side::Destination;
     let rules = [established(), dispatch(side)].into_iter().chain(unknown(settings, side)).collect();
-    Chain { base: Some(base), rules, ..Chain::default() }
+    Chain { base: Some(Base::ToWorkload), rules, ..Chain::default() }
 }
 
 /// Packets to the host. With `HostAction::Drop` the workload's policy need not be asked: they end either way.

@@ -67,7 +67,11 @@ impl Literals {
 fn net_of(element: &Element) -> Option<IpNet> {
     match element {
         Element::Net(net) => Some(*net),
-        Element::Address(_) | Element::AddressPort { .. } | Element::Ports(_) | Element::Interface(_) => None,
+        Element::Address(_)
+        | Element::AddressPort { .. }
+        | Element::Ports(_)
+        | Element::Interface(_)
+        | Element::InterfaceAddress { .. } => None,
     }
 }
 
@@ -78,6 +82,7 @@ fn text_of(element: &Element) -> String {
         Element::Ports(range) => range.to_string(),
         Element::AddressPort { addr, protocol, port } => format!("{addr},{},{port}", protocol.0),
         Element::Interface(name) => name.to_string(),
+        Element::InterfaceAddress { interface, addr } => format!("{interface},{addr}"),
     }
 }
 

@@ -82,6 +82,14 @@ pub enum Match {
         /// The set.
         set: Name,
     },
+    /// The incoming interface together with the source address is in a set of [`SetType::InterfaceAddresses`]. The
+    /// rule also has [`Match::Family`].
+    InterfaceAddressIn {
+        /// Family of the set.
+        family: Family,
+        /// The set.
+        set: Name,
+    },
     /// The address lies in a prefix, or does not with `negate`. The rule also has [`Match::Family`].
     Address {
         /// Which address.
@@ -226,6 +234,8 @@ pub enum SetType {
     Ports,
     /// Interface names: [`Element::Interface`].
     Interfaces,
+    /// Interface and address: [`Element::InterfaceAddress`].
+    InterfaceAddresses(Family),
 }
 
 /// One element of a set.
@@ -248,6 +258,13 @@ pub enum Element {
     Ports(PortRange),
     /// An interface's name.
     Interface(Arc<str>),
+    /// An address behind an interface.
+    InterfaceAddress {
+        /// The interface's name.
+        interface: Arc<str>,
+        /// The address.
+        addr: IpAddr,
+    },
 }
 
 /// A set with its elements.

@@ -30,6 +30,9 @@ pub const TO_WORKLOAD: &str = "cali-to-wl-dispatch";
 /// Set of the interfaces of known workloads.
 pub const WORKLOAD_INTERFACES: &str = "cali-wl-interfaces";
 
+/// Set of the interfaces of known workloads with the IPv6 addresses behind them.
+pub const WORKLOAD_SOURCES_V6: &str = "cali-wl-sources-v6";
+
 /// Makes names that fit a backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Names {

@@ -101,7 +101,7 @@ fn cost(condition: &Match) -> u8 {
         Match::Family(Family::V4) => 3,
         Match::Address { .. } => 4,
         Match::PortIn { .. } => 5,
-        Match::AddressIn { .. } | Match::InterfaceIn { .. } => 6,
+        Match::AddressIn { .. } | Match::InterfaceIn { .. } | Match::InterfaceAddressIn { .. } => 6,
         Match::AddressPortIn { .. } => 7,
     }
 }

@@ -49,6 +49,7 @@ pub struct Renderer {
     endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     by_interface: BTreeMap<Arc<str>, BTreeSet<EndpointId>>,
     interface_chains: BTreeMap<Arc<str>, Vec<Name>>,
+    interface_sources: BTreeMap<Arc<str>, BTreeSet<Element>>,
     users: BTreeMap<Owner, BTreeSet<EndpointId>>,
 }
 
@@ -64,6 +65,7 @@ impl Renderer {
             endpoints: BTreeMap::new(),
             by_interface: BTreeMap::new(),
             interface_chains: BTreeMap::new(),
+            interface_sources: BTreeMap::new(),
             users: BTreeMap::new(),
         };
         renderer.statics(tables);
@@ -94,6 +96,10 @@ impl Renderer {
             self.current.put_map(Name::from(map));
         }
         self.current.put_set(&Name::from(names::WORKLOAD_INTERFACES), SetType::Interfaces, &BTreeSet::new());
+        if tables.settings.ipv6 {
+            let sources = SetType::InterfaceAddresses(Family::V6);
+            self.current.put_set(&Name::from(names::WORKLOAD_SOURCES_V6), sources, &BTreeSet::new());
+        }
         for (name, chain) in base::chains(&tables.settings) {
             match chain {
                 Some(chain) => self.current.put_chain(name, chain),
@@ -282,12 +288,28 @@ impl Renderer {
         for name in old.iter().filter(|n| !kept.contains(n)) {
             self.current.remove_chain(name);
         }
+        self.sources(interface, endpoint.as_deref());
         let (set, element) = (Name::from(names::WORKLOAD_INTERFACES), Element::Interface(interface.clone()));
         if endpoint.is_some() {
             self.interface_chains.insert(interface.clone(), kept);
             self.current.add_element(&set, element);
         } else {
             self.current.remove_element(&set, element);
+        }
+    }
+
+    /// Notes the IPv6 addresses behind an interface; nothing if IPv6 is not managed, as there is no such set then.
+    fn sources(&mut self, interface: &Arc<str>, endpoint: Option<&Endpoint>) {
+        let set = Name::from(names::WORKLOAD_SOURCES_V6);
+        let addresses = endpoint.map(|e| e.addresses.as_slice()).unwrap_or_default();
+        let own = addresses.iter().filter(|a| a.is_ipv6());
+        let new: BTreeSet<Element> =
+            own.map(|addr| Element::InterfaceAddress { interface: interface.clone(), addr: *addr }).collect();
+        let old = self.interface_sources.remove(interface).unwrap_or_default();
+        old.difference(&new).for_each(|e| self.current.remove_element(&set, e.clone()));
+        new.difference(&old).for_each(|e| self.current.add_element(&set, e.clone()));
+        if !new.is_empty() {
+            self.interface_sources.insert(interface.clone(), new);
         }
     }
 

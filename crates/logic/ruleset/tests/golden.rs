@@ -56,6 +56,7 @@ fn condition(condition: &Match) -> String {
         Match::Protocol { protocol, negate } => format!("{}{protocol}", not(*negate)),
         Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
         Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
+        Match::InterfaceAddressIn { family: _, set } => format!("iif+src @{set}"),
         Match::Address { side, net, negate } => format!("{} {}{net}", end(*side), not(*negate)),
         Match::AddressIn { side, family: _, set, negate } => format!("{} {}@{set}", end(*side), not(*negate)),
         Match::AddressPortIn { side, family: _, set, negate } => {
@@ -114,7 +115,12 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
     let ruleset = renderer.ruleset();
     assert_eq!(
         print(ruleset, "filter-FORWARD-from-wl"),
-        ["established accept", "iif by cali-from-wl-dispatch", "iif cali* drop"]
+        [
+            "established IPv4 accept",
+            "established IPv6 iif+src @cali-wl-sources-v6 accept",
+            "iif by cali-from-wl-dispatch",
+            "iif cali* drop"
+        ]
     );
     assert_eq!(
         print(ruleset, "filter-FORWARD-to-wl"),
@@ -171,8 +177,8 @@ fn what_is_missing_or_empty_never_opens() {
     let batch = Batch { settings: Some(settings), ..Batch::default() };
     tables.apply(&batch);
     renderer.update(&tables, &batch);
-    let forward = print(renderer.ruleset(), "filter-FORWARD-from-wl");
-    assert_eq!(forward, ["established accept", "iif by cali-from-wl-dispatch"]);
+    let forward = print(renderer.ruleset(), "filter-FORWARD-to-wl");
+    assert_eq!(forward, ["established accept", "oif by cali-to-wl-dispatch"]);
 }
 
 #[test]

@@ -40,12 +40,13 @@ impl Pod {
         let id = id.recv().expect("the thread starts");
         run("ip", &["link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", &id]);
         run("sysctl", &["-qw", &format!("net.ipv6.conf.{interface}.accept_dad=0")]);
+        run("sysctl", &["-qw", &format!("net.ipv4.conf.{interface}.rp_filter=1")]);
         run("ip", &["link", "set", interface, "address", "ee:ee:ee:ee:ee:ee", "up"]);
         let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("literal")).collect();
         let pod = Pod { interface: interface.to_owned(), addresses: addresses.clone(), jobs };
         let own = addresses.clone();
         pod.inside(move || {
-            run("sysctl", &["-qw", "net.ipv6.conf.eth0.accept_dad=0"]);
+            run("sysctl", &["-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.eth0.accept_dad=0"]);
             run("ip", &["link", "set", "eth0", "up"]);
             for address in &own {
                 run("ip", &["address", "add", &address.to_string(), "dev", "eth0", "nodad"]);
