@@ -21,6 +21,8 @@ const SECOND: u32 = 2;
 /// The 4-byte registers that overlay the data registers start here.
 const SMALL: u32 = 8;
 const INTERFACE_LEN: usize = 16;
+/// The longest prefix of log lines that the kernel takes; a longer one is cut, as it must not cost a policy.
+const LOG_PREFIX_LEN: usize = 127;
 
 /// The list of a rule's expressions, as it stands inside a rule's attribute.
 pub(crate) fn encode(rule: &Rule) -> Vec<u8> {
@@ -170,7 +172,7 @@ impl Program {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Log { prefix } => self.add("log", |w| {
-                w.put_str(expr::LOG_PREFIX, prefix);
+                w.put_str(expr::LOG_PREFIX, &prefix[..prefix.floor_char_boundary(LOG_PREFIX_LEN)]);
                 w.put_be32(expr::LOG_LEVEL, expr::LEVEL_NOTICE);
             }),
             Statement::SetMark(bits) => self.mark(!bits, *bits),
@@ -281,5 +283,42 @@ pub(crate) fn octets(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(addr) => addr.octets().to_vec(),
         IpAddr::V6(addr) => addr.octets().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Attributes;
+
+    /// The names of a rule's expressions, as the kernel will read them.
+    fn names(rule: &Rule) -> Vec<String> {
+        let bytes = encode(rule);
+        Attributes(&bytes).filter_map(|(_, item)| Attributes(item).text(expr::NAME).map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn established_packets_cost_three_small_expressions() {
+        let rule = Rule::new([Match::Conntrack(CtState::EstablishedOrRelated)], Verdict::Accept);
+        assert_eq!(names(&rule), ["ct", "bitwise", "cmp", "immediate"]);
+    }
+
+    #[test]
+    fn single_addresses_are_compared_without_a_mask() {
+        let address = |net: &str| {
+            let net = net.parse().expect("literal");
+            Rule { matches: vec![Match::Address { side: Side::Source, net, negate: false }], ..Rule::default() }
+        };
+        assert_eq!(names(&address("10.0.0.1/32")), ["payload", "cmp"]);
+        assert_eq!(names(&address("fd00::/64")), ["payload", "bitwise", "cmp"]);
+    }
+
+    #[test]
+    fn a_long_log_prefix_is_cut_between_characters() {
+        let prefix = format!("{}ü", "x".repeat(LOG_PREFIX_LEN - 1)).into();
+        let bytes = encode(&Rule { statements: vec![Statement::Log { prefix }], ..Rule::default() });
+        let (_, item) = Attributes(&bytes).next().expect("one expression");
+        let kept = Attributes(item).nested(expr::DATA).text(expr::LOG_PREFIX).expect("a prefix");
+        assert_eq!(kept.len(), LOG_PREFIX_LEN - 1);
     }
 }

@@ -169,6 +169,9 @@ mod tests {
                 let _ = (message.family(), message.attributes().count());
             }
             let _ = Attributes(&bytes).nested(1).text(2);
+            let _ = crate::element::Entry::parse(Attributes(&bytes));
+            let mut gatherer = crate::events::Gatherer::default();
+            let _ = messages(&bytes).filter_map(|m| gatherer.take(&m, "tortie", 1)).count();
             let _ = Attributes(&bytes).be32(3);
         }
 
