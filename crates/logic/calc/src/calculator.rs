@@ -1,18 +1,18 @@
 //! The one place that passes answers from one question to the next.
-//!
-//! ```text
-//! WorkloadEndpoint --+--> local ---------+--> routes <-- IPPool, blocks, affinities
-//!                    |      |            |
-//!                    |      v            +--> endpoints of the tables <--+
-//!                    |   matching <-- policies, tiers --> tiers ---------+
-//!                    |      |                                            |
-//!                    |      v active policies     profiles <-- Profile --+
-//!                    |   rules' sets <----------------+
-//!                    v      v
-//! NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
-//!
-//! Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
-//! ```
+
+// Who passes what to whom:
+//
+// WorkloadEndpoint --+--> local ---------+--> routes <-- IPPool, blocks, affinities
+//                    |      |            |
+//                    |      v            +--> endpoints of the tables <--+
+//                    |   matching <-- policies, tiers --> tiers ---------+
+//                    |      |                                            |
+//                    |      v active policies     profiles <-- Profile --+
+//                    |   rules' sets <----------------+
+//                    v      v
+// NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
+//
+// Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Calculator {
             sets: IpSets::default(),
             routes: Routes::default(),
             bgp: Bgp::default(),
-            config: Config { started_with, ..Config::default() },
+            config: Config::new(started_with),
             active_policies: Active::default(),
             active_profiles: Active::default(),
             flushed: Flushed::default(),
@@ -122,7 +122,7 @@ impl Calculator {
         if !self.synced {
             return out;
         }
-        let settings = self.config.settings();
+        let settings = self.config.settings(self.bgp.labels(&self.node));
         if settings != self.flushed.settings {
             self.flushed.settings = settings.clone();
             out.settings = Some(settings);
@@ -223,13 +223,13 @@ impl Calculator {
                 self.apply_item(ItemKind::Host, "", name, item);
             }
             Kind::NetworkSet => {
-                let item =
-                    this!(NetworkSet).map(|set| read::network_set(strings, &set.metadata, &set.spec.nets, problems));
+                let set = this!(NetworkSet).map(|set| (&set.metadata, &set.spec.nets));
+                let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
                 self.apply_item(ItemKind::NetworkSet, namespace, name, item);
             }
             Kind::GlobalNetworkSet => {
-                let item = this!(GlobalNetworkSet)
-                    .map(|set| read::network_set(strings, &set.metadata, &set.spec.nets, problems));
+                let set = this!(GlobalNetworkSet).map(|set| (&set.metadata, &set.spec.nets));
+                let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
                 self.apply_item(ItemKind::GlobalNetworkSet, "", name, item);
             }
             Kind::NetworkPolicy => {
@@ -254,18 +254,9 @@ impl Calculator {
             }
             Kind::BgpConfiguration => {
                 let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec));
-                if let Some(node) = scope(name) {
-                    self.bgp.set_settings(node, settings);
-                }
+                self.bgp.set_settings(name, settings);
             }
-            Kind::FelixConfiguration => {
-                let found = this!(FelixConfiguration).map(|config| Overrides::of_spec(&config.spec, problems));
-                match scope(name) {
-                    Some("") => self.config.cluster = found.unwrap_or_default(),
-                    Some(node) if node == &*self.node => self.config.node = found.unwrap_or_default(),
-                    Some(_) | None => {}
-                }
-            }
+            Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
             // Staged policies are never enforced; the others concern other processes.
             Kind::StagedNetworkPolicy
             | Kind::StagedGlobalNetworkPolicy
@@ -335,9 +326,4 @@ impl Calculator {
         let users: BTreeSet<EndpointId> = self.profiles.set(&name, body).into_iter().collect();
         self.local.mark(users);
     }
-}
-
-/// Whom settings of this name are for: the empty text for `default`, a node's name for `node.NAME`.
-fn scope(name: &str) -> Option<&str> {
-    if name == "default" { Some("") } else { name.strip_prefix("node.") }
 }

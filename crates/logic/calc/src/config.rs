@@ -1,13 +1,15 @@
 //! What are my settings?
 //!
-//! From the strongest: what the process was started with, the FelixConfiguration of this node, the one named
-//! `default`, and upstream's defaults.
+//! From the strongest: what the process was started with, the FelixConfiguration of this node by name, the oldest of
+//! those whose selector matches the node's labels, the one named `default`, and upstream's defaults.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use tortie_api::FelixConfigurationSpec;
+use tortie_api::{FelixConfiguration, FelixConfigurationSpec, Timestamp};
 use tortie_desired::{HostAction, Settings};
+use tortie_selector::Selector;
 
 /// Settings that win over every stored one; `None` leaves a setting to the store. From files and the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,19 +81,66 @@ fn set<T: Clone>(field: &mut T, value: &Option<T>) {
     }
 }
 
+/// A FelixConfiguration for the nodes that a selector matches.
+#[derive(Debug)]
+struct Scoped {
+    /// `None` if it can't be read: it matches no node.
+    selector: Option<Selector>,
+    settings: Overrides,
+}
+
 /// The sources of settings.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) started_with: Overrides,
-    pub(crate) node: Overrides,
-    pub(crate) cluster: Overrides,
+    node: Overrides,
+    /// By age and name.
+    scoped: BTreeMap<(Option<Timestamp>, Box<str>), Scoped>,
+    cluster: Overrides,
 }
 
 impl Config {
-    pub(crate) fn settings(&self) -> Settings {
-        let Config { started_with, node, cluster } = self;
+    pub(crate) fn new(started_with: Overrides) -> Config {
+        Config { started_with, ..Config::default() }
+    }
+
+    /// A FelixConfiguration came, changed or went.
+    pub(crate) fn set(
+        &mut self,
+        me: &str,
+        name: &str,
+        config: Option<&FelixConfiguration>,
+        problems: &mut Vec<String>,
+    ) {
+        let settings = config.map(|config| Overrides::of_spec(&config.spec, problems));
+        if name == "default" {
+            self.cluster = settings.unwrap_or_default();
+            return;
+        }
+        if let Some(node) = name.strip_prefix("node.") {
+            if node == me {
+                self.node = settings.unwrap_or_default();
+            }
+            return;
+        }
+        self.scoped.retain(|(_, other), _| **other != *name);
+        let Some((config, settings)) = config.zip(settings) else { return };
+        let Some(text) = &config.spec.node_selector else { return };
+        let selector = Selector::parse(text);
+        problems.extend(selector.as_ref().err().map(|error| format!("spec.nodeSelector: {error}")));
+        let age = config.metadata.creation_timestamp;
+        self.scoped.insert((age, name.into()), Scoped { selector: selector.ok(), settings });
+    }
+
+    /// The settings of a node with these labels; a node that is not there matches no selector.
+    pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>) -> Settings {
+        let Config { started_with, node, scoped, cluster } = self;
+        let matches = |scoped: &&Scoped| {
+            scoped.selector.as_ref().zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
+        };
+        let scoped = scoped.values().find(matches).map(|scoped| &scoped.settings);
         let mut settings = Settings::default();
-        for source in [cluster, node, started_with] {
+        for source in [Some(cluster), scoped, Some(node), Some(started_with)].into_iter().flatten() {
             source.apply(&mut settings);
         }
         settings

@@ -78,9 +78,17 @@ impl Bgp {
         self.dirty |= put(&mut self.nodes, name, node);
     }
 
-    /// `node` is empty for the settings of all nodes.
-    pub(crate) fn set_settings(&mut self, node: &str, settings: Option<BgpSettings>) {
-        self.dirty |= put(&mut self.settings, node, settings);
+    /// Settings of all nodes are named `default`, those of one `node.NAME`; others mean nothing.
+    pub(crate) fn set_settings(&mut self, name: &str, settings: Option<BgpSettings>) {
+        let node = if name == "default" { Some("") } else { name.strip_prefix("node.") };
+        if let Some(node) = node {
+            self.dirty |= put(&mut self.settings, node, settings);
+        }
+    }
+
+    /// The labels of a node; none if the node is not there.
+    pub(crate) fn labels(&self, node: &str) -> Option<&BTreeMap<String, String>> {
+        self.nodes.get(node).map(|node| &node.labels)
     }
 
     pub(crate) fn set_peer(&mut self, name: &str, peer: Option<BgpPeerSpec>) {
