@@ -253,7 +253,7 @@ impl Calculator {
                 self.bgp.set_peer(name, spec);
             }
             Kind::BgpConfiguration => {
-                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec));
+                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
                 self.bgp.set_settings(name, settings);
             }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),

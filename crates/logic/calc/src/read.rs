@@ -53,6 +53,11 @@ fn names(strings: &mut Strings, names: &[String]) -> Arc<[Arc<str>]> {
     names.iter().enumerate().filter(first).map(|(_, name)| strings.get(name)).collect()
 }
 
+/// A line for each field that is set and not heeded yet.
+pub(crate) fn not_yet(fields: &[(&str, bool)]) -> Vec<String> {
+    fields.iter().filter(|(_, set)| *set).map(|(field, _)| format!("{field}: not supported yet")).collect()
+}
+
 /// The labels of a resource.
 fn own(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -124,6 +129,12 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
         return None;
     }
+    let unsupported = [
+        ("spec.allowSpoofedSourcePrefixes", !spec.allow_spoofed_source_prefixes.is_empty()),
+        ("spec.ipNATs", !spec.ip_nats.is_empty()),
+        ("spec.qosControls", spec.qos_controls.is_some()),
+    ];
+    problems.extend(not_yet(&unsupported));
     let mac = if spec.mac.is_empty() { None } else { Some(spec.mac.parse()) };
     let mac = mac.and_then(|mac| mac.inspect_err(|error| problems.push(format!("spec.mac: {error}"))).ok());
     Some(LocalEndpoint {
@@ -249,6 +260,11 @@ pub(crate) fn pool(pool: &api::IpPool, problems: &mut Vec<String>) -> Option<Poo
         return None;
     };
     let spec = &pool.spec;
+    let encapsulates = |mode: Option<api::EncapMode>| mode.is_some_and(|mode| mode != api::EncapMode::Never);
+    problems.extend(not_yet(&[
+        ("spec.ipipMode", encapsulates(spec.ipip_mode)),
+        ("spec.vxlanMode", encapsulates(spec.vxlan_mode)),
+    ]));
     Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export })
 }
 

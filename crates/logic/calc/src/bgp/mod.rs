@@ -13,9 +13,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tortie_api::{BgpConfigurationSpec, BgpPeerSpec};
+use tortie_api::{BgpConfigurationSpec, BgpPeerSpec, BindMode};
 use tortie_desired::{BgpPeer, BgpSpeaker};
 use tortie_net::{AsNumber, Family};
+
+use crate::read::not_yet;
 
 const DEFAULT_AS: AsNumber = AsNumber(64512);
 const DEFAULT_PORT: u16 = 179;
@@ -53,7 +55,15 @@ pub(crate) struct BgpSettings {
 }
 
 impl BgpSettings {
-    pub(crate) fn of(spec: &BgpConfigurationSpec) -> BgpSettings {
+    pub(crate) fn of(spec: &BgpConfigurationSpec, problems: &mut Vec<String>) -> BgpSettings {
+        problems.extend(not_yet(&[
+            ("spec.serviceLoadBalancerIPs", !spec.service_load_balancer_ips.is_empty()),
+            ("spec.serviceExternalIPs", !spec.service_external_ips.is_empty()),
+            ("spec.serviceClusterIPs", !spec.service_cluster_ips.is_empty()),
+            ("spec.prefixAdvertisements", !spec.prefix_advertisements.is_empty()),
+            ("spec.nodeMeshPassword", spec.node_mesh_password.is_some()),
+            ("spec.bindMode", spec.bind_mode == Some(BindMode::NodeIp)),
+        ]));
         BgpSettings {
             mesh: spec.node_to_node_mesh_enabled,
             asn: spec.as_number,

@@ -9,6 +9,8 @@ use tortie_desired::{BgpPeer, PeerOrigin};
 use tortie_net::{AsNumber, Family};
 use tortie_selector::Selector;
 
+use crate::read::not_yet;
+
 use super::{Bgp, DEFAULT_PORT, DEFAULT_RESTART_SECS, NodeFacts};
 
 /// Whole seconds, at least 0 and at most what BGP can say (12 bits).
@@ -18,7 +20,7 @@ pub(super) fn whole_secs(duration: GoDuration) -> u16 {
 
 /// The parts of a BGPPeer that this calculation does not heed yet.
 pub(crate) fn unsupported(spec: &BgpPeerSpec) -> Vec<String> {
-    let fields = [
+    not_yet(&[
         ("spec.localASNumber", spec.local_as_number.is_some()),
         ("spec.password", spec.password.is_some()),
         ("spec.keepaliveTime", spec.keepalive_time.is_some()),
@@ -27,8 +29,7 @@ pub(crate) fn unsupported(spec: &BgpPeerSpec) -> Vec<String> {
         ("spec.reachableBy", !spec.reachable_by.is_empty()),
         ("spec.filters", !spec.filters.is_empty()),
         ("spec.localWorkloadSelector", !spec.local_workload_selector.is_empty()),
-    ];
-    fields.into_iter().filter(|(_, set)| *set).map(|(field, _)| format!("{field}: not supported yet")).collect()
+    ])
 }
 
 impl Bgp {
