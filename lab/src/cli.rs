@@ -63,8 +63,8 @@ struct Up {
     #[arg(long, default_value = "lab")]
     id: String,
     /// How many nodes.
-    #[arg(long, default_value_t = 3)]
-    nodes: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=150))]
+    nodes: u8,
     /// How many pods on each node.
     #[arg(long, default_value_t = 2)]
     pods: usize,
@@ -137,7 +137,7 @@ pub fn run(args: LabArgs) -> Result<ExitCode> {
 
 fn up(args: &Up) -> Result<()> {
     let Up { id, nodes, pods, subnet, pool, dual_stack, router, env, no_start } = args;
-    let mut builder = Lab::builder().id(id).nodes(*nodes).subnet(subnet).pool(pool);
+    let mut builder = Lab::builder().id(id).nodes(usize::from(*nodes)).subnet(subnet).pool(pool);
     if *dual_stack {
         builder = builder.dual_stack();
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tortie_netlink::RouteProtocol;
 
 use crate::lab::Lab;
 use crate::matrix::Matrix;
@@ -105,7 +104,7 @@ impl Demo<'_> {
         self.step("Two pods on each node, added through the CNI plugin");
         let pods = self.add_pods()?;
         self.step("Routes of node1: the other nodes' blocks over BGP, its own block as a blackhole, its pods");
-        self.wait_routes(&pods)?;
+        self.lab.wait_routes(PATIENCE)?;
         println!("{}", indent(&self.lab.node(1).ip_route(false)?));
         self.step("BGP sessions of node1 (calicoctl node status)");
         println!("{}", indent(&self.bgp_status()?));
@@ -131,22 +130,6 @@ impl Demo<'_> {
             }
         }
         Ok(pods)
-    }
-
-    /// Waits until every node has a route from BGP to each pod of the others.
-    fn wait_routes(&self, pods: &[Pod]) -> Result<()> {
-        let begun = Instant::now();
-        for node in self.lab.nodes() {
-            for pod in pods.iter().filter(|pod| pod.record().node != node.name()) {
-                let ip = pod.ip();
-                let learned = |route: &tortie_netlink::Route| {
-                    route.protocol == RouteProtocol::BIRD && !route.hops.is_empty() && route.net.contains(&ip)
-                };
-                let left = PATIENCE.saturating_sub(begun.elapsed());
-                node.wait_route(left, &format!("from BGP to {} ({ip})", pod.title()), learned)?;
-            }
-        }
-        Ok(())
     }
 
     /// The table, once both sessions of node1 are established.

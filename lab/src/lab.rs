@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
+use tortie_netlink::{Route, RouteProtocol};
 
 use crate::builder::LabBuilder;
 use crate::daemon::Daemon;
@@ -211,9 +212,27 @@ impl Lab {
 
     /// Starts every node's process and waits until each is in sync, at most `timeout` in all.
     pub fn start(&self, timeout: Duration) -> Result<()> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         self.nodes.iter().try_for_each(Node::start)?;
         self.nodes.iter().try_for_each(|node| node.wait_in_sync(timeout.saturating_sub(begun.elapsed())))
+    }
+
+    /// Waits until every node has a route from BGP to each address of the other nodes' pods.
+    pub fn wait_routes(&self, timeout: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let pods = self.pods()?;
+        for node in &self.nodes {
+            for pod in pods.iter().filter(|pod| pod.record().node != node.name()) {
+                for ip in pod.ips() {
+                    let learned = |route: &Route| {
+                        route.protocol == RouteProtocol::BIRD && !route.hops.is_empty() && route.net.contains(ip)
+                    };
+                    let left = timeout.saturating_sub(begun.elapsed());
+                    node.wait_route(left, &format!("from BGP to {} ({ip})", pod.title()), learned)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs calicoctl on the first node; its output whatever its exit code.

@@ -38,7 +38,9 @@ pub struct View {
 
 impl View {
     pub(crate) fn new(lab: &LabDir, record: &Record, node: &str, netns: String, host_name: &str) -> View {
-        View { lab: lab.clone(), record: record.clone(), node: node.to_owned(), netns, host_name: host_name.to_owned() }
+        // The kernel takes at most 64 bytes; names here are ASCII.
+        let host_name = host_name.chars().take(63).collect();
+        View { lab: lab.clone(), record: record.clone(), node: node.to_owned(), netns, host_name }
     }
 
     /// A node's folder for its private files.

@@ -32,9 +32,7 @@ fn a_killed_node_starts_again_and_loses_no_packet_of_its_pods() {
     open_network(&lab);
     let a = lab.node(1).add_pod("default", "a", &[("app", "a")]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
-    for (node, to) in [(1, b.ip()), (2, a.ip())] {
-        lab.node(node).wait_route(START, "to the other pod", |route| route.net.contains(&to)).unwrap();
-    }
+    lab.wait_routes(START).unwrap();
     let prober = Prober::start(&a.place(), &b.place(), Family::V4, 9000, 1000).unwrap();
     assert!(prober.wait_received(200, Duration::from_secs(5)));
     let first = lab.node(2).process().unwrap();
@@ -92,11 +90,7 @@ fn a_dual_stack_lab_has_both_families_everywhere() {
     let a = lab.node(1).add_pod("default", "a", &[]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
     assert_eq!((a.ips().len(), b.ips().len()), (2, 2));
-    for (node, pod) in [(1, &b), (2, &a)] {
-        for ip in pod.ips() {
-            lab.node(node).wait_route(START, &format!("to {ip}"), |route| route.net.contains(ip)).unwrap();
-        }
-    }
+    lab.wait_routes(START).unwrap();
     let places = [a.place(), b.place()];
     for probe in [Probe::tcp(9000), Probe::tcp(9000).v6(), Probe::icmp().v6(), Probe::udp(9000).v6()] {
         Matrix::measure(&places, &probe.within(Duration::from_secs(3))).unwrap().expect(|_, _| true).unwrap();
