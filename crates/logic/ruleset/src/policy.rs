@@ -48,7 +48,8 @@ fn act(action: Action, matches: Vec<Match>, context: &Context<'_>) -> Rule {
         Action::Allow => (vec![], Some(Verdict::Accept)),
         Action::Deny => (vec![], Some(deny(context.settings))),
         Action::Pass if context.in_tier => (vec![Statement::SetMark(PASS_MARK)], Some(Verdict::Return)),
-        Action::Pass => (vec![], Some(Verdict::Return)),
+        // After the profiles comes nothing but the denial.
+        Action::Pass => (vec![], Some(deny(context.settings))),
         Action::Log => {
             let prefix = format!("{}: ", context.settings.log_prefix).into();
             (vec![Statement::Log { prefix }], None)
@@ -61,7 +62,10 @@ fn act(action: Action, matches: Vec<Match>, context: &Context<'_>) -> Rule {
 fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec<Vec<Match>> {
     let Desired { action: _, family, protocol, not_protocol, icmp, not_icmp, source, destination } = rule;
     let by_address = [source, destination].into_iter().any(looks_at_addresses);
-    let by_port = [source, destination].into_iter().any(|m| !m.ports.is_empty() || !m.not_ports.is_empty());
+    let ports = Ports {
+        wanted: [source, destination].into_iter().any(|m| !m.ports.is_empty() && m.port_sets.is_empty()),
+        looked_at: [source, destination].into_iter().any(|m| !m.ports.is_empty() || !m.not_ports.is_empty()),
+    };
     let by_icmp = (icmp.is_some() || not_icmp.is_some()) && protocol.is_none();
     let families: Vec<Option<Family>> = match family {
         Some(family) => vec![Some(*family)],
@@ -73,7 +77,7 @@ fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec
         if family == Some(Family::V6) && !context.settings.ipv6 {
             continue;
         }
-        for mut matches in protocols(family, *protocol, by_port, *icmp, *not_icmp) {
+        for mut matches in protocols(family, *protocol, ports, *icmp, *not_icmp) {
             if let Some(differ) = not_protocol {
                 matches.push(Match::Protocol { protocol: *differ, negate: true });
             }
@@ -106,6 +110,21 @@ fn cost(condition: &Match) -> u8 {
     }
 }
 
+/// What a rule says about port numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ports {
+    /// Whether only packets with ports can match.
+    wanted: bool,
+    /// Whether port numbers are compared, for packets that have them.
+    looked_at: bool,
+}
+
+const PORTED: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE];
+
+fn has_ports(matches: &[Match]) -> bool {
+    matches.iter().any(|m| matches!(m, Match::Protocol { protocol, negate: false } if protocol.has_ports()))
+}
+
 fn looks_at_addresses(wanted: &Wanted) -> bool {
     let Wanted { nets, not_nets, sets, not_sets, service_sets, ports: _, port_sets, not_ports: _, not_port_sets } =
         wanted;
@@ -118,7 +137,7 @@ fn looks_at_addresses(wanted: &Wanted) -> bool {
 fn protocols(
     family: Option<Family>,
     protocol: Option<Protocol>,
-    by_port: bool,
+    ports: Ports,
     icmp: Option<IcmpMatch>,
     not_icmp: Option<IcmpMatch>,
 ) -> Vec<Vec<Match>> {
@@ -130,16 +149,21 @@ fn protocols(
     // What names a type but no protocol means the ICMP of its family.
     let protocol = if icmp.is_some() { protocol.or(of_family) } else { protocol };
     match protocol {
-        Some(protocol) if by_port && !protocol.has_ports() => vec![],
+        Some(protocol) if ports.wanted && !protocol.has_ports() => vec![],
         Some(protocol) if icmp.is_some() && !is_icmp(protocol) => vec![],
         Some(protocol) => {
             let differ = not_icmp.filter(|_| is_icmp(protocol)).map(|m| icmp_match(m, true));
             let equal = icmp.map(|m| icmp_match(m, false));
             vec![with([is(protocol)].into_iter().chain(equal).chain(differ).collect())]
         }
-        None if by_port => {
-            let ported = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE];
-            ported.into_iter().map(|p| with(vec![is(p)])).collect()
+        None if ports.looked_at => {
+            let differ = |p| Match::Protocol { protocol: p, negate: true };
+            let mut all: Vec<_> = PORTED.into_iter().map(|p| with(vec![is(p)])).collect();
+            if !ports.wanted {
+                let rest = protocols(family, None, Ports::default(), None, not_icmp);
+                all.extend(rest.into_iter().map(|own| [own, PORTED.map(differ).to_vec()].concat()));
+            }
+            all
         }
         None => match (not_icmp, of_family) {
             (Some(differ), Some(icmp)) => vec![
@@ -167,7 +191,7 @@ fn end(
 ) -> Vec<Vec<Match>> {
     let Wanted { nets, not_nets, sets, not_sets, service_sets, ports, port_sets, not_ports, not_port_sets } = wanted;
     let mut common = Vec::new();
-    common.extend(literals.ports(side, not_ports, true));
+    let not_ports = literals.ports(side, not_ports, true);
     if let Some(family) = family {
         if !nets.is_empty() {
             match any_of(literals, side, family, nets) {
@@ -180,9 +204,9 @@ fn end(
             Some(Match::Address { net, .. }) if net.prefix_len() == 0 => return vec![],
             outside => common.extend(outside),
         }
-        for (ids, negate) in [(sets, false), (not_sets, true), (not_port_sets, true)] {
+        for (ids, ports, negate) in [(sets, false, false), (not_sets, false, true), (not_port_sets, true, true)] {
             for id in ids {
-                match in_set(side, family, id, negate, context) {
+                match in_set(side, family, id, ports, negate, context) {
                     Some(found) => common.push(found),
                     None if negate => {}
                     None => return vec![],
@@ -191,12 +215,16 @@ fn end(
         }
     }
     let in_sets = |ids: &[SetId]| -> Vec<Match> {
-        ids.iter().filter_map(|id| in_set(side, family?, id, false, context)).collect()
+        ids.iter().filter_map(|id| in_set(side, family?, id, true, false, context)).collect()
     };
-    let mut alternatives: Vec<Vec<Match>> = before.into_iter().map(|b| [b, common.clone()].concat()).collect();
+    // A condition that a port differs holds for packets without ports.
+    let differ = |b: &[Match]| not_ports.clone().filter(|_| has_ports(b));
+    let with = |b: Vec<Match>| b.iter().cloned().chain(common.clone()).chain(differ(&b)).collect();
+    let mut alternatives: Vec<Vec<Match>> = before.into_iter().map(with).collect();
     if !ports.is_empty() || !port_sets.is_empty() {
-        let choices: Vec<Match> = literals.ports(side, ports, false).into_iter().chain(in_sets(port_sets)).collect();
-        alternatives = cross(&alternatives, &choices);
+        let numbered: Vec<Vec<Match>> = alternatives.iter().filter(|a| has_ports(a)).cloned().collect();
+        let numbers: Vec<Match> = literals.ports(side, ports, false).into_iter().collect();
+        alternatives = [cross(&numbered, &numbers), cross(&alternatives, &in_sets(port_sets))].concat();
     }
     if !service_sets.is_empty() {
         alternatives = cross(&alternatives, &in_sets(service_sets));
@@ -218,14 +246,14 @@ fn any_of(literals: &mut Literals, side: Side, family: Family, nets: &[IpNet]) -
     }
 }
 
-/// `None` if there is no such set: it counts as empty.
-fn in_set(side: Side, family: Family, id: &SetId, negate: bool, context: &Context<'_>) -> Option<Match> {
+/// `None` if there is no such set, or if it holds what is not looked for: it counts as empty.
+fn in_set(side: Side, family: Family, id: &SetId, ports: bool, negate: bool, context: &Context<'_>) -> Option<Match> {
     let kind = (context.kind_of)(id)?;
     let set = context.names.set(family, kind, id);
-    Some(match kind {
-        SetKind::Addresses | SetKind::Nets => Match::AddressIn { side, family, set, negate },
-        SetKind::Ports => Match::AddressPortIn { side, family, set, negate },
-    })
+    match kind {
+        SetKind::Addresses | SetKind::Nets => (!ports).then_some(Match::AddressIn { side, family, set, negate }),
+        SetKind::Ports => ports.then_some(Match::AddressPortIn { side, family, set, negate }),
+    }
 }
 
 fn cross(alternatives: &[Vec<Match>], choices: &[Match]) -> Vec<Vec<Match>> {

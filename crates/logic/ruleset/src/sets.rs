@@ -36,8 +36,9 @@ pub(crate) fn elements(kind: SetKind, family: Family, members: &BTreeSet<Member>
 pub(crate) fn single(kind: SetKind, member: &Member) -> Option<Element> {
     match (kind, member) {
         (SetKind::Addresses, Member::Net(net)) => (*net == host_net(net.addr())).then(|| Element::Address(net.addr())),
+        // What has no ports must not match by the bytes that stand where ports would.
         (SetKind::Ports, Member::Port { addr, protocol, port }) => {
-            Some(Element::AddressPort { addr: *addr, protocol: *protocol, port: *port })
+            protocol.has_ports().then_some(Element::AddressPort { addr: *addr, protocol: *protocol, port: *port })
         }
         (SetKind::Addresses | SetKind::Nets, Member::Port { .. })
         | (SetKind::Ports | SetKind::Nets, Member::Net(_)) => None,

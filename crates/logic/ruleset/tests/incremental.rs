@@ -86,7 +86,7 @@ fn assert_closed(ruleset: &Ruleset) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn batch_after_batch_equals_all_at_once(batches in proptest::collection::vec(arbitrary::batch(), 1..8)) {

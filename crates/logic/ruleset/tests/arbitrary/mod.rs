@@ -69,7 +69,7 @@ fn set_change() -> impl Strategy<Value = SetChange> {
 }
 
 fn port_range() -> impl Strategy<Value = PortRange> {
-    (any::<u16>(), 0u16..3)
+    (prop_oneof![4 => 0u16..5, 1 => any::<u16>()], 0u16..3)
         .prop_map(|(first, more)| PortRange::new(first, first.saturating_add(more)).expect("ascending"))
 }
 
@@ -87,9 +87,14 @@ fn side() -> impl Strategy<Value = Match> {
     })
 }
 
-/// Any rule, valid in the API or not.
+/// Any rule, valid in the API or not; often one without conditions, so that packets get far.
 pub fn rule() -> impl Strategy<Value = Rule> {
-    let icmp = || option::weighted(0.2, (any::<u8>(), option::of(any::<u8>())));
+    let action = select(vec![Action::Allow, Action::Deny, Action::Pass, Action::Pass, Action::Log]);
+    prop_oneof![1 => action.prop_map(Rule::any), 2 => picky_rule()]
+}
+
+fn picky_rule() -> impl Strategy<Value = Rule> {
+    let icmp = || option::weighted(0.2, (select(vec![0u8, 8, 128]), option::of(0u8..3)));
     let action = select(vec![Action::Allow, Action::Deny, Action::Pass, Action::Log]);
     let family = option::weighted(0.3, select(Family::ALL.to_vec()));
     let protocols = (option::of(protocol()), option::weighted(0.2, protocol()));
@@ -136,7 +141,7 @@ fn tier() -> impl Strategy<Value = TierPolicies> {
 
 fn endpoint() -> impl Strategy<Value = Arc<Endpoint>> {
     let interface = select(vec!["cali0", "cali1", "cali2", "tap9"]);
-    (interface, vec(address(), 0..3), vec(tier(), 0..3), subsequence(profile_names(), 0..=2)).prop_map(
+    (interface, vec(address(), 0..3), vec(tier(), 0..3), subsequence(profile_names(), 0..=2usize)).prop_map(
         |(interface, addresses, tiers, profiles)| {
             Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers, profiles })
         },
