@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod drive;
 mod files;
+mod merge;
 mod print;
 mod select;
 mod session;

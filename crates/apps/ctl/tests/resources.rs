@@ -82,3 +82,185 @@ spec:
     cluster.good("delete ippool a", "");
     assert_eq!(cluster.good("create -f -", &export), "Successfully created 1 'IPPool' resource(s)\n");
 }
+
+#[test]
+fn several_documents_and_directories_are_read_in_order() {
+    let cluster = Cluster::new();
+    cluster.file("d/2.yaml", &pool("b", "10.1.0.0/16"));
+    cluster.file("d/1.yml", &(pool("a", "10.0.0.0/16") + &manifest("Tier", "t", "order: 10")));
+    cluster.file("d/notes.txt", "no manifest");
+    cluster.file("d/sub/3.json", r#"{"apiVersion":"projectcalico.org/v3","kind":"IPPool","metadata":{"name":"c"},"spec":{"cidr":"10.2.0.0/16"}}"#);
+    let directory = cluster.path("d").to_str().expect("UTF-8").to_owned();
+    assert_eq!(cluster.good(&format!("apply -f {directory}"), ""), "Successfully applied 3 resource(s)\n");
+    assert_eq!(cluster.good(&format!("apply -R -f {directory}"), ""), "Successfully applied 4 resource(s)\n");
+    assert_eq!(cluster.good(&format!("delete -R -f {directory}"), ""), "Successfully deleted 4 resource(s)\n");
+    let empty = cluster.file("e/empty.yaml", "---\n");
+    assert_eq!(cluster.bad(&format!("apply -f {empty}"), ""), format!("no resources specified in file {empty}\n"));
+    assert_eq!(cluster.good(&format!("apply --skip-empty -f {empty}"), ""), "No resources specified\n");
+    std::fs::remove_file(&empty).expect("removed");
+    let directory = cluster.path("e").to_str().expect("UTF-8").to_owned();
+    let error = cluster.bad(&format!("apply -f {directory}"), "");
+    assert_eq!(error, format!("no resources specified in directory {directory}\n"));
+}
+
+#[test]
+fn what_exists_and_what_does_not_is_told() {
+    let cluster = Cluster::new();
+    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
+    assert_eq!(
+        cluster.bad("create -f -", &pool("a", "10.0.0.0/16")),
+        "failed to create 'IPPool' resource: [resource already exists: IPPool(a)]\n"
+    );
+    assert_eq!(
+        cluster.good("create --skip-exists -f -", &pool("a", "10.0.0.0/16")),
+        "Successfully created 1 'IPPool' resource(s)\n"
+    );
+    let both = pool("a", "10.0.0.0/16") + &pool("b", "10.1.0.0/16");
+    let ran = cluster.run("create -f -", &both);
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.out, "Partial success: created the first 1 out of 2 'IPPool' resources:\n");
+    assert_eq!(ran.err, "hit error: [resource already exists: IPPool(a)]\n");
+    assert_eq!(
+        cluster.bad("replace -f -", &pool("c", "10.3.0.0/16")),
+        "failed to replace 'IPPool' resource: [resource does not exist: IPPool(c)]\n"
+    );
+    let ran = cluster.run("delete ippool a cc", "");
+    assert_eq!((ran.code, ran.out.as_str()), (1, "Successfully deleted 1 'IPPool' resource(s)\n"));
+    assert_eq!(ran.err, "Failed to delete 'IPPool' resource: resource does not exist: IPPool(cc)\n");
+    assert_eq!(cluster.good("delete -s ippool nothing", ""), "Successfully deleted 1 'IPPool' resource(s)\n");
+    cluster.good("create -f -", &pool("default-ipv4-ippool", "10.0.0.0/16"));
+    assert_eq!(
+        cluster.bad("get ippool default-ipv4-ipool", ""),
+        "resource does not exist: IPPool(default-ipv4-ipool); did you mean \"default-ipv4-ippool\"?\n"
+    );
+}
+
+#[test]
+fn nothing_is_written_when_anything_is_wrong() {
+    let cluster = Cluster::new();
+    let good = pool("a", "10.0.0.0/16");
+    let policy = |tier: &str| manifest("GlobalNetworkPolicy", "p", &format!("tier: {tier}\nselector: all()"));
+    for (bad, parts) in [
+        (pool("b", "10.0.128.0/17"), vec!["IPPool(b)", "IPPool(a)", "10.0.0.0/16"]),
+        (pool("b", "10.1.0.0/28"), vec!["IPPool b", "spec.cidr", "not smaller than one block"]),
+        (policy("securty"), vec!["GlobalNetworkPolicy(p)", "Tier(securty)", "did you mean \"security\"?"]),
+        (pool("b", "10.1.0.0/16").replace("cidr", "cdir"), vec!["document 3", "spec.cdir", "\"cidr\""]),
+        (pool("Bad_Name", "10.1.0.0/16"), vec!["metadata.name", "\"Bad_Name\"", "DNS-1123"]),
+        (pool("b", "10.1.0.0/16").replace("IPPool", "IPPol"), vec!["kind", "\"IPPol\"", "\"IPPool\""]),
+        ("a: [\n".to_owned(), vec!["stdin:", "valid YAML"]),
+    ] {
+        let tier = manifest("Tier", "security", "order: 5");
+        let error = cluster.bad("apply -f -", &(good.clone() + &tier + &bad));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        assert_eq!(cluster.good("get ippool", ""), "NAME   CIDR   SELECTOR   \n\n", "{error}");
+        assert!(!cluster.good("get tier", "").contains("security"), "{error}");
+    }
+    let both = pool("b", "10.1.0.0/28") + &pool("Bad_Name", "10.2.0.0/16");
+    let error = cluster.bad("validate -f -", &both);
+    assert!(error.contains("document 1") && error.contains("document 2"), "{error}");
+    assert_eq!(cluster.good("validate -f -", &good), "Successfully validated 1 'IPPool' resource(s)\n");
+}
+
+#[test]
+fn pools_keep_their_range_and_block_size() {
+    let cluster = Cluster::new();
+    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
+    let error = cluster.bad("apply -f -", &pool("a", "10.1.0.0/16"));
+    assert_eq!(
+        error,
+        "failed to apply 'IPPool' resource: [IPPool(a): spec.cidr: 10.1.0.0/16: expected 10.0.0.0/16: the range of a pool cannot be modified]\n"
+    );
+    let error = cluster.bad("replace -f -", &manifest("IPPool", "a", "cidr: 10.0.0.0/16\nblockSize: 27"));
+    assert!(error.contains("spec.blockSize: 27: expected 26"), "{error}");
+    cluster.good("apply -f -", &manifest("IPPool", "a", "cidr: 10.0.0.0/16\nnatOutgoing: true"));
+    assert!(cluster.good("get pool a -o yaml", "").contains("natOutgoing: true"));
+}
+
+#[test]
+fn tiers_guard_their_policies() {
+    let cluster = Cluster::new();
+    let policy = manifest("NetworkPolicy", "p", "tier: t\nselector: all()");
+    let error = cluster.bad("create -f -", &policy);
+    assert!(error.contains("NetworkPolicy(default/p): spec.tier: \"t\": resource does not exist: Tier(t)"), "{error}");
+    // The order within the file does not matter.
+    let both = policy + &manifest("Tier", "t", "order: 7");
+    cluster.good("create -f -", &both);
+    let error = cluster.bad("delete tier t", "");
+    assert_eq!(
+        error,
+        "Failed to delete 'Tier' resource: operation delete is not supported on Tier(t): the tier is not empty: it has NetworkPolicy(default/p)\n"
+    );
+    for built_in in ["default", "kube-admin", "kube-baseline"] {
+        assert!(cluster.bad(&format!("delete tier {built_in}"), "").contains("the tier is built in"));
+    }
+    let table = "\
+NAME            ORDER   
+default         1e+06   
+kube-admin      1000    
+kube-baseline   1e+07   
+t               7       
+
+";
+    assert_eq!(cluster.good("get tiers", ""), table);
+    assert_eq!(cluster.good("delete -f -", &both), "Successfully deleted 2 resource(s)\n");
+    assert!(cluster.bad("delete clusterinfo default", "").contains("resource is readonly"));
+}
+
+#[test]
+fn namespaces_are_kept_apart() {
+    let cluster = Cluster::new();
+    let policy = manifest("NetworkPolicy", "p", "selector: all()");
+    cluster.good("apply -f -", &policy);
+    cluster.good("apply -n prod -f -", &policy);
+    assert_eq!(cluster.good("get np", ""), "NAME   TIER      \np      default   \n\n");
+    assert_eq!(cluster.good("get np -n prod", ""), "NAMESPACE   NAME   TIER      \nprod        p      default   \n\n");
+    let all = "NAMESPACE   NAME   TIER      \ndefault     p      default   \nprod        p      default   \n\n";
+    assert_eq!(cluster.good("get np -A", ""), all);
+    assert_eq!(cluster.good("get np -a", ""), all);
+    let wide = "NAME   TIER      ORDER   SELECTOR   \np      default   <nil>   all()      \n\n";
+    assert_eq!(cluster.good("get np p -o wide", ""), wide);
+    assert!(cluster.bad("get np -A -n prod", "").starts_with("cannot use both"));
+    assert_eq!(cluster.bad("get node -n prod", ""), "Node is not namespaced\n");
+    let named = policy.replace("name: p", "name: p\n  namespace: dev");
+    assert!(cluster.bad("apply -n prod -f -", &named).contains("dev != prod"));
+    cluster.good("delete np p -n prod", "");
+    assert_eq!(cluster.bad("get np p -n prod", ""), "resource does not exist: NetworkPolicy(prod/p)\n");
+    cluster.good("get np p", "");
+}
+
+#[test]
+fn an_old_revision_is_refused() {
+    let cluster = Cluster::new();
+    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
+    let old = cluster.good("get ippool a -o yaml", "");
+    let changed = old.replace("spec:", "spec:\n  natOutgoing: true");
+    cluster.good("replace -f -", &changed);
+    for verb in ["replace", "apply"] {
+        let error = cluster.bad(&format!("{verb} -f -"), &changed);
+        assert!(error.contains("update conflict: IPPool(a): metadata.resourceVersion"), "{error}");
+    }
+    assert!(cluster.bad("delete -f -", &changed).contains("update conflict: IPPool(a)"));
+    assert!(cluster.bad("create -f -", &old.replace("name: a", "name: z")).contains("expected none"));
+    let now = cluster.good("get ippool a -o yaml", "");
+    cluster.good("delete -f -", &now);
+}
+
+#[test]
+fn what_is_as_wanted_is_not_written_again() {
+    let cluster = Cluster::new();
+    let text = pool("a", "10.0.0.0/16") + &manifest("NetworkPolicy", "p", "selector: all()");
+    cluster.good("apply -f -", &text);
+    let before = cluster.good("get ippool a -o yaml", "") + &cluster.good("get np p -o yaml", "");
+    assert_eq!(cluster.good("apply -f -", &text), "Successfully applied 2 resource(s)\n");
+    let after = cluster.good("get ippool a -o yaml", "") + &cluster.good("get np p -o yaml", "");
+    assert_eq!(before, after);
+    assert!(after.contains("projectcalico.org/tier: default") && after.contains("- Ingress"), "{after}");
+}
+
+#[test]
+fn a_resource_that_is_twice_in_a_file_ends_as_the_later_one() {
+    let cluster = Cluster::new();
+    let text = manifest("Tier", "t", "order: 1") + &manifest("Tier", "t", "order: 2");
+    assert_eq!(cluster.good("apply -f -", &text), "Successfully applied 2 'Tier' resource(s)\n");
+    assert!(cluster.good("get tier t -o yaml", "").contains("order: 2"));
+}

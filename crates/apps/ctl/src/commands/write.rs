@@ -55,14 +55,14 @@ pub(crate) fn write(session: &mut Session<'_, '_>, input: &Input, verb: Verb) ->
     write::ensure_initialized(&*store)?;
     let done = match write::write(&*store, verb, resources) {
         Ok(done) => done,
-        Err(error) => Done { handled: 0, problems: vec![format!("{error:#}")] },
+        Err(error) => Done { problems: vec![format!("{error:#}")], ..Done::default() },
     };
     report(session, &words, kind, total, &done)
 }
 
 fn report(session: &mut Session<'_, '_>, words: &Words, kind: Option<Kind>, total: usize, done: &Done) -> Result<()> {
     let Words { present, past } = words;
-    let Done { handled, problems } = done;
+    let Done { handled, problems, conflict: _ } = done;
     let named = kind.map(|kind| format!("'{kind}' ")).unwrap_or_default();
     if problems.is_empty() {
         return session.say(&format!("Successfully {past} {handled} {named}resource(s)\n"));
@@ -83,6 +83,6 @@ pub(crate) fn validate(session: &mut Session<'_, '_>, input: &Input) -> Result<(
         return session.say("No resources specified\n");
     }
     let kind = single_kind(resources.iter().map(Resource::kind));
-    let done = Done { handled: resources.len(), problems: Vec::new() };
+    let done = Done { handled: resources.len(), ..Done::default() };
     report(session, &Words { present: "validate", past: "validated" }, kind, resources.len(), &done)
 }

@@ -21,7 +21,7 @@ use tortie_store::{Store, Write, WriteError, resource as stored};
 pub(crate) use initial::ensure_initialized;
 pub(crate) use ipam_config::{configure, settings as ipam_settings};
 pub(crate) use known::{Known, with_nearest};
-pub(crate) use remove::{Removal, remove};
+pub(crate) use remove::{Removal, remove, tunnel_addresses};
 
 /// How often a write is planned anew when others were faster.
 const ATTEMPTS: usize = 5;
@@ -57,6 +57,8 @@ pub(crate) struct Done {
     pub(crate) handled: usize,
     /// What kept each of the others from it.
     pub(crate) problems: Vec<String>,
+    /// Whether one of them is that the resource has another revision than the one given.
+    pub(crate) conflict: bool,
 }
 
 /// What a resource needs.
@@ -64,6 +66,7 @@ enum Step {
     Write(Box<Planned>),
     Nothing,
     Problem(String),
+    Conflict(String),
 }
 
 /// A write of a resource, with what it replaces.
@@ -78,7 +81,8 @@ pub(crate) struct Planned {
 pub(crate) fn write(store: &dyn Store, verb: Verb, resources: Vec<Resource>) -> Result<Done> {
     let mut done = Done::default();
     for wave in waves(resources) {
-        let Done { handled, problems } = write_wave(store, verb, wave)?;
+        let Done { handled, problems, conflict } = write_wave(store, verb, wave)?;
+        done.conflict |= conflict;
         done.handled += handled;
         done.problems.extend(problems);
     }
@@ -107,13 +111,17 @@ fn write_wave(store: &dyn Store, verb: Verb, mut resources: Vec<Resource>) -> Re
     let mut written: BTreeSet<Key> = BTreeSet::new();
     for attempt in 0.. {
         let known = Known::read(store, resources.iter().map(stored::resource_key))?;
-        let mut done = Done { handled: written.len(), problems: Vec::new() };
+        let mut done = Done { handled: written.len(), ..Done::default() };
         let mut planned = Vec::new();
         for resource in resources.iter().filter(|resource| !written.contains(&stored::resource_key(resource))) {
             match plan(verb, resource, &known)? {
                 Step::Write(write) => planned.push(*write),
                 Step::Nothing => done.handled += 1,
                 Step::Problem(text) => done.problems.push(text),
+                Step::Conflict(text) => {
+                    done.conflict = true;
+                    done.problems.push(text);
+                }
             }
         }
         guard::check(store, &planned)?;
@@ -169,7 +177,7 @@ fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
         }
         (Verb::Replace, None) => Step::Problem(format!("resource does not exist: {key}")),
         (Verb::Apply | Verb::Replace, Some((_, revision))) if !given.is_empty() && given != revision.to_string() => {
-            Step::Problem(format!(
+            Step::Conflict(format!(
                 "update conflict: {key}: metadata.resourceVersion: {given:?}: expected \"{revision}\", which is \
                  stored now: read the resource again and redo the change"
             ))

@@ -231,7 +231,8 @@ fn remove_node(store: &dyn Store, node: &Node) -> Result<()> {
     keys.into_iter().try_for_each(|key| delete_whatever(store, key))
 }
 
-fn tunnel_addresses(node: &Node) -> Vec<IpAddr> {
+/// The addresses of a node's tunnels.
+pub(crate) fn tunnel_addresses(node: &Node) -> Vec<IpAddr> {
     let mut texts = vec![node.spec.ipv4_vxlan_tunnel_addr.as_str(), node.spec.ipv6_vxlan_tunnel_addr.as_str()];
     if let Some(bgp) = &node.spec.bgp {
         texts.push(&bgp.ipv4_ipip_tunnel_addr);
