@@ -142,7 +142,14 @@ fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Er
             }
         },
     )?;
-    for (set, content) in &mut seen.sets {
+    whole &= read_elements(socket, name, &mut seen.sets)?;
+    Ok(whole.then_some(Some(seen)))
+}
+
+/// Fills the sets in; returns whether no dump was interrupted.
+fn read_elements(socket: &mut Socket, name: &str, sets: &mut BTreeMap<Name, SeenSet>) -> Result<bool, Error> {
+    let mut whole = true;
+    for (set, content) in sets {
         let request = |w: &mut Writer| {
             w.put_str(elements::TABLE, name);
             w.put_str(elements::SET, set);
@@ -156,7 +163,7 @@ fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Er
             }
         })?;
     }
-    Ok(whole.then_some(Some(seen)))
+    Ok(whole)
 }
 
 fn place(message: &Message<'_>) -> Option<SeenPlace> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use pods::{Pod, arrives, bind, node};
 use support::run;
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, Rule, SetChange,
-    SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, Pool, Rule,
+    SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};
@@ -162,6 +162,35 @@ fn sources_are_the_pods_own_and_the_host_is_guarded() {
     commit(&mut nft, &mut tables, Batch { settings, ..Batch::default() });
     assert!(arrives(&a.socket(a.ipv4(), 0), &b.socket(b.ipv4(), OPEN)));
     assert!(!arrives(&a.socket(a.ipv6(), 0), &b.socket(b.ipv6(), OPEN)), "IPv6 is not managed");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_leaves_a_pool_with_outgoing_nat_takes_the_nodes_address() {
+    let _alone = node();
+    let a = Pod::new("cali0a", &["10.65.0.1", "fd00::1"]);
+    let b = Pod::new("cali0b", &["10.65.0.2", "fd00::2"]);
+    let outside = Pod::new("eth9", &["192.0.2.1", "2001:db8::1"]);
+    run("ip", &["address", "add", "192.0.2.254", "dev", "eth9"]);
+    run("ip", &["address", "add", "2001:db8::fe", "dev", "eth9", "nodad"]);
+    let mut tables = tables(&a, &b);
+    let mut nft = Nftables::open().expect("netlink");
+    nft.resync(&tables).expect("the first transaction");
+    let source_seen = |from: &UdpSocket, to: &UdpSocket| {
+        from.send_to(b"probe", to.local_addr().expect("bound")).expect("sent");
+        to.recv_from(&mut [0; 16]).expect("it arrives").1.ip()
+    };
+    for nat_outgoing in [false, true, false] {
+        let pools = ["10.65.0.0/16", "fd00::/64"].map(|p| (p.parse().expect("literal"), Some(Pool { nat_outgoing })));
+        commit(&mut nft, &mut tables, Batch { pools: pools.into(), ..Batch::default() });
+        for (address, of_node) in [(Pod::ipv4 as fn(&Pod) -> IpAddr, "192.0.2.254"), (Pod::ipv6, "2001:db8::fe")] {
+            let (inner, outer) = (b.socket(address(&b), OPEN), outside.socket(address(&outside), OPEN));
+            let expected = if nat_outgoing { of_node.parse().expect("literal") } else { address(&a) };
+            assert_eq!(source_seen(&a.socket(address(&a), 0), &outer), expected, "out of every pool");
+            assert_eq!(source_seen(&a.socket(address(&a), 0), &inner), address(&a), "within the pools");
+        }
+    }
+    assert!(!run("nft", &["list", "ruleset"]).contains("nat-POSTROUTING"), "nothing is left to translate");
 }
 
 /// Sends a packet of a new flow about every half millisecond until told to stop; returns how many.
