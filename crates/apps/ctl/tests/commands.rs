@@ -159,6 +159,10 @@ fn ipam_settings_are_changed_in_both_places() {
         &manifest("IPAMConfiguration", "default", "strictAffinity: false\nautoAllocateBlocks: true"),
     );
     assert!(cluster.good("ipam show --show-configuration", "").contains("| StrictAffinity               | false |"));
+    cluster.good("ipam configure --ip-cooldown-seconds 60", "");
+    cluster.good("delete ipamconfig default", "");
+    let shown = cluster.good("ipam show --show-configuration", "");
+    assert!(shown.contains("| IPCooldownSeconds            | 0     |"), "{shown}");
 }
 
 #[test]

@@ -264,3 +264,33 @@ fn a_resource_that_is_twice_in_a_file_ends_as_the_later_one() {
     assert_eq!(cluster.good("apply -f -", &text), "Successfully applied 2 'Tier' resource(s)\n");
     assert!(cluster.good("get tier t -o yaml", "").contains("order: 2"));
 }
+
+#[test]
+fn writers_at_the_same_time_all_get_their_turn() {
+    let cluster = Cluster::new();
+    std::thread::scope(|scope| {
+        for i in 0..6 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                for j in 0..5 {
+                    let text = manifest("Tier", "t", &format!("order: {}", i * 10 + j));
+                    assert_eq!(cluster.good("apply -f -", &text), "Successfully applied 1 'Tier' resource(s)\n");
+                }
+            });
+        }
+    });
+    assert!(cluster.good("get tier t", "").lines().count() == 3);
+}
+
+#[test]
+fn what_is_missing_prints_no_table() {
+    let cluster = Cluster::new();
+    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
+    let ran = cluster.run("get ippool x -o json", "");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let ran = cluster.run("get ippool a x", "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("10.0.0.0/16") && ran.err.contains("IPPool(x)"), "{ran:?}");
+    let empty = cluster.good("get nodes -o json", "");
+    assert!(empty.contains("\"kind\": \"NodeList\"") && empty.contains("\"items\": []"), "{empty}");
+}

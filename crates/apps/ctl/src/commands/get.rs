@@ -35,6 +35,9 @@ pub(crate) fn get(
         found.iter_mut().for_each(strip);
     }
     let with_namespace = scope != Scope::Unsaid;
+    if found.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
     let text = print::render(&format, &found, with_namespace, &|| print::as_number(&*store))?;
     session.say(&text)?;
     if !problems.is_empty() {

@@ -27,7 +27,8 @@ pub(crate) fn version(session: &mut Session<'_, '_>, client: bool, poll: Option<
         Ok(store) => store,
         Err(error) if error.downcast_ref::<tortie_store::StoreError>().is_some() => {
             session.say("Unable to detect installed Calico version\n")?;
-            return Err(error);
+            session.warn(&format!("{error:#}"));
+            return Ok(());
         }
         Err(error) => return Err(error),
     };

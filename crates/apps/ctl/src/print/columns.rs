@@ -87,7 +87,8 @@ pub(super) fn table(
     if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {
         bail!("unknown heading {unknown}, valid values are: {}{}", all.join(", "), hint(unknown, all.iter().copied()));
     }
-    if with_namespace && more.contains(&"NAMESPACE") {
+    let named = matches!(wanted, Wanted::These(_));
+    if with_namespace && !named && more.contains(&"NAMESPACE") {
         chosen.insert(0, "NAMESPACE");
     }
     let mut number = None;
@@ -167,7 +168,7 @@ fn or_dash(value: Option<impl Display>) -> String {
 fn join<T: Display>(items: impl IntoIterator<Item = T>, most: usize) -> String {
     let mut text = items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",");
     if most > 0 && text.len() > most {
-        text.truncate(most - 3);
+        text.truncate(text.floor_char_boundary(most - 3));
         text.push_str("...");
     }
     text

@@ -58,6 +58,12 @@ pub(super) fn also(store: &dyn Store, resource: &Resource) -> Result<Option<Writ
     Ok(put(Reader::get(store, &Key::IpamConfig)?.as_ref(), config_of(wanted)))
 }
 
+/// What else to write when the resource is deleted: without it, the defaults are in force.
+pub(super) fn removal(store: &dyn Store) -> Result<Option<Write>> {
+    let entry = Reader::get(store, &Key::IpamConfig)?;
+    Ok(entry.map(|entry| Write { key: Key::IpamConfig, expect: Expect::Revision(entry.revision), value: None }))
+}
+
 /// The settings that are in force, with the entry that holds them.
 pub(crate) fn settings(store: &dyn Store) -> Result<(IpamConfig, Option<Entry>)> {
     let entry = Reader::get(store, &Key::IpamConfig)?;

@@ -24,7 +24,12 @@ pub(crate) use known::{Known, with_nearest};
 pub(crate) use remove::{Removal, remove, tunnel_addresses};
 
 /// How often a write is planned anew when others were faster.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
+
+/// Waits before another attempt, longer every time.
+fn pause(attempt: usize) {
+    sleep(Duration::from_millis(10 << attempt.min(5)));
+}
 
 /// What to do with resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +152,7 @@ fn write_wave(store: &dyn Store, verb: Verb, mut resources: Vec<Resource>) -> Re
                 return Ok(done);
             }
             Some(WriteError::Conflict { .. } | WriteError::Missing(_)) if attempt + 1 < ATTEMPTS => {
-                sleep(Duration::from_millis(10 << attempt));
+                pause(attempt);
             }
             Some(error) => bail!("{error}"),
         }

@@ -13,7 +13,7 @@ use tortie_ipam::{Claimed, Owner, Release, ReleaseAffinities, Scope, block};
 use tortie_net::IpAddr;
 use tortie_store::{Expect, Store, Write, WriteError, resource as stored};
 
-use super::{ATTEMPTS, Known, guard, initial, refusal, with_nearest};
+use super::{ATTEMPTS, Known, guard, initial, ipam_config, pause, refusal, with_nearest};
 use crate::drive;
 use crate::select::Target;
 
@@ -43,7 +43,7 @@ pub(crate) fn remove(store: &dyn Store, targets: &[Target], skip_missing: bool) 
         let known = Known::read(store, targets.iter().map(Target::key))?;
         let keys: BTreeSet<Key> = targets.iter().map(Target::key).collect();
         let mut writes = Vec::new();
-        let mut slow = Vec::new();
+        let (mut slow, mut also) = (Vec::new(), Vec::new());
         let mut seen = BTreeSet::new();
         for target in targets.iter().filter(|target| !gone.contains(&target.key())) {
             if !seen.insert(target.key()) {
@@ -57,17 +57,23 @@ pub(crate) fn remove(store: &dyn Store, targets: &[Target], skip_missing: bool) 
                 Err(Refused::Because(problem)) => removal.problems.push(problem),
                 Ok((resource, revision)) => match &*resource {
                     Resource::IpPool(_) | Resource::Node(_) => slow.push(resource),
+                    Resource::IpamConfiguration(_) => {
+                        writes.push(deletion(target.key(), revision));
+                        also.extend(ipam_config::removal(store)?);
+                    }
                     _ => writes.push(deletion(target.key(), revision)),
                 },
             }
         }
         // Policies before the tier that they are in.
         writes.sort_by_key(|write| matches!(write.key, Key::Resource { kind: Kind::Tier, .. }));
+        let count = writes.len();
+        writes.extend(also);
         if !all_done(store, &writes, &mut gone)? {
-            sleep(Duration::from_millis(10 << attempt));
+            pause(attempt);
             continue;
         }
-        removal.handled += writes.len();
+        removal.handled += count;
         for resource in slow {
             match &*resource {
                 Resource::IpPool(pool) => remove_pool(store, pool, &mut removal.warnings)?,
@@ -91,7 +97,8 @@ fn all_done(store: &dyn Store, writes: &[Write], gone: &mut BTreeSet<Key>) -> Re
     let mut faster = false;
     for (write, result) in writes.iter().zip(results) {
         match result {
-            Ok(_) => drop(gone.insert(write.key.clone())),
+            Ok(_) if matches!(write.key, Key::Resource { .. }) => drop(gone.insert(write.key.clone())),
+            Ok(_) => {}
             Err(WriteError::NotTried) => {}
             Err(WriteError::Conflict { .. } | WriteError::Missing(_)) => faster = true,
             Err(error) => return Err(error.into()),

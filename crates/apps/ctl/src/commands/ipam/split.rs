@@ -28,7 +28,7 @@ pub(super) fn split(session: &mut Session<'_, '_>, number: u32, cidr: Option<&st
     let mut writes = Vec::new();
     let mut said = format!("IP Pool {old} was successfully split into {number} smaller pools.\n");
     for (i, part) in parts.into_iter().enumerate() {
-        let new = format!("split-{}-{i}", &old[..old.len().min(240)]);
+        let new = format!("split-{}-{i}", &old[..old.floor_char_boundary(240)]);
         said.push_str(&format!("Created {new} with CIDR {part}.\n"));
         let mut one = IpPool { metadata: Metadata::named(new), ..(*pool).clone() };
         one.metadata.labels.clone_from(&pool.metadata.labels);
