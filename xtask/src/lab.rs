@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::command::{cargo, has, is_root, run};
-use crate::tests::{Counts, cargo_test, close};
+use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
 const PEERS: [(&str, &str); 4] = [

@@ -3,7 +3,7 @@
 mod bench;
 mod command;
 mod lab;
-mod tests;
+mod suite;
 mod tidy;
 
 use std::process::ExitCode;
@@ -50,12 +50,12 @@ fn main() -> Result<ExitCode> {
     let Xtask { chore } = Xtask::parse();
     std::env::set_current_dir(command::root())?;
     match chore {
-        Chore::Check => tests::check(),
+        Chore::Check => suite::check(),
         Chore::Lab { filter } => lab::lab(filter.as_deref()),
         Chore::LabVm => Ok(lab::lab_vm()),
-        Chore::Test => tests::all(),
+        Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
-        Chore::Bless => tests::bless(),
+        Chore::Bless => suite::bless(),
     }
 }
