@@ -30,8 +30,16 @@ pub struct Cli {
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// How much to tell on standard error.
-    #[arg(short = 'l', long, global = true, value_name = "LEVEL", default_value = "panic", ignore_case = true)]
+    /// How much to tell on standard error: panic, fatal, error, warn, info or debug.
+    #[arg(
+        short = 'l',
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "panic",
+        ignore_case = true,
+        hide_possible_values = true
+    )]
     pub log_level: LogLevel,
     /// File with the settings of the datastore, as YAML or JSON (kind CalicoAPIConfig).
     #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
@@ -47,11 +55,11 @@ pub struct Global {
 /// How much is told on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
-    /// Nothing.
+    /// Faults alone.
     Panic,
-    /// Nothing more than [`LogLevel::Panic`].
+    /// As panic: faults are told anyway.
     Fatal,
-    /// Nothing more than [`LogLevel::Panic`].
+    /// As panic: faults are told anyway.
     Error,
     /// What looks wrong.
     #[value(alias = "warning")]

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, Read, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
 use cli::Cli;
@@ -63,7 +64,7 @@ pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
     let Cli { global, command } = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            let text = error.render().to_string();
+            let text = error.render().to_string() + &suggestion(&error);
             let _ =
                 if error.use_stderr() { io.err.write_all(text.as_bytes()) } else { io.out.write_all(text.as_bytes()) };
             return u8::from(error.use_stderr());
@@ -81,4 +82,17 @@ pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
             1
         }
     }
+}
+
+/// The nearest command to one that does not exist, where clap finds none.
+fn suggestion(error: &clap::Error) -> String {
+    let (Some(ContextValue::String(word)), None) =
+        (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::SuggestedSubcommand))
+    else {
+        return String::new();
+    };
+    let command = Cli::command();
+    let names = command.get_subcommands().flat_map(|one| one.get_subcommands().chain([one]).map(|c| c.get_name()));
+    let near = settings::nearest(word, names);
+    near.map(|near| format!("\n  tip: a similar subcommand exists: '{near}'\n")).unwrap_or_default()
 }

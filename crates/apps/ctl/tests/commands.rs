@@ -281,6 +281,8 @@ fn wrong_command_lines_name_the_right_word() {
     let cluster = Cluster::new();
     for (line, part) in [
         ("aply -f x", "'apply'"),
+        ("gte node", "'get'"),
+        ("ipam shwo", "'show'"),
         ("get ippool --outptu yaml", "'--output'"),
         ("get", "<KIND>"),
         ("create", "--filename"),
@@ -303,6 +305,21 @@ fn wrong_command_lines_name_the_right_word() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(cluster.good(&format!("completion {shell}"), "").contains("calicoctl"));
     }
+}
+
+#[test]
+fn the_seeds_manifests_of_version_1_are_refused_with_the_way_out() {
+    let cluster = Cluster::new();
+    let text = "- apiVersion: v1\n  kind: profile\n  metadata:\n    name: net1\n";
+    let error = cluster.bad("apply -f -", text);
+    for part in ["stdin:2", "\"profile\"", "projectcalico.org/v3", "converted first", "\"Profile\""] {
+        assert!(error.contains(part), "{error}");
+    }
+    // What get prints can be changed and given back, as the seeds do.
+    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
+    let list = cluster.good("get ipPool -o yaml", "").replace("    cidr:", "    natOutgoing: true\n    cidr:");
+    assert_eq!(cluster.good("replace -f -", &list), "Successfully replaced 1 'IPPool' resource(s)\n");
+    assert!(cluster.good("get ippool -o wide", "").contains("10.0.0.0/16   true"));
 }
 
 #[test]

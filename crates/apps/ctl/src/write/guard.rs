@@ -24,7 +24,7 @@ pub(super) fn check(store: &dyn Store, planned: &[Planned]) -> Result<()> {
 
 fn pools(store: &dyn Store, planned: &[Planned], problems: &mut Vec<String>) -> Result<()> {
     let pools = || {
-        planned.iter().filter_map(|one| match (&one.new, one.old.as_deref()) {
+        planned.iter().filter_map(|one| match (one.wanted(), one.old.as_deref()) {
             (Resource::IpPool(new), Some(Resource::IpPool(old))) => Some((&**new, Some(&**old))),
             (Resource::IpPool(new), None) => Some((&**new, None)),
             _ => None,
@@ -115,8 +115,8 @@ pub(super) fn tier_of(resource: &Resource) -> Option<&str> {
 
 /// A policy that is new in its tier. One that stays in its tier needs no look at the tiers.
 fn moved(one: &Planned) -> Option<(&Resource, &str)> {
-    let new = tier_of(&one.new)?;
-    (one.old.as_deref().and_then(tier_of) != Some(new)).then_some((&one.new, new))
+    let new = tier_of(one.wanted())?;
+    (one.old.as_deref().and_then(tier_of) != Some(new)).then_some((one.wanted(), new))
 }
 
 fn tiers(store: &dyn Store, planned: &[Planned], problems: &mut Vec<String>) -> Result<()> {
@@ -129,8 +129,8 @@ fn tiers(store: &dyn Store, planned: &[Planned], problems: &mut Vec<String>) -> 
             tiers.insert(name);
         }
     }
-    let new_tiers = planned.iter().filter(|one| one.new.kind() == Kind::Tier);
-    tiers.extend(new_tiers.map(|one| one.new.metadata().name.clone()));
+    let new_tiers = planned.iter().filter(|one| one.wanted().kind() == Kind::Tier);
+    tiers.extend(new_tiers.map(|one| one.wanted().metadata().name.clone()));
     for (policy, tier) in planned.iter().filter_map(moved) {
         if !tiers.contains(tier) {
             let near = hint(tier, tiers.iter().map(String::as_str));

@@ -10,12 +10,13 @@ mod known;
 mod remove;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tortie_api::{Kind, Metadata, Resource};
-use tortie_facts::Key;
+use tortie_facts::{Key, Value};
 use tortie_store::{Store, Write, WriteError, resource as stored};
 
 pub(crate) use initial::ensure_initialized;
@@ -78,8 +79,15 @@ enum Step {
 pub(crate) struct Planned {
     write: Write,
     /// What is stored, if anything.
-    old: Option<std::sync::Arc<Resource>>,
-    new: Resource,
+    old: Option<Arc<Resource>>,
+}
+
+impl Planned {
+    /// What is written.
+    fn wanted(&self) -> &Resource {
+        let resource = self.write.value.as_ref().and_then(Value::as_resource);
+        resource.expect("only resources are planned")
+    }
 }
 
 /// Writes resources, whose namespaces are set. An error means that nothing was written.
@@ -134,11 +142,11 @@ fn write_wave(store: &dyn Store, verb: Verb, mut resources: Vec<Resource>) -> Re
             return Ok(done);
         }
         // A policy must not be there before its tier, wherever they stand in the file.
-        planned.sort_by_key(|one| one.new.kind() != Kind::Tier);
+        planned.sort_by_key(|one| one.wanted().kind() != Kind::Tier);
         let mut writes: Vec<Write> = Vec::with_capacity(planned.len());
         for one in &planned {
             writes.push(one.write.clone());
-            writes.extend(ipam_config::also(store, &one.new)?);
+            writes.extend(ipam_config::also(store, one.wanted())?);
         }
         let results = store.write(&writes);
         for (write, result) in writes.iter().zip(&results) {
@@ -177,8 +185,7 @@ fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
             "{key}: metadata.resourceVersion: {given:?}: expected none: what is created has no revision yet"
         )),
         (Verb::Create { .. } | Verb::Apply, None) => {
-            let new = fresh(resource);
-            Step::Write(Box::new(Planned { write: stored::create(new.clone()), old: None, new }))
+            Step::Write(Box::new(Planned { write: stored::create(fresh(resource)), old: None }))
         }
         (Verb::Replace, None) => Step::Problem(format!("resource does not exist: {key}")),
         (Verb::Apply | Verb::Replace, Some((_, revision))) if !given.is_empty() && given != revision.to_string() => {
@@ -192,8 +199,8 @@ fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
             if new == **old {
                 Step::Nothing
             } else {
-                let write = stored::replace(new.clone(), old, revision);
-                Step::Write(Box::new(Planned { write, old: Some(old.clone()), new }))
+                let write = stored::replace(new, old, revision);
+                Step::Write(Box::new(Planned { write, old: Some(old.clone()) }))
             }
         }
     })
