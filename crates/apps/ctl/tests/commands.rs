@@ -83,6 +83,8 @@ fn columns_and_templates_are_upstreams() {
     let text = "{{range .}}{{range .Items}}{{.ObjectMeta.Name}} {{.Spec.CIDR}} {{join .Spec.AllowedUses \"+\"}} {{.Spec.BlockSize}}{{end}}{{end}}";
     assert_eq!(template(text), "a 10.0.0.0/16 Workload+Tunnel 26");
     assert_eq!(template("{{config \"asnumber\"}}"), "64512");
+    let absent = "{{range .}}{{range .Items}}{{.Spec.NATOutgoing}}|{{.Spec.NamespaceSelector}}|{{end}}{{end}}";
+    assert_eq!(template(absent), "false||");
     let file = cluster.file("t", "{{range .}}{{.Kind}}:{{.Spec.CIDR}}{{end}}");
     assert_eq!(cluster.good(&format!("get ippool a -o go-template-file={file}"), ""), "IPPool:10.0.0.0/16");
     assert!(cluster.bad("get ippool -o go-template={{.x", "").contains("template"));

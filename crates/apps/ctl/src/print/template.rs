@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use anyhow::{Result, anyhow};
 use gtmpl::{Context, Func, FuncError, Template, Value};
 use serde_json::Value as Json;
-use tortie_api::{API_VERSION, Resource};
+use tortie_api::{API_VERSION, Kind, Resource};
 
 use super::Found;
 
@@ -16,6 +16,14 @@ use super::Found;
 const INITIALS: [&str; 22] = [
     "ipip", "ipv4", "ipv6", "icmp", "cidrs", "cidr", "vxlan", "http", "nat", "bgp", "bpf", "uid", "api", "mtu", "dns",
     "mac", "ips", "url", "qos", "ip", "as", "id",
+];
+
+/// Flags that JSON leaves out when they are false.
+const FLAGS: [(Kind, &[&str]); 4] = [
+    (Kind::IpPool, &["natOutgoing", "disabled", "disableBGPExport"]),
+    (Kind::GlobalNetworkPolicy, &["doNotTrack", "preDNAT", "applyOnForward"]),
+    (Kind::StagedGlobalNetworkPolicy, &["doNotTrack", "preDNAT", "applyOnForward"]),
+    (Kind::BgpPeer, &["keepOriginalNextHop"]),
 ];
 
 thread_local! {
@@ -33,7 +41,9 @@ pub(super) fn render(text: &str, found: &[Found], as_number: &dyn Fn() -> String
         AS_NUMBER.set(as_number());
     }
     let all: Vec<Value> = found.iter().map(value).collect();
-    template.render(&Context::from(Value::Array(all))).map_err(|error| wrong(error.to_string()))
+    let text = template.render(&Context::from(Value::Array(all))).map_err(|error| wrong(error.to_string()))?;
+    // What is left out in JSON is an empty text in upstream's structures.
+    Ok(text.replace(&Value::NoValue.to_string(), ""))
 }
 
 fn value(found: &Found) -> Value {
@@ -60,7 +70,13 @@ fn type_meta(kind: &str) -> HashMap<String, Value> {
 }
 
 fn object(resource: &Resource) -> Value {
-    let Value::Map(mut members) = convert(resource.to_value(), false) else { return Value::Nil };
+    let mut json = resource.to_value();
+    if let Some(Json::Object(spec)) = json.get_mut("spec") {
+        for flag in FLAGS.iter().filter(|(kind, _)| *kind == resource.kind()).flat_map(|(_, flags)| *flags) {
+            spec.entry(*flag).or_insert(Json::Bool(false));
+        }
+    }
+    let Value::Map(mut members) = convert(json, false) else { return Value::Nil };
     let metadata = members.get("metadata").cloned().unwrap_or(Value::Nil);
     // Go lets the fields of an embedded structure be named without it.
     if let Value::Map(fields) = &metadata {
