@@ -1,4 +1,7 @@
-//! `calicoctl ipam split`: a pool becomes several of equal size, in one write.
+//! `calicoctl ipam split`: a pool becomes several of equal size.
+//!
+//! All of it is one write of whole blocks, so unlike upstream's this needs no locked datastore: whoever assigns an
+//! address meanwhile finds its block in the old pool or in one of the new.
 
 use std::sync::Arc;
 
@@ -8,7 +11,6 @@ use tortie_api::{IpPool, Kind, Metadata, Resource};
 use tortie_facts::{Filter, Key, Revision};
 use tortie_store::{Expect, Store, Write, resource as stored};
 
-use super::{cluster, is_locked};
 use crate::session::Session;
 
 /// Most pools that one becomes.
@@ -19,9 +21,6 @@ pub(super) fn split(session: &mut Session<'_, '_>, number: u32, cidr: Option<&st
         bail!("number to split CIDR into is not a valid power of 2: {number}: expected 2, 4, 8 and so on up to {MOST}");
     }
     let store = session.store()?;
-    if !is_locked(&cluster(&*store)?.0) {
-        bail!("datastore is not locked: lock it first, so that nobody takes addresses from the pool meanwhile");
-    }
     let (pool, revision) = find(&*store, cidr, name)?;
     let parts = parts(&pool, number)?;
     let old = &pool.metadata.name;
