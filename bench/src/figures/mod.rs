@@ -1,0 +1,47 @@
+//! The figures, one file each.
+
+mod cni;
+mod control;
+mod datapath;
+mod latency;
+mod memory;
+mod parallel;
+
+use anyhow::Result;
+
+use crate::Setting;
+use crate::report::Finding;
+
+/// A benchmark.
+pub struct Figure {
+    /// Its name.
+    pub name: &'static str,
+    /// What it measures.
+    pub what: &'static str,
+    /// Runs it.
+    pub run: fn(&Setting) -> Result<Vec<Finding>>,
+}
+
+/// All benchmarks.
+pub const FIGURES: &[Figure] = &[
+    Figure { name: "cni", what: "CNI ADD and DEL, one at a time, beside ptp + host-local", run: cni::run },
+    Figure { name: "cni-parallel", what: "CNI ADD, 16 at once, 500 pods, beside ptp + host-local", run: parallel::run },
+    Figure {
+        name: "policy-latency",
+        what: "write of a policy or a label until the kernel has it, 100 local endpoints",
+        run: latency::run,
+    },
+    Figure {
+        name: "datapath",
+        what: "pod to pod with 1, 100, 1,000 policies beside the bare path",
+        run: datapath::run,
+    },
+    Figure {
+        name: "node-memory",
+        what: "the node with 100 local endpoints, 1,000 policies, 10,000 remote endpoints: memory, time to in sync",
+        run: memory::run,
+    },
+    Figure { name: "binary-size", what: "size of the stripped release binary", run: control::size },
+    Figure { name: "calicoctl", what: "calicoctl version, whole process, beside /bin/true", run: control::version },
+    Figure { name: "demo", what: "the demo, from start to finished matrix", run: control::demo },
+];

@@ -1,0 +1,127 @@
+//! The node agent under test: started in a host's namespace, followed until it is in sync, its costs read.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tortie_netlink::Netns;
+use tortie_store_sqlite::{Options, Sync};
+
+use crate::Setting;
+use crate::bed::{Bed, Running};
+
+/// Name of the node in every benchmark.
+pub const NODE: &str = "node0";
+
+/// How long a node may take until it is in sync.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the node is to be like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Whether the store need not survive a power failure (`TORTIE_SQLITE_SYNC=normal`).
+    pub sync_normal: bool,
+}
+
+/// A running node agent.
+pub struct Agent {
+    process: Running,
+    /// Its state directory, for CNI plugins.
+    pub state: PathBuf,
+    /// How long it took from its start until the kernel held everything.
+    pub in_sync_after: Duration,
+}
+
+/// Memory of a process, MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Now.
+    pub resident: f64,
+    /// At most so far.
+    pub peak: f64,
+}
+
+/// How to open a node's store.
+pub fn store_options(database: &Path, wish: Wish) -> Options {
+    let sync = if wish.sync_normal { Sync::Normal } else { Sync::Full };
+    Options { sync, ..Options::at(database) }
+}
+
+/// Directory with the names that the binary goes by.
+pub fn names(bed: &Bed, setting: &Setting) -> Result<PathBuf> {
+    let folder = bed.folder("bin")?;
+    let binary = std::fs::canonicalize(&setting.binary).with_context(|| setting.binary.display().to_string())?;
+    for name in ["calico", "calico-ipam", "calicoctl", "calico-node"] {
+        let link = folder.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(&binary, link)?;
+        }
+    }
+    Ok(folder)
+}
+
+impl Agent {
+    /// Starts the node on a host and waits until it is in sync.
+    pub fn start(bed: &Bed, setting: &Setting, host: &Netns, database: &Path, wish: Wish) -> Result<Agent> {
+        let program = names(bed, setting)?.join("calico-node");
+        let state = bed.folder("state")?;
+        let log = bed.path("node.log");
+        let output = std::fs::File::create(&log)?;
+        let mut command = Command::new(&program);
+        command
+            .env_clear()
+            .env("TORTIE_SQLITE", database)
+            .env("TORTIE_STATE_DIR", &state)
+            .env("NODENAME", NODE)
+            .env("IP", "autodetect")
+            .env("CALICO_NODENAME_FILE", state.join("nodename"))
+            .env("CALICO_IPV4POOL_CIDR", "10.65.0.0/16")
+            .env("CALICO_IPV4POOL_NAT_OUTGOING", "false")
+            .env("FELIX_HEALTHENABLED", "false")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        if wish.sync_normal {
+            command.env("TORTIE_SQLITE_SYNC", "normal");
+        }
+        let begun = Instant::now();
+        let child = host.run(|| command.spawn())?.with_context(|| format!("can't start {}", program.display()))?;
+        let mut process = Running::of(child);
+        loop {
+            let text = std::fs::read_to_string(&log)?;
+            if text.contains("in sync") {
+                break;
+            }
+            if process.ended() {
+                bail!("the node ended:\n{text}");
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("the node is not in sync after {} s:\n{text}", PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let in_sync_after = begun.elapsed();
+        Ok(Agent { process, state, in_sync_after })
+    }
+
+    /// User and system time of the process so far, seconds; the kernel counts it in hundredths.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+        // Fields 14 and 15 of proc(5); the two before the parenthesis are cut off.
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).context("a number of ticks");
+        Ok((ticks(11)? + ticks(12)?) / 100.0)
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let read = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("a line of the status")?;
+            let kib = line.split_whitespace().nth(1).context("a number of KiB")?;
+            Ok::<f64, anyhow::Error>(kib.parse::<f64>()? / 1024.0)
+        };
+        Ok(Memory { resident: read("VmRSS")?, peak: read("VmHWM")? })
+    }
+}
