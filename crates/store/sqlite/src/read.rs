@@ -54,8 +54,9 @@ pub(crate) fn list(connection: &mut Connection, spans: &[Span]) -> rusqlite::Res
     Ok((found, now))
 }
 
-/// Sorts what can be read from what can't.
-pub(crate) fn listing(rows: &[Row], revision: Revision) -> Listing {
+/// Sorts what can be read from what can't. Each text is given back as soon as it is read: the largest listing is what
+/// decides how much memory a node ever needs.
+pub(crate) fn listing(rows: Vec<Row>, revision: Revision) -> Listing {
     let mut listing = Listing { entries: Vec::with_capacity(rows.len()), invalid: Vec::new(), revision };
     for row in rows {
         match row.decode() {

@@ -168,7 +168,7 @@ impl Reader for SqliteStore {
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
         let spans = spans(filter);
         let (rows, revision) = self.shared.pool.with(|connection| read::list(connection, &spans))?;
-        Ok(read::listing(&rows, revision))
+        Ok(read::listing(rows, revision))
     }
 
     fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError> {
