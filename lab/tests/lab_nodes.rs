@@ -99,11 +99,10 @@ fn a_dual_stack_lab_has_both_families_everywhere() {
 
 #[test]
 #[ignore = "needs root"]
-fn the_demo_succeeds_in_time_and_leaves_nothing_behind() {
+fn the_demo_needs_no_other_program_and_leaves_nothing_behind() {
     let before = Traces::now();
-    let begun = std::time::Instant::now();
-    let output = Command::new(binary::find().unwrap()).arg("demo").output().unwrap();
-    let took = begun.elapsed();
+    // With nothing on the path, no ip, nft, iptables, BIRD or etcd can be found.
+    let output = Command::new(binary::find().unwrap()).arg("demo").env("PATH", "/nonexistent").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     for expected in [
@@ -117,6 +116,5 @@ fn the_demo_succeeds_in_time_and_leaves_nothing_behind() {
     ] {
         assert!(text.contains(expected), "{expected:?} is missing:\n{text}");
     }
-    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(Traces::now(), before);
 }
