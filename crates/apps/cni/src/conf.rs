@@ -5,66 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::known;
 use crate::spec::{CniError, VERSIONS, code};
-
-/// Keys at the top of the configuration: those of the specification, of upstream's plugin, and what runtimes add.
-const KEYS: &[&str] = &[
-    "name",
-    "cniVersion",
-    "cniVersions",
-    "type",
-    "disableCheck",
-    "disableGC",
-    "loadOnlyInlinedPlugins",
-    "prevResult",
-    "runtimeConfig",
-    "capabilities",
-    "dns",
-    "args",
-    "ipMasq",
-    "ipam",
-    "mode",
-    "vxlan_mac_prefix",
-    "vxlan_vni",
-    "qps",
-    "burst",
-    "mtu",
-    "num_queues",
-    "nodename",
-    "nodename_file",
-    "nodename_file_optional",
-    "ipam_lock_file",
-    "datastore_type",
-    "etcd_endpoints",
-    "etcd_discovery_srv",
-    "etcd_scheme",
-    "etcd_authority",
-    "etcd_key_file",
-    "etcd_cert_file",
-    "etcd_ca_cert_file",
-    "hostname",
-    "log_level",
-    "log_file_path",
-    "log_file_max_size",
-    "log_file_max_age",
-    "log_file_max_count",
-    "policy",
-    "kubernetes",
-    "feature_control",
-    "container_settings",
-    "include_default_routes",
-    "dataplane_options",
-    "device_type",
-    "readiness_gates",
-    "policy_setup_timeout_seconds",
-    "endpoint_status_dir",
-    "require_mtu_file",
-    "calico_api_group",
-    "windows_pod_deletion_timestamp_timeout",
-    "windows_use_single_network",
-    "windows_disable_default_deny_all_policy",
-    "windows_loopback_DSR",
-];
 
 /// The part of the configuration that decides what is done.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -228,7 +170,7 @@ impl Conf {
         let object = value.as_object().ok_or_else(|| {
             CniError::new(code::INVALID_CONFIG, "the network configuration is no JSON object".to_owned())
         })?;
-        misspelt(object.keys())?;
+        known::check(object)?;
         let conf: Conf = Conf::deserialize(value).map_err(|error| {
             CniError::new(code::INVALID_CONFIG, format!("the network configuration is wrong: {error}"))
         })?;
@@ -288,23 +230,6 @@ fn label_text(text: &str) -> String {
     replaced.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
-/// Refuses a key that is no known one but nearly is; other unknown keys are for others and stay.
-fn misspelt<'a>(keys: impl Iterator<Item = &'a String>) -> Result<(), CniError> {
-    for key in keys {
-        if KEYS.contains(&key.as_str()) || key.contains('/') {
-            continue;
-        }
-        let nearest = KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(key, known)).copied();
-        if let Some(known) = nearest.filter(|known| known.len() > 3 && strsim::damerau_levenshtein(key, known) <= 2) {
-            return Err(CniError::new(
-                code::INVALID_CONFIG,
-                format!("the network configuration has the key {key:?}, which is not known: did you mean {known:?}?"),
-            ));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,6 +254,18 @@ mod tests {
             assert_eq!(error.code, code::INVALID_CONFIG);
             assert!(error.msg.contains(typo) && error.msg.contains(right), "{error}");
         }
+        for (inside, parts) in [
+            (r#""ipam":{"assign_ipv5":"true"}"#, ["ipam.assign_ipv5", "assign_ipv"]),
+            (r#""ipam":{"type":"calico-ipm"}"#, ["ipam.type", "\"calico-ipam\""]),
+            (r#""policy":{"tpye":"k8s"}"#, ["policy.tpye", "\"type\""]),
+            (r#""kubernetes":{"kubconfig":""}"#, ["kubernetes.kubconfig", "\"kubeconfig\""]),
+            (r#""datastore_type":"sqlit""#, ["datastore_type", "\"sqlite\""]),
+            (r#""log_level":"infoo""#, ["log_level", "\"info\""]),
+        ] {
+            let error = Conf::read(&format!(r#"{{"name":"n","cniVersion":"1.0.0",{inside}}}"#)).expect_err(inside);
+            assert!(error.code == code::INVALID_CONFIG && parts.iter().all(|p| error.msg.contains(p)), "{error}");
+        }
+        assert!(Conf::read(r#"{"name":"n","cniVersion":"1.0.0","ipam":{"type":"host-local","rangs":[]}}"#).is_ok());
         assert!(Conf::read(r#"{"name":"n","cniVersion":"1.0.0","somebody_elses_key":1}"#).is_ok());
     }
 

@@ -7,6 +7,7 @@
 pub mod conf;
 mod delegate;
 mod environment;
+mod known;
 pub mod plugin;
 pub mod spec;
 pub mod wire;
