@@ -23,6 +23,7 @@ mod environment;
 mod health;
 mod host;
 mod logging;
+mod memory;
 mod startup;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -45,11 +46,11 @@ use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Message, Parts};
 use bgp::{Bgp, Told};
-use environment::{Backend, Environment};
+use environment::{Backend, Datastore, Environment};
 use health::{Health, Listener, Pages};
 
 /// The version of Tortie.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
 /// Which of upstream's programs the node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub enum Role {
 
 /// Runs the node until it is told to stop. A fault at start is printed and ends the process with 1.
 pub fn run(role: Role) -> ExitCode {
+    memory::one_heap();
     let environment = match Environment::from_process() {
         Ok(environment) => environment,
         Err(faults) => {
@@ -83,25 +85,12 @@ pub fn run(role: Role) -> ExitCode {
 }
 
 /// Opens the store that the environment names.
-pub fn open_store() -> Result<Arc<dyn Store>> {
-    match std::env::var("DATASTORE_TYPE").unwrap_or_default().to_ascii_lowercase().as_str() {
-        "" | "sqlite" => {
-            let options = SqliteOptions::from_env()?;
-            Ok(Arc::new(SqliteStore::open(options)?))
-        }
-        "etcdv3" | "kubernetes" => {
-            bail!(
-                "the environment variable DATASTORE_TYPE: etcdv3 and kubernetes are not in this version; use \"sqlite\""
-            )
-        }
-        other => {
-            let choices = ["sqlite", "etcdv3", "kubernetes"];
-            let nearest = choices.iter().min_by_key(|c| strsim::damerau_levenshtein(other, c)).expect("three choices");
-            bail!(
-                "the environment variable DATASTORE_TYPE={other:?}: expected one of {}: did you mean {nearest:?}?",
-                choices.join(", ")
-            )
-        }
+fn open_store(datastore: Datastore) -> Result<Arc<dyn Store>> {
+    match datastore {
+        Datastore::Sqlite => Ok(Arc::new(SqliteStore::open(SqliteOptions::from_env()?)?)),
+        Datastore::Etcd | Datastore::Kubernetes => bail!(
+            "the environment variable DATASTORE_TYPE: etcdv3 and kubernetes are not in this version; use \"sqlite\""
+        ),
     }
 }
 
@@ -116,8 +105,9 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
         );
     }
     let name = startup::node_name(environment)?;
+    let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
-    let store = open_store()?;
+    let store = open_store(environment.datastore)?;
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
         let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;
@@ -127,7 +117,17 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     }
     host::prepare()?;
     let felix = felix_settings(&*store, environment, &name)?;
-    Node::start(role, environment, &name, store, &felix)?.until(signals)
+    Node::start(role, environment, &name, store, &felix, overrides)?.until(signals)
+}
+
+/// What the environment says before every stored setting; looked at before anything is written anywhere.
+fn overrides(environment: &Environment) -> Result<Overrides> {
+    let mut problems = Vec::new();
+    let overrides = Overrides::of_spec(&environment.felix, &mut problems);
+    if !problems.is_empty() {
+        bail!("the environment: {}", problems.join("; "));
+    }
+    Ok(Overrides { router_id: environment.router_id, ..overrides })
 }
 
 /// Settings that are only read at start: the environment before the node's own before the cluster's.
@@ -171,6 +171,7 @@ impl Node {
         name: &str,
         store: Arc<dyn Store>,
         felix: &FelixConfigurationSpec,
+        overrides: Overrides,
     ) -> Result<Node> {
         let health = Arc::new(Health::default());
         let (inbox, post) = Inbox::new()?;
@@ -188,12 +189,6 @@ impl Node {
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());
         let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
-        let mut problems = Vec::new();
-        let overrides =
-            Overrides { router_id: environment.router_id, ..Overrides::of_spec(&environment.felix, &mut problems) };
-        if !problems.is_empty() {
-            bail!("the environment: {}", problems.join("; "));
-        }
         let groups = Groups { links: true, addresses: false, routes: true, neighbours: false };
         let agent = Agent::new(Parts {
             inbox,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tortie_api::FelixConfigurationSpec;
 use tortie_net::{AsNumber, IpNet};
 
-pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings};
+pub use values::{AddressChoice, Backend, Datastore, Encapsulation, PoolSettings};
 
 /// A setting that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,8 @@ pub struct Environment {
     pub node_name: Option<String>,
     /// `CALICO_NODENAME_FILE`: where the node's name is kept for others.
     pub node_name_file: PathBuf,
+    /// `DATASTORE_TYPE`.
+    pub datastore: Datastore,
     /// `CALICO_NETWORKING_BACKEND`.
     pub backend: Backend,
     /// `CLUSTER_TYPE`, appended to what the cluster says of itself.
@@ -70,7 +72,9 @@ pub struct Environment {
 impl Environment {
     /// Reads the process's environment.
     pub fn from_process() -> Result<Environment, Vec<SettingError>> {
-        Environment::read(&std::env::vars().collect())
+        // A variable that is no text is none of ours, or its value is told of as wrong.
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Environment::read(&std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
     }
 
     /// Reads an environment; every fault at once.
@@ -81,12 +85,13 @@ impl Environment {
         let environment = Environment {
             node_name: reader.text("NODENAME"),
             node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),
+            datastore: reader.choice("DATASTORE_TYPE", Datastore::CHOICES, Datastore::Sqlite),
             backend: reader.choice("CALICO_NETWORKING_BACKEND", Backend::CHOICES, Backend::Bird),
             cluster_type: reader.list("CLUSTER_TYPE"),
             ipv4: reader.address("IP", AddressChoice::Autodetect),
             ipv6: reader.address("IP6", AddressChoice::None),
-            ipv4_method: reader.text("IP_AUTODETECTION_METHOD").unwrap_or("first-found".into()),
-            ipv6_method: reader.text("IP6_AUTODETECTION_METHOD").unwrap_or("first-found".into()),
+            ipv4_method: reader.method("IP_AUTODETECTION_METHOD"),
+            ipv6_method: reader.method("IP6_AUTODETECTION_METHOD"),
             asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
             router_id: reader.parsed("CALICO_ROUTER_ID", "an IPv4 address"),
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
@@ -166,9 +171,13 @@ mod tests {
             ("CALICO_IPV4POOL_CIDR", "fd00::/48"),
             ("CALICO_IPV4POOL_IPIP", "Alway"),
             ("NO_DEFAULT_POOLS", "maybe"),
+            ("IP_AUTODETECTION_METHOD", "first-fuond"),
+            ("DATASTORE_TYPE", "sqlit"),
         ])
         .expect_err("all are wrong");
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 8, "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.to_string().contains("did you mean \"first-found\"")), "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.to_string().contains("did you mean \"sqlite\"")), "{faults:?}");
     }
 
     #[test]

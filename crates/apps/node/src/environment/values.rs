@@ -8,6 +8,7 @@ use std::str::FromStr;
 use tortie_net::{Family, IpNet};
 
 use super::{SettingError, parse_address};
+use crate::autodetect::Method;
 
 /// `CALICO_NETWORKING_BACKEND`: who carries routes between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,22 @@ pub enum Backend {
 impl Backend {
     pub(super) const CHOICES: &'static [(&'static str, Backend)] =
         &[("bird", Backend::Bird), ("vxlan", Backend::Vxlan), ("none", Backend::None)];
+}
+
+/// `DATASTORE_TYPE`: where the facts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datastore {
+    /// A file.
+    Sqlite,
+    /// An etcd cluster.
+    Etcd,
+    /// The Kubernetes API.
+    Kubernetes,
+}
+
+impl Datastore {
+    pub(super) const CHOICES: &'static [(&'static str, Datastore)] =
+        &[("sqlite", Datastore::Sqlite), ("etcdv3", Datastore::Etcd), ("kubernetes", Datastore::Kubernetes)];
 }
 
 /// `IP` or `IP6`: which address the node has.
@@ -118,6 +135,15 @@ impl Reader<'_> {
             .expect("there is a choice");
         self.fault(name, &text, format!("expected one of {}: did you mean {nearest:?}?", words.join(", ")));
         default
+    }
+
+    /// A method of autodetection, checked here so that a misspelt one is refused before anything is done.
+    pub(super) fn method(&mut self, name: &str) -> String {
+        let Some(text) = self.text(name) else { return "first-found".to_owned() };
+        if let Err(problem) = Method::parse(&text) {
+            self.fault(name, &text, problem);
+        }
+        text
     }
 
     pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
