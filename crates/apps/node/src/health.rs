@@ -46,6 +46,8 @@ pub struct Numbers {
     pub updates: AtomicU64,
     /// `tortie_repairs_total`: foreign changes that were undone.
     pub repairs: AtomicU64,
+    /// `tortie_problems`: stored objects that can't be used as they are written.
+    pub problems: AtomicU64,
 }
 
 impl Default for Health {
@@ -98,8 +100,17 @@ impl Health {
     }
 
     fn metrics(&self) -> String {
-        let Numbers { local_endpoints, local_policies, sets, applies, apply_nanos, failures, updates, repairs } =
-            &self.numbers;
+        let Numbers {
+            local_endpoints,
+            local_policies,
+            sets,
+            applies,
+            apply_nanos,
+            failures,
+            updates,
+            repairs,
+            problems,
+        } = &self.numbers;
         let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let mut text = String::new();
         let mut line = |name: &str, kind: &str, help: &str, value: String| {
@@ -117,6 +128,7 @@ impl Health {
         line("felix_int_dataplane_failures", "counter", "Changes that the kernel refused.", get(failures).to_string());
         line("felix_calc_graph_updates_processed", "counter", "Changed facts.", get(updates).to_string());
         line("tortie_repairs_total", "counter", "Foreign changes that were undone.", get(repairs).to_string());
+        line("tortie_problems", gauge, "Stored objects that can't be used as written.", get(problems).to_string());
         let resync = if self.is_in_sync() { 3 } else { 1 };
         line("felix_resync_state", gauge, "1: waiting, 3: in sync.", resync.to_string());
         let name = "felix_int_dataplane_apply_time_seconds";

@@ -37,6 +37,11 @@ impl Agent {
         }
         self.tell_bgp(&batch);
         self.count(&batch, now);
+        if std::mem::take(&mut self.facts_changed) {
+            self.told.problems(self.calculator.problems(), now);
+            let count = u64::try_from(self.told.standing().len()).unwrap_or(u64::MAX);
+            self.health.numbers.problems.store(count, Ordering::Relaxed);
+        }
         if self.rules_current {
             let routing = &self.routing;
             self.waits.answer(&self.tables, |net| routing.programmed(net));

@@ -8,12 +8,13 @@ mod apply;
 mod inbox;
 mod run;
 mod state;
+mod told;
 mod waits;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tortie_desired::EndpointId;
@@ -46,6 +47,8 @@ pub enum Message {
         endpoint: EndpointId,
         /// For what.
         until: Until,
+        /// For how long: after this the answer is of no use.
+        deadline: Instant,
         /// Told once it is so.
         reply: Sender<()>,
     },
@@ -80,10 +83,14 @@ impl AgentHandle {
     /// Waits until the kernel is so; an error says how long it was waited for.
     pub fn wait(&self, endpoint: &EndpointId, until: Until, patience: Duration) -> Result<(), String> {
         let (reply, answer) = channel();
-        self.post.send(Message::Wait { endpoint: endpoint.clone(), until, reply });
-        answer
-            .recv_timeout(patience)
-            .map_err(|_| format!("not within {} s; the node's log says why", patience.as_secs()))
+        let deadline = Instant::now() + patience;
+        self.post.send(Message::Wait { endpoint: endpoint.clone(), until, deadline, reply });
+        answer.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Disconnected if Instant::now() < deadline => "the node agent is stopping".to_owned(),
+            RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout => {
+                format!("not within {} s; the node's log says why", patience.as_secs())
+            }
+        })
     }
 
     /// The node's state as JSON.

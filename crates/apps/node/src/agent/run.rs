@@ -14,11 +14,13 @@ use tortie_routing::{Learned, Routing};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
+use super::told::Told;
 use super::waits::Waits;
 use super::{Inbox, Message};
 use crate::bgp::Bgp;
 use crate::cni::Service;
 use crate::health::Health;
+use crate::memory;
 
 /// The loop turns at least this often, for liveness.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -72,6 +74,11 @@ pub struct Agent {
     pub(super) refresh_at: Instant,
     pub(super) last_routing: String,
     pub(super) waits: Waits,
+    pub(super) told: Told,
+    /// Whether many facts came at once, whose memory is free again.
+    heap_has_gaps: bool,
+    /// Whether facts came since the last apply.
+    pub(super) facts_changed: bool,
     stopping: bool,
 }
 
@@ -99,6 +106,9 @@ impl Agent {
             refresh_at: Instant::now() + REFRESH,
             last_routing: String::new(),
             waits: Waits::default(),
+            told: Told::default(),
+            heap_has_gaps: false,
+            facts_changed: false,
             stopping: false,
         }
     }
@@ -114,6 +124,10 @@ impl Agent {
             self.take_facts();
             if self.complete {
                 self.apply(Instant::now());
+            }
+            self.waits.expire(Instant::now());
+            if std::mem::take(&mut self.heap_has_gaps) {
+                memory::give_back();
             }
             self.health.turned();
         }
@@ -147,7 +161,7 @@ impl Agent {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Wait { endpoint, until, reply } => self.waits.add(endpoint, until, reply),
+            Message::Wait { endpoint, until, deadline, reply } => self.waits.add(endpoint, until, deadline, reply),
             Message::Learned(changes) => {
                 for (net, hops) in changes {
                     self.routing.set_learned(net, hops.map(|next_hops| Learned { next_hops }));
@@ -202,15 +216,15 @@ impl Agent {
         for invalid in &batch.invalid {
             warn!(key = invalid.path, reason = invalid.reason, "a stored object can't be read and counts as absent");
         }
-        if let Some(trouble) = &batch.trouble {
-            warn!(%trouble, "the datastore is in trouble; the kernel keeps what it holds");
-        }
+        self.told.datastore(batch.status, batch.trouble.as_deref());
         let count = u64::try_from(batch.updates.len()).unwrap_or(u64::MAX);
         self.health.numbers.updates.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        self.heap_has_gaps |= batch.updates.len() >= memory::MANY;
         self.service.addresses.observe(&batch.updates);
         for update in batch.updates {
             self.calculator.apply(update);
         }
+        self.facts_changed = true;
         match batch.status {
             Some(SyncStatus::InSync) if !self.complete => {
                 debug!("the picture of the facts is complete");
