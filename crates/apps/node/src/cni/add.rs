@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::addresses::Ask;
 use super::device::{self, DeviceError, Wanted};
-use super::mend::Kept;
+use super::mend::{Kept, own_cookie};
 use super::workload::Workload;
 use super::{POLICY_PATIENCE, Service, store_fault};
 use crate::agent::Until;
@@ -34,11 +34,13 @@ impl Service {
         if !self.agent.is_in_sync() {
             return Err(CniError::new(code::TRY_AGAIN, "the node agent is not in sync with its datastore yet"));
         }
-        self.taken(&workload, &netns)?;
+        let _turn = self.turn(&workload.interface)?;
+        let cookie = self.taken(request, &workload, &netns)?;
+        self.foreign(&workload)?;
         self.ensure_profile(&conf, &workload)?;
         let mac = device::random_mac();
         let addresses = self.record(&conf, &workload, request, mac)?;
-        let made = self.make(&conf, &workload, request, &netns, &addresses, mac);
+        let made = self.make(&conf, &workload, request, (&netns, cookie), &addresses, mac);
         if made.is_err() {
             // The runtime calls DEL too, but an address should not wait for that.
             let _ = self.forget(&workload, None);
@@ -52,13 +54,39 @@ impl Service {
     }
 
     /// An interface of the wanted name means that ADD was done before (CNI spec, "ADD").
-    fn taken(&self, workload: &Workload, netns: &Netns) -> Result<(), CniError> {
-        let found = netns.run(|| Handle::open()?.link(workload.ifname.as_str()).map(drop));
-        match found {
-            Ok(Ok(())) => Err(taken(&workload.ifname)),
-            Ok(Err(error)) if error.is_not_found() => Ok(()),
-            Ok(Err(error)) | Err(error) => Err(CniError::new(code::INTERNAL, error.to_string())),
+    /// Otherwise the namespace's cookie is returned.
+    fn taken(&self, request: &Request, workload: &Workload, netns: &Netns) -> Result<u64, CniError> {
+        let look = || (Handle::open().and_then(|mut handle| handle.link(workload.ifname.as_str())), own_cookie());
+        match netns.run(look) {
+            Ok((Ok(_), _)) => Err(taken(&workload.ifname)),
+            Ok((Err(error), cookie)) if error.is_not_found() => Ok(cookie.unwrap_or_default()),
+            Ok((Err(error), _)) => Err(CniError::new(code::INTERNAL, error.to_string())),
+            Err(error) => Err(CniError::new(
+                code::UNKNOWN_CONTAINER,
+                format!("CNI_NETNS {} is no network namespace: {error}", request.netns),
+            )),
         }
+    }
+
+    /// The host's side of an interface is named by the pod, or by the first letters of the container, as upstream's is.
+    /// Where two endpoints would share a name, the second is refused: it would take the first one's device.
+    fn foreign(&self, workload: &Workload) -> Result<(), CniError> {
+        let Some((namespace, name)) = self.keeper.owner(&workload.interface) else { return Ok(()) };
+        if (&*namespace, &*name) == (&*workload.namespace, &*workload.endpoint) {
+            return Ok(());
+        }
+        let key = Key::resource(Kind::WorkloadEndpoint, &namespace, &name);
+        if Reader::get(&*self.store, &key).map_err(store_fault)?.is_none() {
+            return Ok(());
+        }
+        Err(CniError::new(
+            code::INVALID_ENVIRONMENT,
+            format!(
+                "the interface {} belongs to the endpoint {namespace}/{name}: a pod can have one interface of this \
+                 plugin, and containers without a pod need ids that differ in their first 11 letters",
+                workload.interface
+            ),
+        ))
     }
 
     /// Without a policy handler the network's own profile lets its members talk, as upstream's plugin has it.
@@ -115,7 +143,7 @@ impl Service {
         conf: &Conf,
         workload: &Workload,
         request: &Request,
-        netns: &Netns,
+        (netns, cookie): (&Netns, u64),
         addresses: &[IpAddr],
         mac: Mac,
     ) -> Result<(), CniError> {
@@ -130,7 +158,7 @@ impl Service {
         };
         let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
         let mut host = Handle::open().map_err(internal)?;
-        self.keep(&wanted, request);
+        self.keep(&wanted, workload, request, cookie);
         device::create(&mut host, &wanted).map_err(|error| match error {
             DeviceError::TakenInPod(name) => taken(&name),
             DeviceError::Kernel(error) => internal(error),
@@ -148,11 +176,14 @@ impl Service {
 }
 
 impl Service {
-    fn keep(&self, wanted: &Wanted<'_>, request: &Request) {
+    fn keep(&self, wanted: &Wanted<'_>, workload: &Workload, request: &Request, cookie: u64) {
         let kept = Kept {
             interface: wanted.host_name.to_owned(),
             ifname: wanted.pod_name.to_owned(),
             netns: request.netns.clone(),
+            netns_cookie: cookie,
+            namespace: workload.namespace.clone(),
+            endpoint: workload.endpoint.clone(),
             mac: wanted.mac.to_string(),
             mtu: wanted.mtu,
             addresses: wanted.addresses.to_vec(),

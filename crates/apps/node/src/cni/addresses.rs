@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tortie_api::{IpPoolAllowedUse, Kind};
@@ -82,23 +82,42 @@ pub struct Addresses {
     store: Arc<dyn Store>,
     node: String,
     known: Mutex<Known>,
+    /// What changed while `known` was in use, to be learned before its next use. Locked after `known`, or alone.
+    aside: Mutex<BTreeMap<Key, Update>>,
 }
 
 impl Addresses {
     /// For one node, against one store.
     pub fn new(store: Arc<dyn Store>, node: String) -> Addresses {
-        Addresses { store, node, known: Mutex::default() }
+        Addresses { store, node, known: Mutex::default(), aside: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         // What is known is only ever hints, so a panic in the middle harms nothing.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.learn(&mut known, &mut self.aside.lock().unwrap_or_else(PoisonError::into_inner));
+        known
     }
 
-    /// Keeps in mind what changed in the store.
+    /// Keeps in mind what changed in the store. Never waits: while a call writes to a slow store, what changed is put
+    /// aside, since the agent that tells of it has the kernel to look after.
     pub fn observe(&self, updates: &[Update]) {
-        let mut known = self.known();
-        for Update { key, value, revision } in updates {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let interesting = |update: &&Update| {
+            self.matters(&update.key, update.value.as_ref())
+                || matches!(&update.key, Key::Resource { kind: Kind::Node, namespace: _, name } if *name == self.node)
+        };
+        // Merged by key, so it never holds more than there is in the store.
+        aside.extend(updates.iter().filter(interesting).map(|update| (update.key.clone(), update.clone())));
+        match self.known.try_lock() {
+            Ok(mut known) => self.learn(&mut known, &mut aside),
+            Err(TryLockError::Poisoned(poisoned)) => self.learn(&mut poisoned.into_inner(), &mut aside),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    fn learn(&self, known: &mut Known, aside: &mut BTreeMap<Key, Update>) {
+        for Update { key, value, revision } in std::mem::take(aside).values() {
             if let (Key::Resource { kind: Kind::Node, namespace: _, name }, Some(Value::Resource(node))) = (key, value)
                 && *name == self.node
             {
@@ -455,5 +474,24 @@ mod tests {
             Settings { pools: Vec::new(), reserved: Default::default(), config: tortie_ipam::default_config() };
         assert!(pool_ranges(&settings, &["10.0.0.0/16".into()]).is_ok());
         assert_eq!(pool_ranges(&settings, &["nope".into()]).expect_err("no such pool").code, code::INVALID_CONFIG);
+    }
+
+    #[test]
+    fn what_is_observed_while_a_call_writes_is_learned_after_it_and_nobody_waits() {
+        let addresses = Addresses::new(Arc::new(tortie_store::MemoryStore::new()), "n".into());
+        let config = tortie_ipam::default_config();
+        let update = |revision| Update {
+            key: Key::IpamConfig,
+            value: Some(Value::IpamConfig(config.clone())),
+            revision: tortie_facts::Revision(revision),
+        };
+        let in_use = addresses.known();
+        addresses.observe(&[update(1)]);
+        addresses.observe(&[update(2)]);
+        assert!(in_use.facts.is_empty());
+        drop(in_use);
+        let fact = addresses.known().facts.get(&Key::IpamConfig).map(|fact| fact.revision.0);
+        assert_eq!(fact, Some(2));
+        assert!(addresses.aside.lock().expect("no panic").is_empty());
     }
 }

@@ -7,6 +7,7 @@ use tortie_cni::conf::Conf;
 use tortie_cni::spec::{CniError, code};
 use tortie_cni::wire::Request;
 use tortie_facts::Key;
+use tortie_net::Mac;
 use tortie_netlink::Handle;
 use tortie_store::{Entry, Expect, Reader, Write, WriteError};
 use tracing::{info, warn};
@@ -24,10 +25,11 @@ impl Service {
     pub(super) fn del(&self, request: &Request) -> Result<(), CniError> {
         let conf = Conf::from_value(&request.conf)?;
         let workload = Workload::of(request, &conf, &self.node)?;
+        let _turn = self.turn(&workload.interface)?;
         self.forget(&workload, Some(&conf))
     }
 
-    /// Takes away whatever there is of a workload.
+    /// Takes away whatever there is of a workload. Its turn must be the caller's.
     pub(super) fn forget(&self, workload: &Workload, conf: Option<&Conf>) -> Result<(), CniError> {
         let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
         let entry = Reader::get(&*self.store, &key).map_err(store_fault)?;
@@ -75,6 +77,10 @@ impl Service {
     fn reap(&self, interface: &str) {
         self.keeper.forget(interface);
         match Handle::open().and_then(|mut handle| handle.link(interface)) {
+            // What the datastore says of names is no reason to delete a device that ADD did not make.
+            Ok(link) if link.mac != Some(Mac::WORKLOAD_HOST_SIDE) => {
+                warn!(interface, "the device of a deleted pod is none that was made for pods; it stays");
+            }
             Ok(link) => self.reaper.take(link.index),
             Err(error) if error.is_not_found() => {}
             Err(error) => warn!(%error, interface, "the device of a deleted pod stays; it is cut off"),

@@ -13,6 +13,7 @@ mod gc;
 mod mend;
 mod reaper;
 mod server;
+mod turns;
 mod workload;
 
 use addresses::Addresses;
@@ -30,9 +31,13 @@ use tortie_store::Store;
 use crate::agent::AgentHandle;
 use mend::Keeper;
 use reaper::Reaper;
+use turns::{Turn, Turns};
 
 /// How long ADD waits for the kernel to hold policy and routes, when the configuration names no time.
 const POLICY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a call waits for an earlier one for the same endpoint: an ADD that waits for the kernel gives up before.
+const TURN_PATIENCE: Duration = Duration::from_secs(70);
 
 /// Everything that a call needs.
 pub struct Service {
@@ -48,6 +53,7 @@ pub struct Service {
     pub mtu: u32,
     reaper: Reaper,
     keeper: Keeper,
+    turns: Turns,
 }
 
 impl Service {
@@ -61,7 +67,7 @@ impl Service {
     ) -> std::io::Result<Service> {
         let addresses = Addresses::new(store.clone(), node.clone());
         let keeper = Keeper::open(state_dir)?;
-        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper })
+        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper, turns: Turns::default() })
     }
 
     /// Does one call.
@@ -78,6 +84,13 @@ impl Service {
             Operation::NodeStatus => return Reply::State(self.agent.state()),
         };
         result.map_or_else(Reply::Failed, Reply::Done)
+    }
+
+    /// The turn of an interface, and so of the endpoint that has it.
+    fn turn(&self, interface: &str) -> Result<Turn<'_>, CniError> {
+        self.turns.take(interface, TURN_PATIENCE).ok_or_else(|| {
+            CniError::new(code::TRY_AGAIN, format!("an earlier call for the interface {interface} is still under way"))
+        })
     }
 
     /// Whether ADD could work now: the kernel holds a first picture.

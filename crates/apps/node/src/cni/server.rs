@@ -1,7 +1,9 @@
 //! The socket that plugins call.
 
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{Shutdown, shutdown};
 use tortie_cni::spec::{CniError, code};
 use tortie_cni::wire::{self, Reply, Request};
 use tracing::{debug, warn};
@@ -18,46 +23,68 @@ use super::Service;
 /// Calls at the same time; the next one is told to try again.
 const MOST_CALLS: usize = 256;
 
+/// Name of the lock below the state directory.
+const LOCK: &str = "node.lock";
+
 /// How long a plugin may take to send its call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The listening socket. Dropping it stops listening and removes the socket.
 pub struct Server {
     path: PathBuf,
+    listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Held as long as this node runs, so that a second one does not take its socket and fight for the kernel.
+    _lock: Flock<File>,
 }
 
 impl Server {
     /// Listens below the state directory; only root may connect.
     pub fn start(state_dir: &Path, service: Arc<Service>) -> io::Result<Server> {
-        std::fs::create_dir_all(state_dir)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+        let lock = lock(&state_dir.join(LOCK))?;
         let path = state_dir.join(wire::SOCKET);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = Arc::new(UnixListener::bind(&path)?);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("cni".to_owned()).spawn({
-            let stopping = stopping.clone();
+            let (listener, stopping) = (listener.clone(), stopping.clone());
             move || listen(&listener, &service, &stopping)
         })?;
-        Ok(Server { path, stopping, thread: Some(thread) })
+        Ok(Server { path, listener, stopping, thread: Some(thread), _lock: lock })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // A connection of our own wakes the accept.
-        let _ = UnixStream::connect(&self.path);
+        // This ends the accept, whoever has the socket's path by now.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Waits a moment for a node that is just ending, such as a killed one that was started again.
+fn lock(path: &Path) -> io::Result<Flock<File>> {
+    let mut file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    for _ in 0..60 {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let text = format!("{} is locked: another node agent runs with this state directory", path.display());
+    Err(io::Error::new(io::ErrorKind::AddrInUse, text))
 }
 
 fn listen(listener: &UnixListener, service: &Arc<Service>, stopping: &AtomicBool) {
@@ -115,5 +142,32 @@ fn answer(mut stream: UnixStream, service: &Service) {
     if let Err(error) = wire::send(&mut stream, &reply, None) {
         // The plugin was killed or gave up; the runtime calls DEL.
         debug!(%error, "nobody waits for the answer of a CNI call");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{AgentHandle, Inbox};
+    use crate::health::Health;
+
+    #[test]
+    fn one_node_a_state_directory_and_it_stops_whoever_has_its_path() {
+        let folder = std::env::temp_dir().join(format!("tortie-server-{}", std::process::id()));
+        let (_inbox, post) = Inbox::new().expect("a channel");
+        let agent = AgentHandle::new(post, Arc::new(Health::default()));
+        let store = Arc::new(tortie_store::MemoryStore::new());
+        let service = Arc::new(Service::new(store, agent, "n".into(), 1500, &folder).expect("a folder"));
+        let first = Server::start(&folder, service.clone()).expect("nobody else is there");
+        let path = folder.join(wire::SOCKET);
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&folder)), (0o600, 0o700));
+        let error = Server::start(&folder, service.clone()).err().expect("the first one runs").to_string();
+        assert!(error.contains("another node agent"), "{error}");
+        assert!(UnixStream::connect(&path).is_ok(), "the first one still has its socket");
+        std::fs::remove_file(&path).expect("somebody removes it");
+        drop(first);
+        drop(Server::start(&folder, service).expect("the first one is gone"));
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 }
