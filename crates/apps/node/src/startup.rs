@@ -11,9 +11,9 @@ use tortie_api::{
     IpNetText, IpPool, IpPoolSpec, IpamConfiguration, Kind, Metadata, Node, NodeAddress, NodeBgpSpec, Resource, Tier,
     TierSpec,
 };
-use tortie_facts::{Filter, Key};
+use tortie_facts::{Filter, Key, Value};
 use tortie_net::{Family, IpNet};
-use tortie_store::{Store, resource};
+use tortie_store::{Reader, Store, resource};
 use tracing::{info, warn};
 
 use crate::autodetect::{Interface, Method};
@@ -213,6 +213,15 @@ fn configurations(store: &dyn Store, identity: &Identity) -> Result<()> {
     let bgp = BgpConfiguration { metadata: Metadata::named("default"), spec: BgpConfigurationSpec::default() };
     let mut ipam = IpamConfiguration { metadata: Metadata::named("default"), ..IpamConfiguration::default() };
     ipam.spec.auto_allocate_blocks = true;
+    // The settings have two homes, as upstream's: what `calicoctl ipam configure` wrote before is kept.
+    if let Some(entry) = Reader::get(store, &Key::IpamConfig)?
+        && let Value::IpamConfig(stored) = &entry.value
+    {
+        ipam.spec.strict_affinity = stored.strict_affinity;
+        ipam.spec.auto_allocate_blocks = stored.auto_allocate_blocks;
+        ipam.spec.max_blocks_per_host = i32::try_from(stored.max_blocks_per_host).unwrap_or(i32::MAX);
+        ipam.spec.ip_cooldown_seconds = i32::try_from(stored.ip_cooldown_seconds).unwrap_or(i32::MAX);
+    }
     for resource in [Resource::from(felix), node.into(), bgp.into(), ipam.into()] {
         let what = format!("can't create the default {}", resource.kind().name());
         resource::ensure(store, resource).context(what)?;
@@ -312,5 +321,60 @@ mod tests {
         let pool = unique_local_pool();
         assert!("fd00::/8".parse::<IpNet>().expect("a literal").contains(&pool));
         assert_ne!(pool, unique_local_pool());
+    }
+
+    fn environment() -> Environment {
+        Environment::read(&std::collections::BTreeMap::new()).expect("nothing is set")
+    }
+
+    fn identity(name: &str, addr: &str) -> Identity {
+        Identity { name: name.into(), ipv4: Some(addr.parse().expect("a literal")), ipv6: None }
+    }
+
+    #[test]
+    fn nodes_that_start_at_the_same_time_on_an_empty_store_agree() {
+        let store = tortie_store::MemoryStore::new();
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for number in 1..=8 {
+                let (store, barrier) = (&store, &barrier);
+                scope.spawn(move || {
+                    let identity = identity(&format!("node{number}"), &format!("10.0.0.{number}/24"));
+                    barrier.wait();
+                    run(store, &environment(), &identity).expect("the store works");
+                });
+            }
+        });
+        let count = |kind| store.list(&Filter::Kind(kind)).expect("it works").entries.len();
+        assert_eq!((count(Kind::Node), count(Kind::IpPool), count(Kind::Tier)), (8, 1, 3));
+        assert_eq!((count(Kind::ClusterInformation), count(Kind::FelixConfiguration)), (1, 9));
+        // A second start changes nothing.
+        let before = store.list(&Filter::All).expect("it works");
+        run(&store, &environment(), &identity("node1", "10.0.0.1/24")).expect("the store works");
+        assert_eq!(store.list(&Filter::All).expect("it works").revision, before.revision);
+    }
+
+    #[test]
+    fn an_address_of_another_node_is_refused() {
+        let store = tortie_store::MemoryStore::new();
+        run(&store, &environment(), &identity("a", "10.0.0.1/24")).expect("the first");
+        let error = run(&store, &environment(), &identity("b", "10.0.0.1/24")).expect_err("the second").to_string();
+        assert!(error.contains("the node a has the address 10.0.0.1"), "{error}");
+        assert!(Reader::get(&store, &Key::resource(Kind::Node, "", "b")).expect("it works").is_none());
+    }
+
+    #[test]
+    fn what_ipam_configure_wrote_is_kept_in_the_other_home() {
+        let store = tortie_store::MemoryStore::new();
+        let config = tortie_api::ipam::IpamConfig { strict_affinity: true, ..tortie_ipam::default_config() };
+        store.put(Key::IpamConfig, Value::IpamConfig(config)).expect("it works");
+        run(&store, &environment(), &identity("a", "10.0.0.1/24")).expect("it works");
+        let entry = Reader::get(&store, &Key::resource(Kind::IpamConfiguration, "", "default")).expect("it works");
+        let Some(Resource::IpamConfiguration(made)) =
+            entry.as_ref().and_then(|e| e.value.as_resource()).map(|r| (**r).clone())
+        else {
+            panic!("it was made")
+        };
+        assert!(made.spec.strict_affinity);
     }
 }
