@@ -52,6 +52,15 @@ fn documents_lists_and_json_are_taken() {
 }
 
 #[test]
+fn comments_may_stand_anywhere() {
+    let text = "# one\napiVersion: projectcalico.org/v3 # two\n# three\nkind: GlobalNetworkSet\nmetadata:\n  # four\n  \
+                name: a\nspec: # five\n  nets:\n  # six\n  - 10.0.0.0/8 # seven\n  # eight\n---\n# nine\n";
+    assert_eq!(parse("stdin", text).expect("all good").len(), 1);
+    let many = "# a line\n".repeat(10_000);
+    assert_eq!(parse("stdin", &format!("{many}---\n{many}{text}{many}")).expect("all good").len(), 1);
+}
+
+#[test]
 fn everything_wrong_is_named_with_its_place_and_the_nearest_choice() {
     for (from, to, expected) in [
         (
