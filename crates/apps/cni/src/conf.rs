@@ -171,7 +171,7 @@ impl Conf {
             CniError::new(code::INVALID_CONFIG, "the network configuration is no JSON object".to_owned())
         })?;
         known::check(object)?;
-        let conf: Conf = Conf::deserialize(value).map_err(|error| {
+        let conf: Conf = serde_path_to_error::deserialize(value).map_err(|error| {
             CniError::new(code::INVALID_CONFIG, format!("the network configuration is wrong: {error}"))
         })?;
         conf.check()?;
@@ -261,6 +261,8 @@ mod tests {
             (r#""kubernetes":{"kubconfig":""}"#, ["kubernetes.kubconfig", "\"kubeconfig\""]),
             (r#""datastore_type":"sqlit""#, ["datastore_type", "\"sqlite\""]),
             (r#""log_level":"infoo""#, ["log_level", "\"info\""]),
+            (r#""mtu":"big""#, ["mtu", "\"big\""]),
+            (r#""ipam":{"assign_ipv4":"ture"}"#, ["ipam.assign_ipv4", "\"true\""]),
         ] {
             let error = Conf::read(&format!(r#"{{"name":"n","cniVersion":"1.0.0",{inside}}}"#)).expect_err(inside);
             assert!(error.code == code::INVALID_CONFIG && parts.iter().all(|p| error.msg.contains(p)), "{error}");

@@ -9,13 +9,17 @@ use serde_json::Value;
 use crate::Environment;
 use crate::spec::{CniError, Outcome, code};
 
-/// Runs the IPAM plugin of the configuration with the same environment and configuration, as the specification says.
+/// Runs the IPAM plugin of the configuration with the same configuration and the parameters of `environment`, of which
+/// the command may be another than this process was called with.
 ///
 /// Its result for ADD; `None` for commands without one. Its error, if it printed one, is passed on as it is.
 pub fn run(environment: &Environment, kind: &str, conf: &Value) -> Result<Option<Outcome>, CniError> {
     let program = find(environment, kind)?;
     let failed = |error: std::io::Error| CniError::new(code::IO, format!("{}: {error}", program.display()));
-    let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut command = Command::new(&program);
+    // Everything else of the environment is the runtime's; the command may be another, as when ADD is undone.
+    command.env("CNI_COMMAND", &environment.command).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
     let mut input = child.stdin.take().expect("stdin is piped");
     // A plugin that ends without reading its configuration says why on its own.
     let _ = input.write_all(conf.to_string().as_bytes());
@@ -56,6 +60,28 @@ fn find(environment: &Environment, kind: &str) -> Result<PathBuf, CniError> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_plugin_is_told_the_command_that_it_is_run_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("tortie-cni-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let script = folder.join("teller");
+        std::fs::write(&script, "#!/bin/sh\necho \"{\\\"code\\\":100,\\\"msg\\\":\\\"$CNI_COMMAND\\\"}\"\nexit 1\n")
+            .expect("written");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("its owner may");
+        let environment = Environment {
+            command: "DEL".into(),
+            container_id: "c".into(),
+            netns: String::new(),
+            ifname: "eth0".into(),
+            args: BTreeMap::new(),
+            path: vec![folder.to_string_lossy().into_owned()],
+        };
+        let told = run(&environment, "teller", &Value::Null).expect_err("it fails");
+        std::fs::remove_dir_all(&folder).expect("it is there");
+        assert_eq!(told, CniError::new(100, "DEL"));
+    }
 
     #[test]
     fn a_plugin_outside_the_path_is_never_run() {

@@ -80,15 +80,29 @@ fn call(plugin: Plugin, text: &str) -> Result<Option<Value>, CniError> {
     let result = ask_node(operation, &environment, &conf, raw.clone(), ipam);
     if delegated {
         // What the foreign plugin holds goes back with DEL, and also when ADD failed after it gave addresses.
+        let command = environment.command.clone();
         let give_back = Environment { command: "DEL".to_owned(), ..environment };
         match (operation, &result) {
             (Operation::Del, Ok(_)) => drop(delegate::run(&give_back, &conf.ipam.kind, &raw)?),
             (Operation::Add, Err(_)) => drop(delegate::run(&give_back, &conf.ipam.kind, &raw)),
+            (operation, Ok(_)) if passed_on(operation, &conf.cni_version) => {
+                let asked = Environment { command: command.clone(), ..give_back };
+                drop(delegate::run(&asked, &conf.ipam.kind, &raw)?);
+            }
             _ => {}
         }
     }
     let outcome = result?;
     Ok(matches!(operation, Operation::Add | Operation::IpamAdd).then(|| outcome.to_json(&conf.cni_version)))
+}
+
+/// Whether a foreign IPAM plugin is asked too, by the first version of the specification that has the command.
+fn passed_on(operation: Operation, version: &str) -> bool {
+    match operation {
+        Operation::Check => version >= "0.4.0",
+        Operation::Gc | Operation::Status => version >= "1.1.0",
+        Operation::Add | Operation::Del | Operation::IpamAdd | Operation::IpamDel | Operation::NodeStatus => false,
+    }
 }
 
 fn ask_node(
