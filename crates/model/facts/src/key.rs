@@ -150,7 +150,8 @@ impl Key {
             return parse_block(rest).map(Key::Block).ok_or_else(|| wrong("not a block's ADDRESS-LENGTH"));
         }
         for kind in [OwnerKind::Host, OwnerKind::Virtual] {
-            let Some(rest) = path.strip_prefix(IPAM).and_then(|r| r.strip_prefix(kind.word())?.strip_prefix('/')) else {
+            let Some(rest) = path.strip_prefix(IPAM).and_then(|r| r.strip_prefix(kind.word())?.strip_prefix('/'))
+            else {
                 continue;
             };
             let (owner, block) = rest.split_once('/').ok_or_else(|| wrong("no block"))?;
