@@ -4,10 +4,12 @@
 //! out of network namespaces and takes it down again, also when it fails or is interrupted.
 
 mod bed;
+mod bgp;
 mod conditions;
 mod figures;
 mod node;
 mod plugin;
+mod process;
 mod report;
 mod samples;
 mod scenario;
@@ -64,6 +66,9 @@ fn main() -> Result<ExitCode> {
     let Bench { name, json, quick, binary, rest } = Bench::parse();
     if name == "traffic" {
         return traffic::program(&rest).map(|()| ExitCode::SUCCESS);
+    }
+    if name == "speaker" {
+        return bgp::speaker::program(&rest).map(|()| ExitCode::SUCCESS);
     }
     if name == "list" {
         for Figure { name, what, .. } in FIGURES {

@@ -10,6 +10,7 @@ use tortie_store_sqlite::{Options, Sync};
 
 use crate::Setting;
 use crate::bed::{Bed, Running};
+use crate::process::{self, Memory};
 
 /// Name of the node in every benchmark.
 pub const NODE: &str = "node0";
@@ -31,15 +32,6 @@ pub struct Agent {
     pub state: PathBuf,
     /// How long it took from its start until the kernel held everything.
     pub in_sync_after: Duration,
-}
-
-/// Memory of a process, MiB.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    /// Now.
-    pub resident: f64,
-    /// At most so far.
-    pub peak: f64,
 }
 
 /// How to open a node's store.
@@ -107,21 +99,11 @@ impl Agent {
 
     /// User and system time of the process so far, seconds; the kernel counts it in hundredths.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
-        // Fields 14 and 15 of proc(5); the two before the parenthesis are cut off.
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).context("a number of ticks");
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
+        process::cpu_seconds(self.process.id())
     }
 
     /// Its memory.
     pub fn memory(&self) -> Result<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let read = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("a line of the status")?;
-            let kib = line.split_whitespace().nth(1).context("a number of KiB")?;
-            Ok::<f64, anyhow::Error>(kib.parse::<f64>()? / 1024.0)
-        };
-        Ok(Memory { resident: read("VmRSS")?, peak: read("VmHWM")? })
+        process::memory(self.process.id())
     }
 }

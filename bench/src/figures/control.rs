@@ -4,12 +4,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tortie_store::Store;
+use tortie_store_sqlite::{Options, SqliteStore};
 
 use crate::Setting;
 use crate::bed::Bed;
 use crate::node::names;
 use crate::report::{Finding, Stat, Target};
 use crate::samples::Samples;
+use crate::scenario;
 
 /// The size of the binary under test.
 pub fn size(setting: &Setting) -> Result<Vec<Finding>> {
@@ -23,8 +27,12 @@ pub fn version(setting: &Setting) -> Result<Vec<Finding>> {
     let bed = Bed::new()?;
     let calicoctl = names(&bed, setting)?.join("calicoctl");
     let database = bed.path("tortie.db");
-    // A store that is there, as on a node.
-    tortie_store_sqlite::SqliteStore::open(tortie_store_sqlite::Options::at(&database))?;
+    // What a node writes at its first start.
+    let cluster = json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "ClusterInformation", "metadata": { "name": "default" },
+        "spec": { "clusterGUID": "00000000000000000000000000000001", "clusterType": "bgp", "calicoVersion": "v0", "datastoreReady": true },
+    });
+    SqliteStore::open(Options::at(&database))?.write_one(scenario::write(&cluster)?)?;
     let (mut ours, mut client, mut floor) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..setting.times(200) {
         ours.push_ms(whole(Command::new(&calicoctl).arg("version").env("TORTIE_SQLITE", &database))?);

@@ -1,7 +1,7 @@
 //! From a write of a policy or a label, in another process than the node's, to the kernel's own word that it changed.
 //!
 //! Time runs from before the write (so the disk's flush is in it) until the message of the kernel with the new address
-//! arrives here. The floor is the write alone.
+//! arrives here. The floor is the write alone; what the node and the kernel add to it is shown too.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -55,21 +55,34 @@ fn writes(setting: &Setting, wish: Wish, title: &str) -> Result<Vec<Finding>> {
     })?;
     drop(agent);
     let target = if title.is_empty() { Target::AtMost(5.0) } else { Target::None };
-    let find = |name: &str, (seen, written): &(Samples, Samples)| {
-        let name = format!("{name} to kernel change{title}");
-        Finding::beside(name, "ms", Stat::P99, target, seen, ("the write alone", written))
-    };
-    Ok([find("policy write", &policies), find("label write", &labels)].into_iter().flatten().collect())
+    let mut findings = Vec::new();
+    for (name, times) in [("policy write", &policies), ("label write", &labels)] {
+        let Times { seen, written, after } = times;
+        let whole = format!("{name} to kernel change{title}");
+        findings.extend(Finding::beside(whole, "ms", Stat::P99, target, seen, ("the write alone", written)));
+        let rest = format!("{name}, from its return to kernel change{title}");
+        findings.extend(Finding::alone(rest, "ms", Stat::P99, Target::None, after));
+    }
+    Ok(findings)
 }
 
-/// Times of writes until seen in the kernel, and of the writes alone.
+#[derive(Default)]
+struct Times {
+    /// From before the write until the kernel told.
+    seen: Samples,
+    /// Of the write alone.
+    written: Samples,
+    /// From the write's return until the kernel told; zero where the kernel was first.
+    after: Samples,
+}
+
 fn measure(
     store: &SqliteStore,
     watcher: &Watcher,
     count: usize,
     next: impl Fn(usize) -> (Json, Ipv4Addr),
-) -> Result<(Samples, Samples)> {
-    let (mut seen, mut written) = (Samples::default(), Samples::default());
+) -> Result<Times> {
+    let mut times = Times::default();
     for n in 0..count {
         let (json, address) = next(n);
         let write = scenario::write(&json)?;
@@ -77,9 +90,10 @@ fn measure(
         let Some((at, returned)) = watcher.after(&address.octets(), Duration::from_secs(5), work)? else {
             bail!("the kernel did not tell of {address} within 5 s of write {n}");
         };
-        seen.push_ms(at);
-        written.push_ms(returned);
+        times.seen.push_ms(at);
+        times.written.push_ms(returned);
+        times.after.push_ms(at.saturating_sub(returned));
         std::thread::sleep(GAP);
     }
-    Ok((seen, written))
+    Ok(times)
 }

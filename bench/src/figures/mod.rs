@@ -1,5 +1,6 @@
 //! The figures, one file each.
 
+mod bgp;
 mod cni;
 mod control;
 mod datapath;
@@ -44,4 +45,5 @@ pub const FIGURES: &[Figure] = &[
     Figure { name: "binary-size", what: "size of the stripped release binary", run: control::size },
     Figure { name: "calicoctl", what: "calicoctl version, whole process, beside /bin/true", run: control::version },
     Figure { name: "demo", what: "the demo, from start to finished matrix", run: control::demo },
+    Figure { name: "bgp-500k", what: "500,000 routes over one session, beside BIRD with BIRD", run: bgp::run },
 ];

@@ -1,0 +1,73 @@
+//! BIRD: its configuration, its process, its route count.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tortie_netlink::Netns;
+
+use super::{AS, prefixes};
+use crate::bed::{Bed, Running};
+
+/// A running BIRD.
+pub struct Bird {
+    /// Its process.
+    pub process: Running,
+    control: PathBuf,
+}
+
+impl Bird {
+    /// Starts BIRD with that many routes of its own and one iBGP peer; nothing goes to the kernel.
+    pub fn start(bed: &Bed, netns: &Netns, name: &str, own: Ipv4Addr, peer: Ipv4Addr, routes: u32) -> Result<Bird> {
+        let mut text = format!(
+            "router id {own};\nprotocol device {{ scan time 60; }}\nipv4 table igp4;\n\
+             protocol static {{ ipv4 {{ table igp4; }}; route 10.80.0.0/16 via \"eth0\"; }}\nprotocol static {{ ipv4;\n"
+        );
+        for prefix in prefixes(routes) {
+            writeln!(text, "route {prefix} blackhole;")?;
+        }
+        write!(
+            text,
+            "}}\nprotocol bgp p {{ local as {AS}; source address {own}; neighbor {peer} as {AS};\n\
+             ipv4 {{ igp table igp4; import all; export all; next hop self; }};\n\
+             graceful restart; connect delay time 1; connect retry time 1; error wait time 1,5; }}\n"
+        )?;
+        let (conf, control) = (bed.path(&format!("{name}.conf")), bed.path(&format!("{name}.ctl")));
+        std::fs::write(&conf, text)?;
+        let mut command = Command::new("bird");
+        command.arg("-f").arg("-c").arg(&conf).arg("-s").arg(&control).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Running::of(netns.run(|| command.spawn())?.context("can't start bird (Debian's bird2)")?);
+        Ok(Bird { process, control })
+    }
+
+    /// How many networks it holds; 0 while it is not up.
+    pub fn count(&self) -> u32 {
+        ask(&self.control).unwrap_or(0)
+    }
+}
+
+fn ask(control: &Path) -> Option<u32> {
+    let mut stream = UnixStream::connect(control).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(b"show route count\n").ok()?;
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    loop {
+        let got = stream.read(&mut buffer).ok()?;
+        if got == 0 {
+            return None;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..got]));
+        // One line a table: "N of N routes for M networks in table T".
+        if let Some(line) = text.lines().find(|line| line.contains("networks in table master4")) {
+            return line.split(" routes for ").nth(1)?.split(' ').next()?.parse().ok();
+        }
+        if text.contains("\n0014") || text.contains("\n9001") {
+            return None;
+        }
+    }
+}
