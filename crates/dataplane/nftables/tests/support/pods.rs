@@ -7,6 +7,8 @@ use std::sync::MutexGuard;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::support::{fresh_netns, lab, run};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -84,14 +86,32 @@ impl Pod {
     }
 }
 
+/// Room for packets while a receiving thread does not run, bytes: some seconds of every test here.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// How long a packet that must arrive may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long nothing may arrive before a packet counts as dropped.
+const QUIET: Duration = Duration::from_millis(150);
+
 pub fn bind(address: IpAddr, port: u16) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(address, port)).expect("bind");
-    socket.set_read_timeout(Some(Duration::from_millis(150))).expect("a timeout");
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).expect("root may enlarge it");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket
 }
 
-/// Whether a first packet of a new flow gets from one socket to the other.
+/// Whether a first packet of a new flow gets from one socket to the other, where it should.
 pub fn arrives(from: &UdpSocket, to: &UdpSocket) -> bool {
+    arrives_within(from, to, PATIENCE)
+}
+
+/// Whether it does not, where it should not.
+pub fn is_dropped(from: &UdpSocket, to: &UdpSocket) -> bool {
+    !arrives_within(from, to, QUIET)
+}
+
+fn arrives_within(from: &UdpSocket, to: &UdpSocket, timeout: Duration) -> bool {
+    to.set_read_timeout(Some(timeout)).expect("a timeout");
     // A refusal of an earlier packet may wait on the socket as an error.
     let target = to.local_addr().expect("bound");
     let _ = from.send_to(b"probe", target).or_else(|_| from.send_to(b"probe", target));
