@@ -334,7 +334,7 @@ fn the_monitor_tells_what_changed_and_when_it_lost_some() {
     handle.delete_route(route.clone()).unwrap();
     handle.create_veth(&pair("cali7", "c7", None)).unwrap();
     handle.delete_link("cali7").unwrap();
-    assert!(monitor.wait(Duration::from_secs(5)).unwrap());
+    assert!(monitor.wait(Duration::from_secs(60)).unwrap());
     let events = monitor.drain().unwrap();
     assert!(events.contains(&Event::RouteSet(route.clone())) && events.contains(&Event::RouteGone(route)));
     assert!(events.iter().any(|e| matches!(e, Event::LinkSet(l) if l.name == "cali7")));

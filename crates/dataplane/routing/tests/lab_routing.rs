@@ -124,7 +124,7 @@ fn learned(hop: &str) -> Option<Learned> {
 /// Connects from one namespace to an address in another and brings four bytes there and back.
 fn talks(from: &Netns, to: &Netns, address: IpAddr) {
     // An IPv6 link is usable once its link-local address has passed duplicate address detection.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let listener = to.run(|| TcpListener::bind(SocketAddr::new(address, 7)).unwrap()).unwrap();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -224,7 +224,7 @@ fn what_ip_takes_away_comes_back_on_the_event_and_restart_keeps_what_was_learned
     assert!(routing.apply(Instant::now()).routes.is_clean());
     let right = a.handle.routes(&RouteFilter::MAIN).unwrap();
     let run = |routing: &mut Routing<Handle>, monitor: &mut Monitor, done: &mut dyn FnMut(&Routing<Handle>) -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !done(routing) {
             assert!(Instant::now() < deadline, "not put right in time");
             let now = Instant::now();
@@ -369,7 +369,7 @@ fn the_real_main_table_converges() {
     let [mut a, _b] = Node::two();
     let pods = [a.pod("cali1", ["10.0.0.5", "fd00:84::5"]), a.pod("cali2", ["10.0.0.6", "fd00:84::6"])];
     // Duplicate address detection of link-local addresses adds routes of the kernel's own: let it finish first.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while a.handle.addresses().unwrap().iter().any(|address| address.tentative) {
         assert!(Instant::now() < deadline, "addresses stay tentative");
         thread::sleep(Duration::from_millis(50));
