@@ -15,9 +15,9 @@ use crate::probe::Probe;
 /// The id of the demo's lab.
 const ID: &str = "demo";
 /// How long anything that the demo waits for may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a written policy may take until packets show it, as a lab sees it.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(30);
 /// What the matrix asks with.
 const PORT: u16 = 9000;
 

@@ -19,6 +19,8 @@ use crate::place::Place;
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// For how long nothing may arrive before the stream counts as drained.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a sender that fell behind may go on after the stop.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Length of a packet's content: who sends, and its number.
 const LENGTH: usize = 16;
 
@@ -222,11 +224,18 @@ fn run_id() -> u64 {
 fn transmit(socket: &UdpSocket, to: SocketAddr, id: u64, rate: u32, sent: &AtomicU64, stop: &AtomicBool) -> Sent {
     let mut result = Sent::default();
     let begun = Instant::now();
-    while !stop.load(Ordering::Acquire) {
+    let mut stopped = None;
+    loop {
         let due = Duration::from_nanos(result.count * 1_000_000_000 / u64::from(rate));
-        if let Some(early) = due.checked_sub(begun.elapsed()) {
-            sleep(early);
+        let now = begun.elapsed();
+        if stopped.is_none() && stop.load(Ordering::Acquire) {
+            stopped = Some(now);
         }
+        // What was due before the stop is sent still, so that a thread that did not run for a while keeps the rate.
+        if stopped.is_some_and(|at| due >= at || now >= at + CATCH_UP) {
+            break;
+        }
+        sleep(due.saturating_sub(now));
         let mut packet = [0; LENGTH];
         packet[..8].copy_from_slice(&id.to_be_bytes());
         packet[8..].copy_from_slice(&result.count.to_be_bytes());

@@ -9,7 +9,7 @@ use tortie_lab::{Lab, Outcome, Pod, Probe, probe, wait};
 use tortie_net::IpNet;
 use tortie_netlink::{NextHop, Route, RouteProtocol};
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 const OPEN: &str = "
 apiVersion: projectcalico.org/v3
@@ -108,7 +108,7 @@ fn bird_holds_the_blocks_and_pods_answer_from_the_router() {
     // A node that dies takes nothing from the router; one that comes back changes nothing there.
     let before = output(&lab, "birdc", &["-s", socket, "show", "route"]);
     lab.node(1).kill9().unwrap();
-    assert!(probe::can(&router, &a.place(), &Probe::icmp()).unwrap());
+    assert!(probe::can(&router, &a.place(), &Probe::icmp().within(START)).unwrap());
     let dead = output(&lab, "birdc", &["-s", socket, "show", "route"]);
     assert!(dead.contains(&block(&a).to_string()), "before:\n{before}\nwith the node dead:\n{dead}");
     lab.node(1).start().unwrap();
@@ -117,7 +117,7 @@ fn bird_holds_the_blocks_and_pods_answer_from_the_router() {
         let text = output(&lab, "birdc", &["-s", socket, "show", "protocols"]);
         if text.matches("Established").count() == 2 { Ok(()) } else { Err(text) }
     });
-    assert!(probe::can(&router, &a.place(), &Probe::icmp()).unwrap());
+    assert!(probe::can(&router, &a.place(), &Probe::icmp().within(START)).unwrap());
 }
 
 #[test]

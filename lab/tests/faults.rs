@@ -11,7 +11,7 @@ use tortie_lab::{Lab, Pod, Prober, wait};
 use tortie_net::Family;
 use tortie_netlink::{Route, RouteFilter};
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 const RATE: u32 = 1000;
 
 /// `a` may send to port 9000 of `b`, and to nothing else.
@@ -141,7 +141,7 @@ fn deleted_routes_come_back() {
     assert!(before.len() >= 3, "the pod, the block's blackhole, the other block: {before:?}");
     for route in &before {
         kernel.delete_route(route.clone()).unwrap();
-        let back = wait(Duration::from_secs(5), || (ours(&mut kernel, &streams) == before).then_some(()));
+        let back = wait(START, || (ours(&mut kernel, &streams) == before).then_some(()));
         assert!(back.is_some(), "{route} comes back; there is {:?}", ours(&mut kernel, &streams));
     }
     let mark = streams.allowed.mark();

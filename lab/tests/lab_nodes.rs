@@ -12,7 +12,7 @@ use tortie_lab::cni::{self, CniFailure};
 use tortie_lab::{Lab, Matrix, Probe, Prober, binary};
 use tortie_net::Family;
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// Without a policy handler the network's profile lets its pods talk.
 fn open_network(lab: &Lab) {
@@ -34,7 +34,7 @@ fn a_killed_node_starts_again_and_loses_no_packet_of_its_pods() {
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
     lab.wait_routes(START).unwrap();
     let prober = Prober::start(&a.place(), &b.place(), Family::V4, 9000, 1000).unwrap();
-    assert!(prober.wait_received(200, Duration::from_secs(5)));
+    assert!(prober.wait_received(200, Duration::from_secs(20)));
     let first = lab.node(2).process().unwrap();
     lab.node(2).kill9().unwrap();
     assert!(lab.node(2).process().is_none() && !lab.node(2).ready());
@@ -93,7 +93,7 @@ fn a_dual_stack_lab_has_both_families_everywhere() {
     lab.wait_routes(START).unwrap();
     let places = [a.place(), b.place()];
     for probe in [Probe::tcp(9000), Probe::tcp(9000).v6(), Probe::icmp().v6(), Probe::udp(9000).v6()] {
-        Matrix::measure(&places, &probe.within(Duration::from_secs(3))).unwrap().expect(|_, _| true).unwrap();
+        Matrix::measure(&places, &probe.within(Duration::from_secs(20))).unwrap().expect(|_, _| true).unwrap();
     }
 }
 

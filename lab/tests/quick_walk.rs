@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tortie_lab::{Lab, Outcome, Probe, probe, wait};
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// What the walk's profile and policy say, in v3: every endpoint of the network may send and receive anything.
 const POLICY: &str = "
