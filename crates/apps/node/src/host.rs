@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use regex::Regex;
 use tortie_net::Family;
-use tortie_netlink::{Handle, LinkKind, RouteFilter, RouteKind, RouteProtocol};
+use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteKind, RouteProtocol};
 use tracing::warn;
 
 use crate::autodetect::Interface;
@@ -50,10 +51,42 @@ pub fn has_learned_routes() -> Result<bool> {
     Ok(routes.iter().any(learned))
 }
 
-/// The MTU for pods: the smallest of the host's own interfaces, at most that of Ethernet.
-pub fn mtu() -> Result<u32> {
-    let links = Handle::open()?.links()?;
-    let own = links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
-    let carries = own.filter(|link| !matches!(link.kind, LinkKind::Bridge));
-    Ok(carries.map(|link| link.mtu).min().unwrap_or(DEFAULT_MTU).min(DEFAULT_MTU))
+/// The MTU for pods: the smallest of the host's own interfaces, at most that of Ethernet. Which are the host's own, a
+/// pattern says (upstream's `mtuIfacePattern`); where none fits, all count that could carry packets of pods.
+pub fn mtu(pattern: &str) -> Result<u32> {
+    let own = Regex::new(pattern).with_context(|| format!("mtuIfacePattern {pattern:?} is no regular expression"))?;
+    Ok(smallest(&own, &Handle::open()?.links()?))
+}
+
+fn smallest(own: &Regex, links: &[Link]) -> u32 {
+    let up = || links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
+    let named = up().filter(|link| own.is_match(&link.name)).map(|link| link.mtu).min();
+    let any = || up().filter(|link| !matches!(link.kind, LinkKind::Bridge)).map(|link| link.mtu).min();
+    named.or_else(any).unwrap_or(DEFAULT_MTU).min(DEFAULT_MTU)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_mtu_of_somebody_elses_tunnel_is_not_the_pods() {
+        let link = |name: &str, mtu| Link {
+            index: 1,
+            name: name.to_owned(),
+            kind: LinkKind::Other("device".to_owned()),
+            mac: None,
+            mtu,
+            up: true,
+            carrier: true,
+            loopback: false,
+            below: None,
+            controller: None,
+        };
+        let pattern = tortie_api::FelixConfigurationSpec::default().mtu_iface_pattern;
+        let own = Regex::new(&pattern).expect("the default");
+        assert_eq!(smallest(&own, &[link("tailscale0", 1280), link("eth0", 1450), link("ens33", 9000)]), 1450);
+        assert_eq!(smallest(&own, &[link("mgmt", 1400), link("cali1", 1280)]), 1400);
+        assert_eq!(smallest(&own, &[link("eth0", 9000)]), 1500);
+    }
 }

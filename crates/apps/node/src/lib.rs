@@ -183,8 +183,14 @@ impl Node {
             Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
         let service = Arc::new(
-            cni::Service::new(store.clone(), handle, name.to_owned(), host::mtu()?, &environment.state_dir)
-                .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?,
+            cni::Service::new(
+                store.clone(),
+                handle,
+                name.to_owned(),
+                host::mtu(&felix.mtu_iface_pattern)?,
+                &environment.state_dir,
+            )
+            .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?,
         );
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());

@@ -14,12 +14,8 @@ pub fn start(environment: &Environment) {
         "error" | "fatal" | "panic" => "error",
         _ => "info",
     };
-    let filter = EnvFilter::try_from_env("TORTIE_LOG").unwrap_or_else(|_| EnvFilter::new(severity));
+    let filter = EnvFilter::new(environment.log_filter.as_deref().unwrap_or(severity));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE);
     // A second start, as in a test process, keeps the first.
-    let _ = if std::env::var("TORTIE_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        lines.json().try_init()
-    } else {
-        lines.with_ansi(false).try_init()
-    };
+    let _ = if environment.log_json { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
 }

@@ -26,6 +26,10 @@ impl Agent {
             self.routing.resync();
         }
         self.apply_rules(&batch, now);
+        if !self.first_pass_done && self.tables.bgp_speaker.is_none() {
+            // Without a speaker nobody will say what an earlier run's routes are worth now.
+            self.routing.sweep_learned();
+        }
         if !self.first_pass_done {
             self.routing.set_desired(&self.tables);
         } else {

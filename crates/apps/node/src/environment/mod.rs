@@ -65,6 +65,10 @@ pub struct Environment {
     pub felix: FelixConfigurationSpec,
     /// `TORTIE_STATE_DIR`.
     pub state_dir: PathBuf,
+    /// `TORTIE_LOG`.
+    pub log_filter: Option<String>,
+    /// `TORTIE_LOG_FORMAT`: whether each line of the log is a JSON object.
+    pub log_json: bool,
     /// Variables that are set and known to nobody, for a warning.
     pub unknown: Vec<String>,
 }
@@ -97,8 +101,10 @@ impl Environment {
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
             pool4: reader.pool("CALICO_IPV4POOL", 26, 20..=32),
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
-            felix: felix::read(vars, reader.faults),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
+            log_filter: reader.log_filter("TORTIE_LOG"),
+            log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),
+            felix: felix::read(vars, reader.faults),
             unknown,
         };
         if faults.is_empty() { Ok(environment) } else { Err(faults) }
@@ -150,6 +156,18 @@ mod tests {
             let faults = read(&[(typo, "x")]).expect_err(typo);
             assert!(faults[0].to_string().contains(right), "{}", faults[0]);
         }
+    }
+
+    #[test]
+    fn a_misspelt_level_of_the_log_is_refused() {
+        for good in ["debug", "INFO", "info,tortie_node=debug", "tortie_node::agent", "warn,[span{a=1}]=debug"] {
+            assert_eq!(read(&[("TORTIE_LOG", good)]).expect(good).log_filter.as_deref(), Some(good));
+        }
+        for (wrong, right) in [("debgu", "debug"), ("info,tortie_node=wran", "warn")] {
+            let faults = read(&[("TORTIE_LOG", wrong)]).expect_err(wrong);
+            assert!(faults[0].to_string().contains(&format!("did you mean {right:?}")), "{}", faults[0]);
+        }
+        assert!(read(&[("TORTIE_LOG_FORMAT", "josn")]).is_err());
     }
 
     #[test]

@@ -146,6 +146,27 @@ impl Reader<'_> {
         text
     }
 
+    /// A filter such as `debug` or `info,tortie_node=debug`. A misspelt level would silently be taken for a target.
+    pub(super) fn log_filter(&mut self, name: &str) -> Option<String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let text = self.text(name)?;
+        for directive in text.split(',').filter(|directive| !directive.contains('[')) {
+            let directive = directive.trim();
+            let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+            let is_target = !directive.contains('=') && (level.starts_with("tortie") || level.contains("::"));
+            if is_target || LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+                continue;
+            }
+            let nearest = LEVELS
+                .iter()
+                .min_by_key(|known| strsim::damerau_levenshtein(&level.to_ascii_lowercase(), known))
+                .expect("there are levels");
+            let expected = LEVELS.join(", ");
+            self.fault(name, &text, format!("{level:?} is no level ({expected}): did you mean {nearest:?}?"));
+        }
+        Some(text)
+    }
+
     pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
         let choices = [("true", true), ("false", false), ("yes", true), ("no", false), ("1", true), ("0", false)];
         self.choice(name, &choices, default)
