@@ -30,7 +30,8 @@ pub fn lab_counts(filter: Option<&str>) -> Result<Counts> {
             println!("skipped: {what} ({program} is not installed)");
         }
     }
-    run(&mut cargo(&["build", "--locked", "--package", "tortie"]))?;
+    // The whole workspace with its tests, as below: a package alone would have other features, and build all anew.
+    run(&mut cargo(&["build", "--workspace", "--locked", "--bins", "--tests"]))?;
     let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast", "--", "--ignored", "--test-threads=1"];
     args.extend(filter);
     let counts = cargo_test(&mut cargo(&args))?;
