@@ -79,6 +79,7 @@ mod tests {
             mtu,
             up: true,
             carrier: true,
+            running: true,
             loopback: false,
             below: None,
             controller: None,

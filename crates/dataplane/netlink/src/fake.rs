@@ -42,6 +42,7 @@ impl FakeKernel {
             mtu: 1500,
             up: true,
             carrier: true,
+            running: true,
             loopback: false,
             below: None,
             controller: None,

@@ -43,6 +43,9 @@ pub struct Link {
     pub up: bool,
     /// Whether it has a carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Whether it passes packets (`IFF_RUNNING`): follows the carrier when the kernel comes round to it; a device that
+    /// has a carrier but does not run yet drops what is sent through it.
+    pub running: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
     /// Index of the link below or, for veth, of the peer, in that link's namespace.

@@ -42,6 +42,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<Link> {
         mtu: 0,
         up: has(flags, libc::IFF_UP),
         carrier: has(flags, libc::IFF_LOWER_UP),
+        running: has(flags, libc::IFF_RUNNING),
         loopback: has(flags, libc::IFF_LOOPBACK) || link_layer == libc::ARPHRD_LOOPBACK,
         below: None,
         controller: None,

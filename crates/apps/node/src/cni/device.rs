@@ -5,17 +5,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use tortie_net::{Family, IpNet, Mac, host_net};
 use tortie_netlink::{
     AddressSpec, Error, Handle, Netns, NextHop, Route, RouteProtocol, VethPeer, VethSpec, sysctl_write,
     sysctl_write_if_different,
 };
+use tracing::warn;
 
 /// The gateway of every pod, as upstream: it exists on no interface.
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The link-local address of the host's side, derived from its Ethernet address (RFC 4291, appendix A).
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
+
+/// How long a device may take from up to running; the kernel's own pace is at most a second.
+const RUNNING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A pod's interface to make.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +73,9 @@ pub fn create(host: &mut Handle, wanted: &Wanted<'_>) -> Result<(), DeviceError>
         }
         Err(error) => return Err(error.into()),
     }
-    let made = host_side(host, wanted).and_then(|()| wanted.netns.run(|| pod_side(wanted))?);
+    let made = host_side(host, wanted)
+        .and_then(|()| wanted.netns.run(|| pod_side(wanted))?)
+        .and_then(|()| until_it_runs(host, wanted.host_name));
     if made.is_err() {
         // The error that is told is the first one; a device that can't be deleted now is swept later.
         let _ = host.delete_link(wanted.host_name);
@@ -118,6 +125,20 @@ fn pod_side(wanted: &Wanted<'_>) -> Result<(), Error> {
     sysctl_write_if_different(&["ipv4", "ip_forward"], forward)?;
     if has6 {
         sysctl_write_if_different(&["ipv6", "conf", "all", "forwarding"], forward)?;
+    }
+    until_it_runs(&mut pod, wanted.pod_name)
+}
+
+/// Waits until the device passes packets: on a busy host the kernel comes round to a new carrier late, and until then
+/// the pod's first packets would be lost without a word.
+fn until_it_runs(handle: &mut Handle, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + RUNNING_PATIENCE;
+    while !handle.link(name)?.running {
+        if Instant::now() >= deadline {
+            warn!(interface = name, "the device is up but does not pass packets yet");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())
 }
