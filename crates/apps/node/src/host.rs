@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use anyhow::{Context, Result};
 use regex::Regex;
+use tortie_api::FelixConfigurationSpec;
 use tortie_net::Family;
 use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteKind, RouteProtocol};
 use tracing::warn;
@@ -54,8 +55,14 @@ pub fn has_learned_routes() -> Result<bool> {
 /// The MTU for pods: the smallest of the host's own interfaces, at most that of Ethernet. Which are the host's own, a
 /// pattern says (upstream's `mtuIfacePattern`); where none fits, all count that could carry packets of pods.
 pub fn mtu(pattern: &str) -> Result<u32> {
+    let pattern = if pattern.is_empty() { default_pattern() } else { pattern };
     let own = Regex::new(pattern).with_context(|| format!("mtuIfacePattern {pattern:?} is no regular expression"))?;
     Ok(smallest(&own, &Handle::open()?.links()?))
+}
+
+fn default_pattern() -> &'static str {
+    let parameter = FelixConfigurationSpec::PARAMETERS.iter().find(|parameter| parameter.json == "mtuIfacePattern");
+    parameter.map_or("", |parameter| parameter.default)
 }
 
 fn smallest(own: &Regex, links: &[Link]) -> u32 {
@@ -84,8 +91,7 @@ mod tests {
             below: None,
             controller: None,
         };
-        let pattern = tortie_api::FelixConfigurationSpec::default().mtu_iface_pattern;
-        let own = Regex::new(&pattern).expect("the default");
+        let own = Regex::new(default_pattern()).expect("the default");
         assert_eq!(smallest(&own, &[link("tailscale0", 1280), link("eth0", 1450), link("ens33", 9000)]), 1450);
         assert_eq!(smallest(&own, &[link("mgmt", 1400), link("cali1", 1280)]), 1400);
         assert_eq!(smallest(&own, &[link("eth0", 9000)]), 1500);
