@@ -7,7 +7,7 @@ mod ends;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tortie_dataplane::{Applier, Cause, Target as _};
 use tortie_desired::{Batch, Tables, TunnelDevice, Vtep, Vxlan};
@@ -19,6 +19,9 @@ pub use ends::{ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable};
 pub use report::TunnelReport;
 
 use crate::target::cause;
+
+/// After links and addresses could not be read, the next attempt comes this much later.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The one writer of a node's tunnel devices and of what lies on them. Writes nothing before the first
 /// [`Tunnels::apply`]: call that once what is wanted is complete.
@@ -32,6 +35,8 @@ pub struct Tunnels {
     /// Links below our devices, with the MTU that was last seen.
     below: BTreeMap<u32, u32>,
     stale: bool,
+    /// Whether reading failed: the next attempt is not made at once.
+    blind: bool,
 }
 
 impl Tunnels {
@@ -46,6 +51,7 @@ impl Tunnels {
             waiting: BTreeMap::new(),
             below: BTreeMap::new(),
             stale: true,
+            blind: false,
         })
     }
 
@@ -100,6 +106,7 @@ impl Tunnels {
     /// Reads the kernel if that is due, then writes what differs: devices first, then what lies on them.
     pub fn apply(&mut self, now: Instant) -> TunnelReport {
         let blind = if self.stale { self.render().err() } else { None };
+        self.blind = blind.is_some();
         let devices = self.devices.flush(now);
         if devices.wrote() {
             // A device that was made anew lost what lay on it.
@@ -114,7 +121,8 @@ impl Tunnels {
     /// When the next [`Tunnels::apply`] has something to do by itself.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
         let parts = [self.devices.wake_at(now), self.forwarding.wake_at(now), self.neighbours.wake_at(now)];
-        parts.into_iter().flatten().chain(self.stale.then_some(now)).min()
+        let read = self.stale.then(|| if self.blind { now + RETRY } else { now });
+        parts.into_iter().flatten().chain(read).min()
     }
 
     /// What becomes of each wanted device: nothing, or why it is not as wanted.
