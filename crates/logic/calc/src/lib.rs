@@ -23,3 +23,4 @@ mod tiers;
 
 pub use calculator::Calculator;
 pub use config::Overrides;
+pub use rules::index_as_written;
