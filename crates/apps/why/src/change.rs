@@ -42,10 +42,11 @@ impl Change {
         self.edits.iter().map(put).collect()
     }
 
-    /// Whether every resource of it passes the API's checks, after its defaults were filled in.
-    pub(crate) fn complete(&mut self) -> bool {
+    /// Fills in defaults; whether every resource passes the API's checks, unless it did not before either.
+    pub(crate) fn complete(&mut self, world: &World) -> bool {
         self.edits.values_mut().for_each(Resource::apply_defaults);
-        self.edits.values().all(|resource| resource.validate().is_ok())
+        let was_wrong = |key: &Key| world.resource(key).is_some_and(|old| old.validate().is_err());
+        self.edits.iter().all(|(key, resource)| resource.validate().is_ok() || was_wrong(key))
     }
 
     /// The resource as it is after the steps so far.

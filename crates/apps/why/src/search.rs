@@ -180,9 +180,26 @@ fn lifting(world: &World, flow: &Flow, hops: &[Hop]) -> Vec<Change> {
                 out.extend(inserting(world, &ends, &list.place, direction, Action::Allow, |_| Some(None)));
             }
         }
-        _ => out.extend(admitting(world, &ends, id, direction, Action::Allow)),
+        _ => {
+            out.extend(admitting(world, &ends, id, direction, Action::Allow));
+            out.extend(before_passes(world, &ends, &explanation));
+        }
     }
-    complete(out)
+    complete(world, out)
+}
+
+/// Rules in front of those that passed the packet on.
+fn before_passes(world: &World, ends: &Ends<'_>, explanation: &Explanation) -> Vec<Change> {
+    let mut out = Vec::new();
+    for list in explanation.lists() {
+        for rule in list.rules.iter().filter(|rule| rule.tried && rule.action == desired::Action::Pass) {
+            let before = |list: &List| list.index(world, rule.index).map(Some);
+            if rule.matches() {
+                out.extend(inserting(world, ends, &list.place, explanation.direction, Action::Allow, before));
+            }
+        }
+    }
+    out
 }
 
 /// Changes that may deny what this direction allowed.
@@ -207,11 +224,11 @@ fn shutting(world: &World, flow: &Flow, hop: &Hop, explanation: &Explanation) ->
             inserting(world, &ends, place, direction, Action::Deny, |list| list.index(world, index).map(Some));
         out.extend(in_profile.into_iter().map(|change| Change { cost: change.cost + 2 * STEP, ..change }));
     }
-    complete(out)
+    complete(world, out)
 }
 
-fn complete(changes: Vec<Change>) -> Vec<Change> {
-    changes.into_iter().filter_map(|mut change| change.complete().then_some(change)).collect()
+fn complete(world: &World, changes: Vec<Change>) -> Vec<Change> {
+    changes.into_iter().filter_map(|mut change| change.complete(world).then_some(change)).collect()
 }
 
 /// The rule with each failing condition made to hold.
@@ -312,5 +329,5 @@ fn settings(world: &World, node: &str, what: &str, set: impl Fn(&mut FelixConfig
         let texts = vec![format!("set {what} in FelixConfiguration {name}")];
         Change { texts, edits: [(key, Resource::from(config))].into(), cost }
     };
-    complete(vec![variant(format!("node.{node}"), STEP + 2), variant("default".to_owned(), STEP + 4)])
+    complete(world, vec![variant(format!("node.{node}"), STEP + 2), variant("default".to_owned(), STEP + 4)])
 }
