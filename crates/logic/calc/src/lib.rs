@@ -25,3 +25,4 @@ mod tunnels;
 
 pub use calculator::Calculator;
 pub use config::Overrides;
+pub use rules::index_as_written;
