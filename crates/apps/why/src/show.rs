@@ -74,6 +74,7 @@ pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec
                     RouteTarget::Workload { interface } => ("workload", interface.to_string()),
                     RouteTarget::Blackhole => ("blackhole", "-".to_owned()),
                     RouteTarget::Node { node, via } => ("node", format!("{node} via {via}")),
+                    RouteTarget::Tunnel { device, node, via } => ("tunnel", format!("{node} via {via} dev {device}")),
                 };
                 vec![net.to_string(), what.to_owned(), to]
             };
