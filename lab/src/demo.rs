@@ -144,18 +144,21 @@ impl Demo<'_> {
 
     /// Measures until the matrix is as wanted, prints it, and fails if it does not become so.
     fn expect(&self, places: &[Place], wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
-        let begun = Instant::now();
-        let matrix = loop {
-            let matrix = Matrix::measure(places, &Probe::tcp(PORT))?;
-            if matrix.differences(&wanted).is_empty() || begun.elapsed() > SETTLE {
-                break matrix;
+        let settled = |probe: &Probe| -> Result<Matrix> {
+            let begun = Instant::now();
+            loop {
+                let matrix = Matrix::measure(places, probe)?;
+                if matrix.differences(&wanted).is_empty() || begun.elapsed() > SETTLE {
+                    return Ok(matrix);
+                }
             }
         };
+        let matrix = settled(&Probe::tcp(PORT))?;
         println!("{}", indent(&matrix.to_string()));
         // The policies name no protocol, so every protocol must agree.
         matrix.expect(&wanted)?;
         for probe in [Probe::udp(PORT), Probe::icmp()] {
-            Matrix::measure(places, &probe)?.expect(&wanted)?;
+            settled(&probe)?.expect(&wanted)?;
         }
         let (open, all) = (matrix.open_count(), matrix.paths.len());
         println!("    {open} of {all} paths are open, by tcp, udp and icmp, as expected");
