@@ -21,9 +21,12 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use tortie_store::Store;
 
 use cli::Cli;
 use session::Session;
+
+pub use cli::DEFAULT_CONFIG;
 
 /// The version of this program, as `calicoctl version` shows it.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -40,11 +43,22 @@ pub struct Io<'a> {
     pub env: BTreeMap<String, OsString>,
 }
 
+/// The store that this process's environment or a configuration file names.
+///
+/// # Errors
+/// A setting that is wrong, with its origin; a store that can't be opened.
+pub fn open_store(config: &str) -> anyhow::Result<Box<dyn Store>> {
+    settings::open(settings::choose(config, &environment())?)
+}
+
+fn environment() -> BTreeMap<String, OsString> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
+}
+
 /// Runs the program in this process; the first argument is its name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut io = Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env };
+    let mut io = Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env: environment() };
     let code = run(&args, &mut io);
     // A reader that went away, such as `head`, is no fault of this program.
     match out.flush() {

@@ -68,7 +68,8 @@ fn default_pattern() -> &'static str {
 fn smallest(own: &Regex, links: &[Link]) -> u32 {
     let up = || links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
     let named = up().filter(|link| own.is_match(&link.name)).map(|link| link.mtu).min();
-    let any = || up().filter(|link| !matches!(link.kind, LinkKind::Bridge)).map(|link| link.mtu).min();
+    let any =
+        || up().filter(|link| !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan)).map(|link| link.mtu).min();
     named.or_else(any).unwrap_or(DEFAULT_MTU).min(DEFAULT_MTU)
 }
 

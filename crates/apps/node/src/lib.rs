@@ -9,6 +9,7 @@
 //!        |  writes endpoints and addresses         | +--Wanted--> bgp --TCP--> peers
 //!        +--> store                                |<--Learned, Recovered--+
 //!        +--devices--> reaper, mend --> kernel     |
+//!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
 //!   http (health, metrics) reads Health, which the agent writes
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
@@ -25,6 +26,7 @@ mod host;
 mod logging;
 mod memory;
 mod startup;
+mod tunnel_addresses;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -38,7 +40,7 @@ use tortie_calc::{Calculator, Overrides};
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor};
 use tortie_nftables::Nftables;
-use tortie_routing::{Options as RoutingOptions, Routing};
+use tortie_routing::{Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
@@ -48,6 +50,7 @@ use agent::{Agent, AgentHandle, Inbox, Message, Parts};
 use bgp::{Bgp, Told};
 use environment::{Backend, Datastore, Environment};
 use health::{Health, Listener, Pages};
+use tunnel_addresses::TunnelAddresses;
 
 /// The version of Tortie.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -98,11 +101,6 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     let signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
         warn!(name, "the environment variable is set, but no setting of that name is known");
-    }
-    if environment.backend == Backend::Vxlan {
-        bail!(
-            "the environment variable CALICO_NETWORKING_BACKEND=vxlan: VXLAN is not in this version; use bird or none"
-        );
     }
     let name = startup::node_name(environment)?;
     let overrides = overrides(environment)?;
@@ -192,16 +190,23 @@ impl Node {
             )
             .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?,
         );
+        let tunnel_addresses = match role {
+            Role::Node => Some(TunnelAddresses::new(store.clone(), service.clone(), felix).start()?),
+            // Upstream's Felix gives no addresses; its node does.
+            Role::Felix => None,
+        };
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());
         let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
-        let groups = Groups { links: true, addresses: false, routes: true, neighbours: false };
+        let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
         let agent = Agent::new(Parts {
             inbox,
             facts: mirror,
             calculator: Calculator::new(name, overrides),
             rules: Nftables::open()?,
             routing,
+            tunnels: Tunnels::new(Handle::open)?,
+            tunnel_addresses,
             monitor: Monitor::open(groups)?,
             bgp,
             service: service.clone(),

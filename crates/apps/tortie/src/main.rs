@@ -3,12 +3,14 @@
 //! The CNI plugins are decided before anything else, so that a pod's start pays for nothing that it does not use.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tortie_cni::plugin::{self, Plugin};
 use tortie_node::Role;
+use tortie_store::Reader;
 
 /// A pure layer-3 network and network policy for containers, VMs and hosts.
 #[derive(Parser)]
@@ -37,6 +39,20 @@ enum Program {
         #[arg(default_value = "calico")]
         plugin: CniPlugin,
     },
+    /// Say why a flow is allowed or denied, and the smallest change that turns it; from the datastore alone.
+    Why {
+        #[command(flatten)]
+        args: tortie_why::cli::WhyArgs,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Show what a node should hold: endpoints, policies, routes, sets or peers; from the datastore alone.
+    Show {
+        #[command(flatten)]
+        args: tortie_why::cli::ShowArgs,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
     /// A network of nodes, routers and pods out of network namespaces on this machine.
     Lab(tortie_lab::cli::LabArgs),
     /// Three nodes on this machine: routes over BGP, and policies that close and open paths.
@@ -46,6 +62,14 @@ enum Program {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// Where the datastore is.
+#[derive(Args)]
+struct StoreArgs {
+    /// File with the settings of the datastore, as for calicoctl.
+    #[arg(short, long, value_name = "FILE", default_value = tortie_ctl::DEFAULT_CONFIG)]
+    config: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,12 +98,32 @@ fn main() -> ExitCode {
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),
         Program::Cni { plugin: CniPlugin::CalicoIpam } => plugin::main(Plugin::CalicoIpam),
+        Program::Why { args, store } => end(answer(&store, |store, out| tortie_why::cli::why(&args, store, out))),
+        Program::Show { args, store } => {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = std::env::var("NODENAME").ok().filter(|name| !name.is_empty()).unwrap_or(host);
+            end(answer(&store, |store, out| tortie_why::cli::show(&args, store, host.trim(), out)))
+        }
         Program::Lab(args) => end(tortie_lab::cli::run(args)),
         Program::Demo(args) => end(tortie_lab::cli::demo(args)),
         Program::Completion { shell } => {
             clap_complete::generate(shell, &mut Tortie::command(), "tortie", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Opens the datastore and prints what is asked. A reader that went away, such as `head`, is no fault.
+fn answer(
+    store: &StoreArgs,
+    ask: impl FnOnce(&dyn Reader, &mut dyn Write) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let store = tortie_ctl::open_store(&store.config)?;
+    match ask(&*store, &mut std::io::stdout().lock()) {
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(ExitCode::SUCCESS)
+        }
+        result => result,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Links, addresses, neighbours, routes and rules of the kernel, network namespaces and their sysctls.
+//! Links, addresses, neighbours, forwarding entries, routes and rules of the kernel, network namespaces and their sysctls.
 //!
 //! Everything blocks, with a deadline on every answer; nothing here keeps state but sockets. No type of the wire
 //! codec appears in this API. Errors say what the caller can do and carry the kernel's own words.
@@ -20,6 +20,7 @@ mod rule;
 mod socket;
 mod sysctl;
 mod veth;
+mod vxlan;
 mod wire;
 
 pub use address::{Address, AddressSpec};
@@ -36,3 +37,4 @@ pub use route::{NextHop, Route, RouteFilter, RouteKind, RouteProtocol, Scope, TA
 pub use rule::Rule;
 pub use sysctl::{sysctl_path, sysctl_read, sysctl_write, sysctl_write_if_different};
 pub use veth::{VethPeer, VethSpec};
+pub use vxlan::{FdbEntry, VxlanSpec};

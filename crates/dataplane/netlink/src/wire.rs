@@ -165,12 +165,16 @@ mod tests {
                 let _ = crate::address::parse(frame.body);
                 let _ = crate::neighbour::parse(frame.body);
                 let _ = crate::rule::parse(frame.body);
+                let _ = crate::vxlan::parse_vxlan(frame.body);
+                let _ = crate::vxlan::parse_fdb(frame.body);
             }
             let _ = crate::link_codec::parse(&bytes);
             let _ = crate::route_codec::parse(&bytes);
             let _ = crate::address::parse(&bytes);
             let _ = crate::neighbour::parse(&bytes);
             let _ = crate::rule::parse(&bytes);
+            let _ = crate::vxlan::parse_vxlan(&bytes);
+            let _ = crate::vxlan::parse_fdb(&bytes);
         }
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tortie_desired::TunnelDevice;
 use tortie_net::Family;
 use tortie_netlink::{Route, RouteKind, TABLE_MAIN};
 
 use crate::Ownership;
 use crate::links::Links;
 
-/// The prefixes that other interfaces than workloads' have on link.
+/// The prefixes that other interfaces than workloads' and tunnels' have on link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connected(BTreeSet<(IpNet, u32)>);
 
@@ -41,7 +42,8 @@ fn entries<'a>(route: &'a Route, links: &'a Links, ownership: &'a Ownership) -> 
     let usable = route.table == TABLE_MAIN && route.kind == RouteKind::Unicast && route.net.prefix_len() > 0;
     let multicast = Family::of_net(route.net) == Family::V6 && route.net.addr().is_multicast();
     route.hops.iter().filter(move |hop| usable && !multicast && hop.via.is_none()).filter_map(move |hop| {
-        let workload = links.name(hop.interface).is_none_or(|name| ownership.is_workload(name));
-        (!workload).then_some((route.net, hop.interface))
+        let ours = |name| ownership.is_workload(name) || TunnelDevice::ALL.iter().any(|device| device.name() == name);
+        let ours = links.name(hop.interface).is_none_or(ours);
+        (!ours).then_some((route.net, hop.interface))
     })
 }

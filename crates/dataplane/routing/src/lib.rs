@@ -2,6 +2,7 @@
 //!
 //! [`Routing`] decides from what is wanted and from the kernel's links which route each prefix gets (`render`), knows
 //! our own routes without memory (`ours`), and drives them through the apply loop (`target`: observe and commit).
+//! [`Tunnels`] does the same for tunnel devices and the far ends that they lead to.
 //! For one prefix a workload wins over a blackhole, that over a node, that over what was learned.
 
 mod connected;
@@ -14,6 +15,7 @@ mod render;
 mod report;
 mod routing;
 mod target;
+mod tunnel;
 mod wants;
 
 pub use interface::{configure_workload_interface, enable_forwarding};
@@ -23,4 +25,7 @@ pub use ours::Ownership;
 pub use report::{RoutingReport, Waiting};
 pub use routing::Routing;
 pub use target::RouteTable;
+pub use tunnel::{
+    DeviceState, DeviceTable, ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable, TunnelReport, Tunnels,
+};
 pub use wants::Learned;

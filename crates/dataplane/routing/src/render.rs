@@ -36,6 +36,14 @@ pub(crate) fn render(
             (Some(Route::blackhole(net, protocol)), None)
         }
         Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view),
+        // The far end's address is in no prefix on link; that it is behind the device is for us to know.
+        Wanted::Tunnel(device, via) => match view.links.up_index(device.name()) {
+            Some(interface) => {
+                let hop = NextHop { onlink: true, ..NextHop::via(via, interface) };
+                (Some(Route::via(net, vec![hop], RouteProtocol::CALICO)), None)
+            }
+            None => (None, Some(Waiting::Interface(device.name().into()))),
+        },
         Wanted::Learned(hops) => through(net, hops, RouteProtocol::BIRD, view),
     }
 }

@@ -13,7 +13,7 @@ use crate::RouteKey;
 /// What a route lacks. It comes by itself once that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// The workload's interface is not there, or not up. Normal while a workload starts or stops.
+    /// The workload's or tunnel's interface is not there, or not up. Normal while it comes or goes.
     Interface(Arc<str>),
     /// These gateways are on no link of this node; if others are, the route uses those meanwhile. The network between
     /// the nodes routes instead of switching, so the peer must be reached through a router that it also announces.

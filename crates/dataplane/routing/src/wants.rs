@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tortie_desired::{Route as DesiredRoute, RouteTarget};
+use tortie_desired::{Route as DesiredRoute, RouteTarget, TunnelDevice};
 
 /// A route learned by BGP: the best path, or several that share the traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Wanted<'a> {
     Blackhole,
     /// Through another node.
     Node(IpAddr),
+    /// Through another node's end of a tunnel.
+    Tunnel(TunnelDevice, IpAddr),
     /// As BGP says.
     Learned(&'a [IpAddr]),
 }
@@ -46,7 +48,7 @@ impl Wants {
         if old == target {
             return false;
         }
-        if let Some(RouteTarget::Workload { interface }) = old
+        if let Some(interface) = old.as_ref().and_then(interface_of)
             && let Some(nets) = self.by_interface.get_mut(&interface)
         {
             nets.remove(&net);
@@ -54,7 +56,7 @@ impl Wants {
                 self.by_interface.remove(&interface);
             }
         }
-        if let Some(RouteTarget::Workload { interface }) = target {
+        if let Some(interface) = target.as_ref().and_then(interface_of) {
             self.by_interface.entry(interface).or_default().insert(net);
         }
         true
@@ -79,6 +81,7 @@ impl Wants {
             Some(RouteTarget::Workload { interface }) => Wanted::Workload(interface),
             Some(RouteTarget::Blackhole) => Wanted::Blackhole,
             Some(RouteTarget::Node { node: _, via }) => Wanted::Node(*via),
+            Some(RouteTarget::Tunnel { device, node: _, via }) => Wanted::Tunnel(*device, *via),
             None => Wanted::Learned(self.learned.get(net)?),
         })
     }
@@ -93,7 +96,7 @@ impl Wants {
         self.desired.keys()
     }
 
-    /// The prefixes that go to a workload's interface.
+    /// The prefixes that go to a workload's interface or into a tunnel's.
     pub(crate) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpNet> {
         self.by_interface.get(interface).into_iter().flatten().copied()
     }
@@ -101,5 +104,14 @@ impl Wants {
     /// The prefixes that are blackholes.
     pub(crate) fn blackholes(&self) -> impl Iterator<Item = IpNet> {
         self.desired.iter().filter(|(_, target)| **target == RouteTarget::Blackhole).map(|(net, _)| *net)
+    }
+}
+
+/// The interface that a route names; others find theirs by the gateway.
+fn interface_of(target: &RouteTarget) -> Option<Arc<str>> {
+    match target {
+        RouteTarget::Workload { interface } => Some(interface.clone()),
+        RouteTarget::Tunnel { device, node: _, via: _ } => Some(Arc::from(device.name())),
+        RouteTarget::Blackhole | RouteTarget::Node { node: _, via: _ } => None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::{BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings};
+use tortie_desired::{BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TunnelDevice, Vtep, Vxlan};
 use tortie_net::IpNet;
 
 /// What the last flush left, for the tables that are compared as a whole or row by row.
@@ -13,7 +13,12 @@ pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
+    pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
+    pub(crate) vteps: BTreeMap<IpAddr, Vtep>,
+    /// Of this node's own workloads and blocks.
     pub(crate) routes: BTreeMap<IpNet, Route>,
+    /// To other nodes; where both have one, that of `routes` counts.
+    pub(crate) remote: BTreeMap<IpNet, Route>,
     pub(crate) announcements: BTreeSet<IpNet>,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,
     pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,

@@ -13,6 +13,8 @@
 // NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
 //
 // Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
+//
+// Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,9 +32,11 @@ use crate::local::Local;
 use crate::matching::Matching;
 use crate::profiles::Profiles;
 use crate::read::{self, PolicySource};
+use crate::remote::{BlockFacts, Remote};
 use crate::routes::Routes;
 use crate::sets::{IpSets, Item, ItemKey, ItemKind};
 use crate::strings::Strings;
+use crate::tunnels::Tunnels;
 
 /// What one node should hold, worked out from facts as they change.
 ///
@@ -48,6 +52,8 @@ pub struct Calculator {
     profiles: Profiles,
     sets: IpSets,
     routes: Routes,
+    remote: Remote,
+    tunnels: Tunnels,
     bgp: Bgp,
     config: Config,
     active_policies: Active<PolicyId, Policy>,
@@ -68,6 +74,8 @@ impl Calculator {
             profiles: Profiles::default(),
             sets: IpSets::default(),
             routes: Routes::default(),
+            remote: Remote::default(),
+            tunnels: Tunnels::default(),
             bgp: Bgp::default(),
             config: Config::new(started_with),
             active_policies: Active::default(),
@@ -89,11 +97,10 @@ impl Calculator {
                 self.apply_resource(*kind, namespace, name, resource, &mut problems);
             }
             Key::Block(cidr) => {
-                let ours = value.as_ref().and_then(Value::as_block).is_some_and(|block| {
-                    let owner = block.affinity.as_deref().and_then(|owner| owner.strip_prefix("host:"));
-                    !block.deleted && owner.or(block.host_affinity.as_deref()) == Some(&*self.node)
-                });
-                self.routes.set_block(cidr.trunc(), ours);
+                let cidr = cidr.trunc();
+                let block = value.as_ref().and_then(Value::as_block).map(|block| BlockFacts::of(cidr, block));
+                self.routes.set_block(cidr, block.as_ref().is_some_and(|block| block.is_of(&self.node)));
+                self.remote.set_block(cidr, block);
             }
             Key::Affinity(AffinityKey { kind: OwnerKind::Host, owner, cidr }) if **owner == *self.node => {
                 let confirmed = value
@@ -144,6 +151,7 @@ impl Calculator {
             out.routes = replace(&mut self.flushed.routes, now.routes);
             out.announcements = replace_set(&mut self.flushed.announcements, now.announcements);
         }
+        self.flush_remote(&mut out);
         if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id) {
             if speaker != self.flushed.bgp_speaker {
                 self.flushed.bgp_speaker = speaker.clone();
@@ -178,6 +186,26 @@ impl Calculator {
     /// What an active set holds, for people: its selector, and the port's name if it is a set of ports.
     pub fn describe_set(&self, id: &SetId) -> Option<String> {
         self.sets.describe(id)
+    }
+
+    /// Tunnels, their far ends, and the routes to other nodes. Comes after this node's own routes, which win.
+    fn flush_remote(&mut self, out: &mut Batch) {
+        for (net, route) in &mut out.routes {
+            if route.is_none() {
+                *route = self.flushed.remote.get(net).cloned();
+            }
+        }
+        self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
+        if self.tunnels.settle(&self.node) {
+            out.tunnels = replace(&mut self.flushed.tunnels, self.tunnels.devices().clone());
+            out.vteps = replace(&mut self.flushed.vteps, self.tunnels.vteps().clone());
+            self.remote.mark_all();
+        }
+        let routes = &self.routes;
+        for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
+            let told = put(&mut self.flushed.remote, net, route);
+            out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
+        }
     }
 
     fn flush_endpoints(&mut self, out: &mut Batch) {
@@ -244,9 +272,15 @@ impl Calculator {
             Kind::Profile => self.apply_profile(name, this!(Profile), problems),
             Kind::IpPool => {
                 let pool = this!(IpPool).and_then(|pool| read::pool(pool, problems));
-                self.routes.set_pool(name, pool);
+                if self.routes.set_pool(name, pool) {
+                    self.remote.mark_all();
+                }
             }
-            Kind::Node => self.bgp.set_node(name, this!(Node).map(|node| read::node(node, problems))),
+            Kind::Node => {
+                let node = this!(Node);
+                self.bgp.set_node(name, node.map(|node| read::node(node, problems)));
+                self.tunnels.set_node(name, node.map(|node| read::node_ends(node, problems)));
+            }
             Kind::BgpPeer => {
                 let spec = this!(BgpPeer).map(|peer| peer.spec.clone());
                 problems.extend(spec.iter().flat_map(unsupported));

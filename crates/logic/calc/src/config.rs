@@ -26,8 +26,28 @@ pub struct Overrides {
     pub accept_invalid: Option<bool>,
     /// See [`Settings::ipv6`].
     pub ipv6: Option<bool>,
+    /// Whether there is VXLAN at all; by default when a pool wants it.
+    pub vxlan_enabled: Option<bool>,
+    /// VXLAN's network identifier.
+    pub vxlan_vni: Option<u32>,
+    /// VXLAN's UDP port.
+    pub vxlan_port: Option<u16>,
+    /// MTU of the IPv4 VXLAN device, bytes.
+    pub vxlan_mtu: Option<u32>,
+    /// MTU of the IPv6 VXLAN device, bytes.
+    pub vxlan_mtu_v6: Option<u32>,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
+}
+
+/// Settings of VXLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VxlanSettings {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) vni: u32,
+    pub(crate) port: u16,
+    pub(crate) mtu4: Option<u32>,
+    pub(crate) mtu6: Option<u32>,
 }
 
 impl Overrides {
@@ -45,6 +65,10 @@ impl Overrides {
         let host =
             word("defaultEndpointToHostAction", &spec.default_endpoint_to_host_action, &["Drop", "Accept", "Return"]);
         let deny = word("iptablesFilterDenyAction", &spec.iptables_filter_deny_action, &["Drop", "Reject"]);
+        // 0 leaves the choice to us, as the default does.
+        let number = |value: Option<i64>, end: u32| {
+            value.and_then(|value| u32::try_from(value).ok()).filter(|value| (1..end).contains(value))
+        };
         Overrides {
             interface_prefixes: Some(prefixes(&spec.interface_prefix)).filter(|list: &Vec<_>| !list.is_empty()),
             endpoint_to_host: host.map(|at| [HostAction::Drop, HostAction::Accept, HostAction::Return][at]),
@@ -52,6 +76,11 @@ impl Overrides {
             log_prefix: text(&spec.log_prefix),
             accept_invalid: spec.disable_conntrack_invalid_check,
             ipv6: spec.ipv6_support,
+            vxlan_enabled: spec.vxlan_enabled,
+            vxlan_vni: number(spec.vxlan_vni, 1 << 24),
+            vxlan_port: number(spec.vxlan_port, 1 << 16).and_then(|port| u16::try_from(port).ok()),
+            vxlan_mtu: number(spec.vxlan_mtu, 1 << 16),
+            vxlan_mtu_v6: number(spec.vxlan_mtu_v6, 1 << 16),
             router_id: None,
         }
     }
@@ -64,6 +93,11 @@ impl Overrides {
             log_prefix,
             accept_invalid,
             ipv6,
+            vxlan_enabled: _,
+            vxlan_vni: _,
+            vxlan_port: _,
+            vxlan_mtu: _,
+            vxlan_mtu_v6: _,
             router_id: _,
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
@@ -134,15 +168,31 @@ impl Config {
 
     /// The settings of a node with these labels; a node that is not there matches no selector.
     pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>) -> Settings {
+        let mut settings = Settings::default();
+        self.sources(labels).for_each(|source| source.apply(&mut settings));
+        settings
+    }
+
+    /// The settings of VXLAN of a node with these labels.
+    pub(crate) fn vxlan(&self, labels: Option<&BTreeMap<String, String>>) -> VxlanSettings {
+        let mut vxlan = VxlanSettings { enabled: None, vni: 4096, port: 4789, mtu4: None, mtu6: None };
+        for source in self.sources(labels) {
+            vxlan.enabled = source.vxlan_enabled.or(vxlan.enabled);
+            vxlan.vni = source.vxlan_vni.unwrap_or(vxlan.vni);
+            vxlan.port = source.vxlan_port.unwrap_or(vxlan.port);
+            vxlan.mtu4 = source.vxlan_mtu.or(vxlan.mtu4);
+            vxlan.mtu6 = source.vxlan_mtu_v6.or(vxlan.mtu6);
+        }
+        vxlan
+    }
+
+    /// What sets anything for a node with these labels, the weakest first.
+    fn sources(&self, labels: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &Overrides> {
         let Config { started_with, node, scoped, cluster } = self;
         let matches = |scoped: &&Scoped| {
             scoped.selector.as_ref().zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
         };
         let scoped = scoped.values().find(matches).map(|scoped| &scoped.settings);
-        let mut settings = Settings::default();
-        for source in [Some(cluster), scoped, Some(node), Some(started_with)].into_iter().flatten() {
-            source.apply(&mut settings);
-        }
-        settings
+        [Some(cluster), scoped, Some(node), Some(started_with)].into_iter().flatten()
     }
 }

@@ -14,12 +14,15 @@ mod matching;
 pub mod print;
 mod profiles;
 mod read;
+mod remote;
 mod routes;
 mod rules;
 mod sets;
 mod slab;
 mod strings;
 mod tiers;
+mod tunnels;
 
 pub use calculator::Calculator;
 pub use config::Overrides;
+pub use rules::index_as_written;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use tortie_desired::{
     BgpPeer, BgpSpeaker, Endpoint, IcmpMatch, Match, Member, Policy, Pool, Profile, Route, RouteTarget, Rule, SetId,
-    SetKind, Settings, Tables, TierPolicies,
+    SetKind, Settings, Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -16,8 +16,20 @@ pub fn tables(tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> S
 }
 
 fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> fmt::Result {
-    let Tables { settings, sets, policies, profiles, endpoints, pools, routes, bgp_speaker, bgp_peers, announcements } =
-        tables;
+    let Tables {
+        settings,
+        sets,
+        policies,
+        profiles,
+        endpoints,
+        pools,
+        tunnels,
+        vteps,
+        routes,
+        bgp_speaker,
+        bgp_peers,
+        announcements,
+    } = tables;
     write_settings(out, settings)?;
     for (id, (kind, members)) in sets {
         let kind = match kind {
@@ -51,11 +63,21 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
     for (net, Pool { nat_outgoing }) in pools {
         writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
     }
+    for (device, Vxlan { vni, port, underlay, address, mac, mtu }) in tunnels {
+        write!(out, "tunnel {device} vni {vni} port {port} over {underlay} mac {mac}")?;
+        address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
+        mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
+        writeln!(out)?;
+    }
+    for (addr, Vtep { node, mac, underlay }) in vteps {
+        writeln!(out, "vtep {addr} mac {mac} over {underlay} # {node}")?;
+    }
     for (net, Route { target }) in routes {
         match target {
             RouteTarget::Workload { interface } => writeln!(out, "route {net} dev {interface}")?,
             RouteTarget::Blackhole => writeln!(out, "route {net} blackhole")?,
             RouteTarget::Node { node, via } => writeln!(out, "route {net} via {via} # {node}")?,
+            RouteTarget::Tunnel { device, node, via } => writeln!(out, "route {net} via {via} dev {device} # {node}")?,
         }
     }
     for net in announcements {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tortie_api as api;
 use tortie_desired::{Policy, Profile, TierAction};
-use tortie_net::IpNet;
+use tortie_net::{Family, IpNet};
 use tortie_selector::Selector;
 
 use crate::active::Body;
@@ -16,11 +16,13 @@ use crate::bgp::NodeFacts;
 use crate::labels::{Identity, LabelSet, label_set};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
+use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
 use crate::sets::{Item, NamedPort};
 use crate::strings::Strings;
 use crate::tiers::Tier;
+use crate::tunnels::{NodeEnd, NodeEnds};
 
 const NAMESPACE: &str = "projectcalico.org/namespace";
 const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
@@ -261,11 +263,13 @@ pub(crate) fn pool(pool: &api::IpPool, problems: &mut Vec<String>) -> Option<Poo
     };
     let spec = &pool.spec;
     let encapsulates = |mode: Option<api::EncapMode>| mode.is_some_and(|mode| mode != api::EncapMode::Never);
-    problems.extend(not_yet(&[
-        ("spec.ipipMode", encapsulates(spec.ipip_mode)),
-        ("spec.vxlanMode", encapsulates(spec.vxlan_mode)),
-    ]));
-    Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export })
+    problems.extend(not_yet(&[("spec.ipipMode", encapsulates(spec.ipip_mode))]));
+    let vxlan = match spec.vxlan_mode {
+        None | Some(api::EncapMode::Never) => Encap::Never,
+        Some(api::EncapMode::Always) => Encap::Always,
+        Some(api::EncapMode::CrossSubnet) => Encap::CrossSubnet,
+    };
+    Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export, vxlan })
 }
 
 pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
@@ -286,4 +290,33 @@ pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
         asn: bgp.as_number,
         cluster_id: bgp.route_reflector_cluster_id.clone(),
     }
+}
+
+/// The node's sides of its tunnels. What can't be read is told of by name and counts as not published.
+pub(crate) fn node_ends(node: &api::Node, problems: &mut Vec<String>) -> NodeEnds {
+    let api::NodeSpec {
+        ipv4_vxlan_tunnel_addr: vtep4,
+        ipv6_vxlan_tunnel_addr: vtep6,
+        vxlan_tunnel_mac_addr: mac4,
+        vxlan_tunnel_mac_addr_v6: mac6,
+        ..
+    } = &node.spec;
+    let mut end = |family: Family, underlay: Option<&api::IpNetText>, fields: [&str; 2], vtep: &str, mac: &str| {
+        let mut told = |field: &str, text: &str, found: bool, what: &str| {
+            if !found && !text.is_empty() {
+                problems.push(format!("spec.{field}: {text:?} is no {what}"));
+            }
+        };
+        let addr = vtep.parse().ok().filter(|addr: &IpAddr| Family::of(*addr) == family);
+        told(fields[0], vtep, addr.is_some(), &format!("{family} address"));
+        let own_mac = mac.parse().ok();
+        told(fields[1], mac, own_mac.is_some(), "Ethernet address");
+        let underlay = underlay.and_then(api::IpNetText::interface).filter(|net| Family::of_net(*net) == family);
+        NodeEnd { underlay, vtep: addr, mac: own_mac }
+    };
+    let bgp = node.spec.bgp.as_ref();
+    NodeEnds([
+        end(Family::V4, bgp.map(|b| &b.ipv4_address), ["ipv4VXLANTunnelAddr", "vxlanTunnelMACAddr"], vtep4, mac4),
+        end(Family::V6, bgp.map(|b| &b.ipv6_address), ["ipv6VXLANTunnelAddr", "vxlanTunnelMACAddrV6"], vtep6, mac6),
+    ])
 }

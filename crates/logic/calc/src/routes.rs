@@ -2,7 +2,7 @@
 //!
 //! A route to each local address, a black hole for each block of this node. Announced are the node's blocks whole,
 //! and local addresses outside of them (borrowed from other nodes' blocks) one by one; nothing of a pool that forbids
-//! it. Blocks of other nodes need no route from here: BGP carries them.
+//! it. Routes to the blocks of other nodes come from `remote`, or by BGP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tortie_desired::{Pool, Route, RouteTarget};
 use tortie_net::{Family, IpNet};
 
 use crate::local::Local;
+use crate::remote::Encap;
 
 /// What is kept of an IPPool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub(crate) struct PoolFacts {
     pub(crate) cidr: IpNet,
     pub(crate) nat_outgoing: bool,
     pub(crate) announced: bool,
+    pub(crate) vxlan: Encap,
 }
 
 /// Blocks and pools.
@@ -40,12 +42,14 @@ pub(crate) struct Outcome {
 }
 
 impl Routes {
-    pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PoolFacts>) {
+    /// A pool came, changed or went; whether that was news.
+    pub(crate) fn set_pool(&mut self, name: &str, pool: Option<PoolFacts>) -> bool {
         let old = match pool {
             Some(pool) => self.pools.insert(name.into(), pool),
             None => self.pools.remove(name),
         };
         self.dirty |= old != pool;
+        old != pool
     }
 
     pub(crate) fn set_block(&mut self, cidr: IpNet, ours: bool) {
@@ -67,7 +71,7 @@ impl Routes {
             return None;
         }
         let mut out = Outcome::default();
-        for PoolFacts { cidr, nat_outgoing, announced: _ } in self.pools.values() {
+        for PoolFacts { cidr, nat_outgoing, announced: _, vxlan: _ } in self.pools.values() {
             let pool = out.pools.entry(*cidr).or_insert(Pool { nat_outgoing: false });
             pool.nat_outgoing |= nat_outgoing;
         }
@@ -94,6 +98,18 @@ impl Routes {
             }
         }
         Some(out)
+    }
+
+    /// When packets to a block go in VXLAN, by the narrowest pool that it is in.
+    pub(crate) fn vxlan(&self, block: IpNet) -> Encap {
+        let around = self.pools.values().filter(|pool| pool.cidr.contains(&block));
+        around.max_by_key(|pool| pool.cidr.prefix_len()).map_or(Encap::Never, |pool| pool.vxlan)
+    }
+
+    /// The families that some pool puts into VXLAN.
+    pub(crate) fn vxlan_families(&self) -> BTreeSet<Family> {
+        let pools = self.pools.values().filter(|pool| pool.vxlan != Encap::Never);
+        pools.map(|pool| Family::of_net(pool.cidr)).collect()
     }
 
     fn in_pool(&self, net: IpNet) -> bool {

@@ -132,6 +132,8 @@ impl Renderer {
             profiles,
             endpoints,
             pools,
+            tunnels: _,
+            vteps: _,
             routes: _,
             bgp_speaker: _,
             bgp_peers: _,

@@ -3,11 +3,15 @@
 //! Invariant: slow and obvious. There is no index and no cache here; every table is searched from its start. Backends
 //! are tested against this crate, packet by packet, so it shares no code with them.
 
+mod condition;
+mod explain;
 mod matching;
 mod packet;
 mod step;
 mod walk;
 
+pub use condition::{Condition, Demand, Side, conditions};
+pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
 pub use matching::rule_matches;
 pub use packet::{Packet, Source, Target};
 pub use step::{Direction, Place, Step, Verdict};

@@ -32,7 +32,7 @@ pub fn rule_matches(tables: &Tables, rule: &Rule, packet: &Packet) -> bool {
         && side_matches(tables, destination, packet.dst, packet.protocol, packet.dst_port)
 }
 
-fn icmp_matches(wanted: IcmpMatch, packet: &Packet) -> bool {
+pub(crate) fn icmp_matches(wanted: IcmpMatch, packet: &Packet) -> bool {
     let protocol = match packet.family() {
         Family::V4 => Protocol::ICMP,
         Family::V6 => Protocol::ICMPV6,
@@ -74,13 +74,13 @@ fn members<'a>(tables: &'a Tables, set: &SetId) -> impl Iterator<Item = &'a Memb
     tables.sets.get(set).into_iter().flat_map(|(_, members)| members)
 }
 
-fn holds_addr(tables: &Tables, set: &SetId, addr: IpAddr) -> bool {
+pub(crate) fn holds_addr(tables: &Tables, set: &SetId, addr: IpAddr) -> bool {
     members(tables, set).any(|member| match member {
         Member::Net(net) => IpNet::contains(net, &addr),
         Member::Port { addr: _, protocol: _, port: _ } => false,
     })
 }
 
-fn holds_port(tables: &Tables, set: &SetId, addr: IpAddr, protocol: Protocol, port: u16) -> bool {
+pub(crate) fn holds_port(tables: &Tables, set: &SetId, addr: IpAddr, protocol: Protocol, port: u16) -> bool {
     protocol.has_ports() && members(tables, set).any(|member| *member == Member::Port { addr, protocol, port })
 }

@@ -115,7 +115,9 @@ fn best_route(tables: &Tables, packet: &Packet) -> Option<(IpNet, bool)> {
 fn receiver<'a>(tables: &'a Tables, packet: &Packet) -> Option<(&'a EndpointId, &'a Endpoint)> {
     let routed = tables.routes.get(&IpNet::from(packet.dst)).and_then(|route| match &route.target {
         RouteTarget::Workload { interface } => by_interface(tables, interface),
-        RouteTarget::Blackhole | RouteTarget::Node { node: _, via: _ } => None,
+        RouteTarget::Blackhole
+        | RouteTarget::Node { node: _, via: _ }
+        | RouteTarget::Tunnel { device: _, node: _, via: _ } => None,
     });
     routed.or_else(|| {
         let found = tables.endpoints.iter().find(|(_, endpoint)| endpoint.addresses.contains(&packet.dst));

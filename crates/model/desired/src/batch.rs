@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind, Settings,
+    BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind,
+    Settings, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -46,6 +47,10 @@ pub struct Batch {
     pub endpoints: BTreeMap<EndpointId, Option<Arc<Endpoint>>>,
     /// Pools.
     pub pools: BTreeMap<IpNet, Option<Pool>>,
+    /// Tunnel devices.
+    pub tunnels: BTreeMap<TunnelDevice, Option<Vxlan>>,
+    /// Far ends of tunnels.
+    pub vteps: BTreeMap<IpAddr, Option<Vtep>>,
     /// Routes.
     pub routes: BTreeMap<IpNet, Option<Route>>,
     /// The BGP identity; the inner `None` stops the speaker.
@@ -67,6 +72,10 @@ pub enum Step<'a> {
     Profile(&'a Arc<str>, Option<&'a Arc<Profile>>),
     /// An endpoint comes, changes or goes.
     Endpoint(&'a EndpointId, Option<&'a Arc<Endpoint>>),
+    /// A tunnel device comes, changes or goes.
+    Tunnel(TunnelDevice, Option<&'a Vxlan>),
+    /// A tunnel's far end comes, changes or goes.
+    Vtep(&'a IpAddr, Option<&'a Vtep>),
     /// A route comes, changes or goes.
     Route(&'a IpNet, Option<&'a Route>),
 }
@@ -85,9 +94,18 @@ impl Batch {
         let policies = |gone: bool| part(&self.policies, gone).map(|(k, v)| Step::Policy(k, v));
         let profiles = |gone: bool| part(&self.profiles, gone).map(|(k, v)| Step::Profile(k, v));
         let endpoints = |gone: bool| part(&self.endpoints, gone).map(|(k, v)| Step::Endpoint(k, v));
+        let tunnels = |gone: bool| part(&self.tunnels, gone).map(|(k, v)| Step::Tunnel(*k, v));
+        let vteps = |gone: bool| part(&self.vteps, gone).map(|(k, v)| Step::Vtep(k, v));
         let routes = |gone: bool| part(&self.routes, gone).map(|(k, v)| Step::Route(k, v));
-        let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false)).chain(routes(false));
-        let down = routes(true).chain(endpoints(true)).chain(profiles(true)).chain(policies(true)).chain(sets(true));
+        let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false));
+        let up = up.chain(tunnels(false)).chain(vteps(false)).chain(routes(false));
+        let down = routes(true)
+            .chain(vteps(true))
+            .chain(tunnels(true))
+            .chain(endpoints(true))
+            .chain(profiles(true))
+            .chain(policies(true))
+            .chain(sets(true));
         up.chain(down)
     }
 
@@ -100,6 +118,8 @@ impl Batch {
             profiles,
             endpoints,
             pools,
+            tunnels,
+            vteps,
             routes,
             bgp_speaker,
             bgp_peers,
@@ -118,6 +138,8 @@ impl Batch {
         self.profiles.extend(profiles);
         self.endpoints.extend(endpoints);
         self.pools.extend(pools);
+        self.tunnels.extend(tunnels);
+        self.vteps.extend(vteps);
         self.routes.extend(routes);
         if bgp_speaker.is_some() {
             self.bgp_speaker = bgp_speaker;

@@ -1,7 +1,7 @@
 //! The output contract of the logic: what one node's dataplane should hold.
 //!
 //! [`Tables`] is the whole desired state; a [`Batch`] is an ordered change to it. Kinds are declared lowest dependency
-//! first (sets, policies, profiles, endpoints, routes): a batch commits upserts ascending and removals descending, so a
+//! first (sets, policies, profiles, endpoints, tunnels, far ends, routes): a batch commits upserts ascending and removals descending, so a
 //! reference is programmed after its referent and removed before it. Empty means nothing, never anything.
 
 mod batch;
@@ -12,6 +12,7 @@ mod route;
 mod set;
 mod settings;
 mod tables;
+mod tunnel;
 
 pub use batch::{Batch, SetChange, Step};
 pub use bgp::{BgpPeer, BgpSpeaker, PeerOrigin};
@@ -21,3 +22,4 @@ pub use route::{Pool, Route, RouteTarget};
 pub use set::{Member, SetId, SetKind};
 pub use settings::{HostAction, Settings};
 pub use tables::Tables;
+pub use tunnel::{TunnelDevice, Vtep, Vxlan};

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::TunnelDevice;
+
 /// Where packets for a prefix go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
@@ -18,6 +20,15 @@ pub enum RouteTarget {
         /// Name of the node.
         node: Arc<str>,
         /// The node's address, the next hop.
+        via: IpAddr,
+    },
+    /// To another node's block, through a tunnel.
+    Tunnel {
+        /// The device.
+        device: TunnelDevice,
+        /// Name of the node.
+        node: Arc<str>,
+        /// The address of the node's own end, on link on the device; a key of [`crate::Tables::vteps`].
         via: IpAddr,
     },
 }

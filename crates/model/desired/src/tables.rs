@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
-    SetKind, Settings,
+    SetKind, Settings, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -26,6 +26,10 @@ pub struct Tables {
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Pools by prefix.
     pub pools: BTreeMap<IpNet, Pool>,
+    /// Tunnel devices.
+    pub tunnels: BTreeMap<TunnelDevice, Vxlan>,
+    /// Far ends of tunnels, by the address of their device; unique.
+    pub vteps: BTreeMap<IpAddr, Vtep>,
     /// Routes by prefix.
     pub routes: BTreeMap<IpNet, Route>,
     /// This node's BGP identity; `None` when it does not speak BGP.
@@ -46,6 +50,8 @@ impl Tables {
             profiles,
             endpoints,
             pools,
+            tunnels,
+            vteps,
             routes,
             bgp_speaker,
             bgp_peers,
@@ -76,6 +82,8 @@ impl Tables {
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
         put_all(&mut self.pools, pools);
+        put_all(&mut self.tunnels, tunnels);
+        put_all(&mut self.vteps, vteps);
         put_all(&mut self.routes, routes);
         if let Some(speaker) = bgp_speaker {
             self.bgp_speaker = speaker.clone();

@@ -24,6 +24,7 @@ impl Agent {
             self.refresh_at = now + REFRESH;
             self.rules_current = false;
             self.routing.resync();
+            self.tunnels.resync();
         }
         self.apply_rules(&batch, now);
         if !self.first_pass_done && self.tables.bgp_speaker.is_none() {
@@ -32,11 +33,14 @@ impl Agent {
         }
         if !self.first_pass_done {
             self.routing.set_desired(&self.tables);
+            self.tunnels.set_desired(&self.tables);
         } else {
             self.routing.change_desired(&batch);
+            self.tunnels.change_desired(&batch, &self.tables);
         }
         // Before its rules stand, a pod gets no route.
         if self.rules_current || self.first_pass_done {
+            self.apply_tunnels(now);
             self.apply_routes(now);
         }
         self.tell_bgp(&batch);
@@ -104,6 +108,21 @@ impl Agent {
         let delay = Duration::from_millis(100 << self.rules_failures.min(7));
         self.rules_failures += 1;
         self.rules_retry = Some(now + delay);
+    }
+
+    fn apply_tunnels(&mut self, now: Instant) {
+        let report = self.tunnels.apply(now);
+        if report.is_clean() && !report.wrote() {
+            self.last_tunnels.clear();
+            return;
+        }
+        let text = report.to_string();
+        if report.is_clean() {
+            debug!("{text}");
+        } else if text != self.last_tunnels {
+            warn!("{text}");
+        }
+        self.last_tunnels = if report.is_clean() { String::new() } else { text };
     }
 
     fn apply_routes(&mut self, now: Instant) {

@@ -10,7 +10,7 @@ use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
 use tortie_netlink::{Event, Handle, Monitor};
 use tortie_nftables::Nftables;
-use tortie_routing::{Learned, Routing};
+use tortie_routing::{Learned, Routing, Tunnels};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
@@ -21,6 +21,7 @@ use crate::bgp::Bgp;
 use crate::cni::Service;
 use crate::health::Health;
 use crate::memory;
+use crate::tunnel_addresses::Bell;
 
 /// The loop turns at least this often, for liveness.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -40,6 +41,10 @@ pub struct Parts {
     pub rules: Nftables,
     /// Routes.
     pub routing: Routing<Handle>,
+    /// Tunnels.
+    pub tunnels: Tunnels,
+    /// Who looks after the tunnels' addresses, if this node does.
+    pub tunnel_addresses: Option<Bell>,
     /// Kernel events.
     pub monitor: Monitor,
     /// The BGP speaker, if this node has one.
@@ -57,6 +62,8 @@ pub struct Agent {
     pub(super) calculator: Calculator,
     pub(super) rules: Nftables,
     pub(super) routing: Routing<Handle>,
+    pub(super) tunnels: Tunnels,
+    tunnel_addresses: Option<Bell>,
     pub(super) monitor: Monitor,
     pub(super) bgp: Option<Bgp>,
     pub(super) service: Arc<Service>,
@@ -73,6 +80,7 @@ pub struct Agent {
     pub(super) first_pass_done: bool,
     pub(super) refresh_at: Instant,
     pub(super) last_routing: String,
+    pub(super) last_tunnels: String,
     pub(super) waits: Waits,
     pub(super) told: Told,
     /// Whether many facts came at once, whose memory is free again.
@@ -85,13 +93,27 @@ pub struct Agent {
 impl Agent {
     /// An agent that has done nothing yet.
     pub fn new(parts: Parts) -> Agent {
-        let Parts { inbox, facts, calculator, rules, routing, monitor, bgp, service, health } = parts;
+        let Parts {
+            inbox,
+            facts,
+            calculator,
+            rules,
+            routing,
+            tunnels,
+            tunnel_addresses,
+            monitor,
+            bgp,
+            service,
+            health,
+        } = parts;
         Agent {
             inbox,
             facts,
             calculator,
             rules,
             routing,
+            tunnels,
+            tunnel_addresses,
             monitor,
             bgp,
             service,
@@ -105,6 +127,7 @@ impl Agent {
             first_pass_done: false,
             refresh_at: Instant::now() + REFRESH,
             last_routing: String::new(),
+            last_tunnels: String::new(),
             waits: Waits::default(),
             told: Told::default(),
             heap_has_gaps: false,
@@ -156,7 +179,8 @@ impl Agent {
             return None;
         }
         let routes = self.routing.wake_at(now);
-        routes.into_iter().chain(self.rules_retry).chain([self.refresh_at]).min()
+        let tunnels = self.tunnels.wake_at(now);
+        routes.into_iter().chain(tunnels).chain(self.rules_retry).chain([self.refresh_at]).min()
     }
 
     fn take(&mut self, message: Message) {
@@ -182,6 +206,7 @@ impl Agent {
             Ok(events) => {
                 for event in &events {
                     self.routing.on_event(event);
+                    self.tunnels.on_event(event);
                     if let Event::LinkGone(link) = event {
                         self.link_gone(&link.name);
                     }
@@ -190,6 +215,7 @@ impl Agent {
             Err(error) => {
                 warn!(%error, "kernel events can't be read; reading everything back instead");
                 self.routing.resync();
+                self.tunnels.resync();
             }
         }
         for change in self.rules.drain_events() {
@@ -221,6 +247,9 @@ impl Agent {
         self.health.numbers.updates.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
         self.heap_has_gaps |= batch.updates.len() >= memory::MANY;
         self.service.addresses.observe(&batch.updates);
+        if let Some(bell) = &self.tunnel_addresses {
+            bell.observe(&batch.updates);
+        }
         for update in batch.updates {
             self.calculator.apply(update);
         }

@@ -50,7 +50,7 @@ impl Service {
     }
 
     pub(super) fn mtu(&self, conf: &Conf) -> u32 {
-        if conf.mtu == 0 { self.mtu } else { conf.mtu }
+        if conf.mtu == 0 { self.mtu.load(std::sync::atomic::Ordering::Relaxed) } else { conf.mtu }
     }
 
     /// An interface of the wanted name means that ADD was done before (CNI spec, "ADD").

@@ -23,7 +23,7 @@ use tortie_store::{Expect as StoreExpect, Reader, Store, Write, WriteError};
 use super::workload::Workload;
 use super::{Service, store_fault};
 
-/// A request of one workload.
+/// A request of one workload, or of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     handle: String,
@@ -31,6 +31,7 @@ pub struct Ask {
     namespace: String,
     wanted: Vec<IpAddr>,
     families: Vec<(Family, Vec<String>)>,
+    purpose: IpPoolAllowedUse,
 }
 
 impl Ask {
@@ -62,7 +63,20 @@ impl Ask {
             attrs.insert("pod".to_owned(), workload.pod.clone());
             attrs.insert("namespace".to_owned(), workload.namespace.clone());
         }
-        Ok(Ask { handle: workload.handle.clone(), attrs, namespace: workload.namespace.clone(), wanted, families })
+        let (handle, namespace) = (workload.handle.clone(), workload.namespace.clone());
+        Ok(Ask { handle, attrs, namespace, wanted, families, purpose: IpPoolAllowedUse::Workload })
+    }
+
+    /// One address for a tunnel device, of upstream's type of address, out of pools with these ranges.
+    pub fn tunnel(handle: String, kind: &str, family: Family, pools: &[IpNet]) -> Ask {
+        Ask {
+            handle,
+            attrs: BTreeMap::from([("type".to_owned(), kind.to_owned())]),
+            namespace: String::new(),
+            wanted: Vec::new(),
+            families: vec![(family, pools.iter().map(ToString::to_string).collect())],
+            purpose: IpPoolAllowedUse::Tunnel,
+        }
     }
 }
 
@@ -180,8 +194,13 @@ impl Addresses {
         };
         let client = Client {
             node_labels: known.node_labels.clone(),
-            namespace_labels: BTreeMap::from([("projectcalico.org/name".to_owned(), ask.namespace.clone())]),
-            purpose: IpPoolAllowedUse::Workload,
+            namespace_labels: match ask.purpose {
+                IpPoolAllowedUse::Workload => {
+                    BTreeMap::from([("projectcalico.org/name".to_owned(), ask.namespace.clone())])
+                }
+                IpPoolAllowedUse::Tunnel | IpPoolAllowedUse::LoadBalancer => BTreeMap::new(),
+            },
+            purpose: ask.purpose,
             ..Client::workload(self.node.as_str())
         };
         let mut given: Vec<IpAddr> = Vec::new();

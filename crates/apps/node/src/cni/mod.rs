@@ -17,10 +17,12 @@ mod turns;
 mod workload;
 
 use addresses::Addresses;
+pub use addresses::Ask;
 pub use server::Server;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tortie_cni::spec::{CniError, Outcome, code};
@@ -50,7 +52,7 @@ pub struct Service {
     /// Name of this node.
     pub node: String,
     /// MTU of pods, when the configuration names none.
-    pub mtu: u32,
+    mtu: AtomicU32,
     reaper: Reaper,
     keeper: Keeper,
     turns: Turns,
@@ -67,7 +69,13 @@ impl Service {
     ) -> std::io::Result<Service> {
         let addresses = Addresses::new(store.clone(), node.clone());
         let keeper = Keeper::open(state_dir)?;
-        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper, turns: Turns::default() })
+        let (mtu, turns) = (AtomicU32::new(mtu), Turns::default());
+        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper, turns })
+    }
+
+    /// Sets the MTU of pods to come, bytes.
+    pub fn set_mtu(&self, mtu: u32) {
+        self.mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// Does one call.

@@ -56,6 +56,13 @@ impl Resolved {
     }
 }
 
+/// Where the resolved rule of this index stands among the rules as written: those that no packet can match are left out.
+/// `namespace` is that of the policy; empty for global policies and profiles.
+pub fn index_as_written(namespace: &str, rules: &[api::Rule], resolved: usize) -> Option<usize> {
+    let kept = |rule: &api::Rule| !Resolved::of(namespace, std::slice::from_ref(rule), &[]).ingress.is_empty();
+    rules.iter().enumerate().filter(|(_, rule)| kept(rule)).nth(resolved).map(|(at, _)| at)
+}
+
 /// The rule without what is not understood, which `problems` tells; `None` if no packet can match it.
 fn resolve(
     namespace: &str,

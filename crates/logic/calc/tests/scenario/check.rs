@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tortie_desired::{Batch, Member, Rule, SetChange, SetId, SetKind, Step, Tables};
+use tortie_desired::{Batch, Member, RouteTarget, Rule, SetChange, SetId, SetKind, Step, Tables};
 
 fn sets_of(rules: &[Rule]) -> impl Iterator<Item = &SetId> {
     rules.iter().flat_map(|rule| rule.source.set_ids().chain(rule.destination.set_ids()))
@@ -29,6 +29,12 @@ pub fn tables(tables: &Tables) {
     assert_eq!(tables.sets.keys().collect::<BTreeSet<_>>(), used_sets, "sets");
     assert_eq!(tables.policies.keys().collect::<BTreeSet<_>>(), used_policies, "policies");
     assert!(used_profiles.iter().all(|name| tables.profiles.contains_key(*name)), "profiles");
+    for (net, route) in &tables.routes {
+        if let RouteTarget::Tunnel { device, node, via } = &route.target {
+            assert!(tables.tunnels.contains_key(device), "{net}: {route:?}");
+            assert_eq!(tables.vteps.get(via).map(|vtep| &vtep.node), Some(node), "{net}: {route:?}");
+        }
+    }
     for (id, (kind, members)) in &tables.sets {
         for member in members {
             let fits = match (kind, member) {
@@ -61,6 +67,8 @@ pub fn batch(before: &Tables, batch: &Batch) {
     }
     let mut sets: BTreeSet<SetId> = before.sets.keys().cloned().collect();
     let mut policies: BTreeSet<_> = before.policies.keys().cloned().collect();
+    let mut tunnels: BTreeSet<_> = before.tunnels.keys().copied().collect();
+    let mut vteps: BTreeSet<_> = before.vteps.keys().copied().collect();
     for step in batch.in_order() {
         match step {
             Step::Set(id, SetChange::Removed) => assert!(sets.remove(id), "{id}"),
@@ -79,7 +87,17 @@ pub fn batch(before: &Tables, batch: &Batch) {
                 assert!(used.into_iter().all(|policy| policies.contains(policy)), "{id}");
             }
             Step::Endpoint(id, None) => assert!(before.endpoints.contains_key(id), "{id}"),
-            Step::Profile(..) | Step::Route(..) => {}
+            Step::Tunnel(device, Some(_)) => drop(tunnels.insert(device)),
+            Step::Tunnel(device, None) => assert!(tunnels.remove(&device), "{device}"),
+            Step::Vtep(addr, Some(_)) => drop(vteps.insert(*addr)),
+            Step::Vtep(addr, None) => assert!(vteps.remove(addr), "{addr}"),
+            Step::Route(net, Some(route)) => {
+                if let RouteTarget::Tunnel { device, node: _, via } = &route.target {
+                    assert!(tunnels.contains(device) && vteps.contains(via), "{net}: {route:?}");
+                }
+            }
+            Step::Route(net, None) => assert!(before.routes.contains_key(net), "{net}"),
+            Step::Profile(..) => {}
         }
     }
 }
