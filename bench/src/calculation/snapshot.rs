@@ -103,8 +103,10 @@ fn namespaces(facts: &mut Vec<Update>) -> Result<()> {
 fn endpoints(facts: &mut Vec<Update>, node: &str, first: usize, count: usize) -> Result<()> {
     for n in first..first + count {
         let seed = n + 1;
-        let mut labels: BTreeMap<String, String> =
-            [10, 11, 20, 30, 40].into_iter().map(|of| (format!("one-in-{of}"), format!("value-{}", seed % of))).collect();
+        let mut labels: BTreeMap<String, String> = [10, 11, 20, 30, 40]
+            .into_iter()
+            .map(|of| (format!("one-in-{of}"), format!("value-{}", seed % of)))
+            .collect();
         labels.insert(MARKERS[seed % MARKERS.len()].to_owned(), "true".to_owned());
         let namespace = format!("namespace-{}", n % NAMESPACES);
         facts.push(endpoint(node, n, &namespace, &format!("kns.{namespace}"), labels)?);
