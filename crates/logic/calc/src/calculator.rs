@@ -393,7 +393,7 @@ impl Calculator {
 
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
         let name = self.strings.get(name);
-        let labels = profile.map(|profile| read::lent_labels(&mut self.strings, profile));
+        let labels = profile.map(read::lent_labels);
         self.sets.set_parent(&name, labels.clone());
         self.matching.set_parent(&name, labels);
         let body = profile.map(|profile| read::profile(profile, problems));
