@@ -186,15 +186,37 @@ pub enum Command {
         #[command(subcommand)]
         command: Node,
     },
-    /// Lock, export and import the datastore (not in this version)
-    #[command(disable_help_flag = true)]
-    Datastore(Later),
-    /// Collect the state of the cluster (not in this version)
-    #[command(disable_help_flag = true)]
-    Cluster(Later),
-    /// Convert resources of old versions (not in this version)
-    #[command(disable_help_flag = true)]
-    Convert(Later),
+    /// Read and change the settings that v1 knew by name
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: Config,
+    },
+    /// Lock, export and import the datastore
+    Datastore {
+        /// What to do.
+        #[command(subcommand)]
+        command: Datastore,
+    },
+    /// Look after the cluster
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: Cluster,
+    },
+    /// Show resources of the old apiVersion v1 in their new form
+    #[command(after_help = "Example: calicoctl convert -f old-policy.yaml -o yaml > policy.yaml")]
+    Convert {
+        /// File with the resources, or - for standard input.
+        #[arg(short, long, value_name = "FILE")]
+        filename: String,
+        /// yaml or json.
+        #[arg(short, long, default_value = "yaml", value_name = "FORMAT")]
+        output: ConvertFormat,
+        /// Show what would not be accepted as well.
+        #[arg(long)]
+        ignore_validation: bool,
+    },
     /// Show the version of this program and of the cluster
     Version {
         /// Only that of this program.
@@ -360,12 +382,20 @@ pub enum Node {
     /// Start a node (not in this version: `tortie node`)
     #[command(disable_help_flag = true)]
     Run(Later),
-    /// Collect the state of this node (not in this version)
-    #[command(disable_help_flag = true)]
-    Diags(Later),
-    /// Check this host (not in this version)
-    #[command(disable_help_flag = true)]
-    Checksystem(Later),
+    /// Collect the state and the logs of this node in one file
+    #[command(after_help = "Example: sudo calicoctl node diags --log-dir /var/log/calico")]
+    Diags {
+        /// Where the logs are.
+        #[arg(long, default_value = "/var/log/calico", value_name = "DIRECTORY")]
+        log_dir: String,
+    },
+    /// Check whether this host can run a node
+    #[command(after_help = "Example: sudo calicoctl node checksystem")]
+    Checksystem {
+        /// The kernel's configuration, where it is not at a usual place.
+        #[arg(short = 'f', long, value_name = "FILE")]
+        kernel_config: Option<String>,
+    },
 }
 
 /// How the node's status is shown.
@@ -374,6 +404,133 @@ pub enum StatusFormat {
     /// Tables.
     Table,
     /// The node's own JSON.
+    Json,
+}
+
+/// `calicoctl config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Change a setting
+    #[command(after_help = SETTINGS)]
+    Set {
+        /// Which one.
+        name: String,
+        /// The value.
+        value: String,
+        /// Which node's, or which program's.
+        #[command(flatten)]
+        at: SettingPlace,
+    },
+    /// Take back a setting, so that the default or the cluster's value holds again
+    #[command(after_help = SETTINGS)]
+    Unset {
+        /// Which one.
+        name: String,
+        /// Which node's, or which program's.
+        #[command(flatten)]
+        at: SettingPlace,
+    },
+    /// Show a setting
+    #[command(after_help = SETTINGS)]
+    Get {
+        /// Which one.
+        name: String,
+        /// Which node's, or which program's.
+        #[command(flatten)]
+        at: SettingPlace,
+    },
+}
+
+const SETTINGS: &str = "Settings: logLevel (none, debug, info, warning, error, critical; also of one --node), \
+                        nodeToNodeMesh (on, off), asNumber (0-4294967295), ipip (on, off)\n\n\
+                        Example: calicoctl config set nodeToNodeMesh off";
+
+/// Whose setting it is.
+#[derive(Clone, Debug, Args)]
+pub struct SettingPlace {
+    /// The setting of this node alone.
+    #[arg(short, long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// A setting by the name that the program itself gives it (not in this version).
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub raw: Option<String>,
+}
+
+/// `calicoctl datastore`.
+#[derive(Debug, Subcommand)]
+pub enum Datastore {
+    /// Move what a datastore holds into another one
+    Migrate {
+        /// What to do.
+        #[command(subcommand)]
+        command: Migrate,
+    },
+    /// Give policies of the default tier that have old names (\"default.NAME\") their new ones
+    #[command(after_help = "Example: calicoctl datastore migrate-policy-names")]
+    MigratePolicyNames,
+}
+
+/// `calicoctl datastore migrate`.
+#[derive(Debug, Subcommand)]
+pub enum Migrate {
+    /// Write everything that the locked datastore holds to standard output
+    #[command(after_help = "Example: calicoctl datastore migrate export > datastore.txt")]
+    Export {
+        /// Workload endpoints and profiles too, and nodes under their own names: for another datastore than Kubernetes,
+        /// which has them of its own.
+        #[arg(long)]
+        complete: bool,
+    },
+    /// Bring what was exported into an empty datastore, which is left locked
+    #[command(after_help = "Example: calicoctl datastore migrate import -f datastore.txt")]
+    Import {
+        /// What export wrote, or - for standard input.
+        #[arg(short, long, value_name = "FILE")]
+        filename: String,
+    },
+    /// Tell nodes and plugins to leave the datastore as it is
+    #[command(after_help = "Example: calicoctl datastore migrate lock")]
+    Lock,
+    /// Let nodes and plugins work with the datastore again
+    #[command(after_help = "Example: calicoctl datastore migrate unlock")]
+    Unlock,
+}
+
+/// `calicoctl cluster`.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Collect the state of the cluster in one file
+    #[command(after_help = "Example: calicoctl cluster diags")]
+    Diags(ClusterDiags),
+}
+
+/// What to collect. Flags that only mean something to a Kubernetes cluster's logs are accepted for upstream's scripts.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterDiags {
+    /// Only logs newer than this.
+    #[arg(long, default_value = "0s", value_name = "DURATION")]
+    pub since: String,
+    /// Most logs of one sort.
+    #[arg(long, default_value_t = 5, value_name = "NUMBER")]
+    pub max_logs: u32,
+    /// Most collections at the same time.
+    #[arg(long, default_value_t = 10, value_name = "NUMBER")]
+    pub max_parallelism: u32,
+    /// Nodes to begin with, separated by commas.
+    #[arg(long, default_value = "", value_name = "NODES")]
+    pub focus_nodes: String,
+    /// Leave the directory in which the file was put together.
+    #[arg(long)]
+    pub skip_temp_dir_cleanup: bool,
+}
+
+/// How converted resources are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConvertFormat {
+    /// YAML.
+    #[value(alias = "yml")]
+    Yaml,
+    /// JSON.
     Json,
 }
 
