@@ -218,6 +218,7 @@ pub enum Command {
         ignore_validation: bool,
     },
     /// Show the version of this program and of the cluster
+    #[command(after_help = "Example: calicoctl version --client")]
     Version {
         /// Only that of this program.
         #[arg(long)]
@@ -289,6 +290,7 @@ pub enum PatchType {
 #[derive(Debug, Subcommand)]
 pub enum Ipam {
     /// Show how full pools and blocks are, or who has an address
+    #[command(after_help = "Example: calicoctl ipam show --show-blocks")]
     Show {
         /// Who has this address.
         #[arg(long, value_name = "ADDRESS")]
@@ -304,6 +306,7 @@ pub enum Ipam {
         show_configuration: bool,
     },
     /// Compare blocks, handles and affinities with each other and with who uses addresses
+    #[command(after_help = "Example: calicoctl ipam check --show-problem-ips -o report.json")]
     Check {
         /// Every address that is looked at.
         #[arg(long)]
@@ -319,6 +322,7 @@ pub enum Ipam {
         kubeconfig: Option<String>,
     },
     /// Release addresses
+    #[command(after_help = "Example: calicoctl ipam release --from-report report.json")]
     Release {
         /// This address.
         #[arg(long, value_name = "ADDRESS", required_unless_present = "from_report")]
@@ -326,11 +330,12 @@ pub enum Ipam {
         /// What a report of ipam check found unused; of several reports, what all found.
         #[arg(long, value_name = "FILE")]
         from_report: Vec<String>,
-        /// Although the datastore is not locked, or another version made the report.
+        /// Although the address is in use, the datastore is not locked, or another version made the report.
         #[arg(long)]
         force: bool,
     },
     /// Change the settings
+    #[command(after_help = "Example: calicoctl ipam configure --strictaffinity=true")]
     #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
     Configure {
         /// Whether nodes use addresses of their own blocks only.
@@ -347,6 +352,7 @@ pub enum Ipam {
         ip_cooldown_seconds: Option<i64>,
     },
     /// Split a pool into smaller ones of equal size
+    #[command(after_help = "Example: calicoctl ipam split 4 --name default-ipv4-ippool")]
     Split {
         /// Into how many; a power of two.
         number: u32,
@@ -374,6 +380,7 @@ pub enum Persistence {
 #[derive(Debug, Subcommand)]
 pub enum Node {
     /// Show whether the node runs, and its BGP sessions
+    #[command(after_help = "Example: sudo calicoctl node status")]
     Status {
         /// table or json.
         #[arg(short, long, default_value = "table")]

@@ -1,5 +1,7 @@
 //! Runs the program in this process against a store of its own.
 
+pub mod addresses;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use tortie_api::{ClusterInformation, Kind, Resource, manifest};
 use tortie_facts::{Filter, Key};
-use tortie_store::{Store, Write};
+use tortie_store::{Expect, Reader, Store, Write};
 
 use super::ipam::Ipam;
 use super::{BORDER, KINDS, KUBERNETES_OWN, OF_KUBERNETES, change_cluster};
@@ -19,7 +19,7 @@ struct Parts {
 
 pub(super) fn import(session: &mut Session<'_, '_>, filename: &str) -> Result<()> {
     let text = text(session, filename).context("error while reading migration file")?;
-    let Parts { resources, info, ipam } = split(filename, &text)?;
+    let Parts { resources, info, mut ipam } = split(filename, &text)?;
     // As upstream, whatever the version: the datastore is about to get another one.
     let store = session.open()?;
     must_be_empty(&*store)?;
@@ -40,6 +40,10 @@ pub(super) fn import(session: &mut Session<'_, '_>, filename: &str) -> Result<()
     .context("failed to update cluster information")?;
     session.say("Importing IPAM resources\n")?;
     let mut done = 0;
+    for write in ipam.iter_mut().filter(|write| write.key == Key::IpamConfig) {
+        // The settings came with their resource already.
+        write.expect = Reader::get(&*store, &write.key)?.map_or(Expect::Absent, |entry| Expect::Revision(entry.revision));
+    }
     for batch in ipam.chunks(BATCH) {
         match store.write_all(batch) {
             Ok(_) => done += batch.len(),
