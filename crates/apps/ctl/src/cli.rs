@@ -2,6 +2,12 @@
 //!
 //! Invariant: nothing here reads a file or a store.
 
+mod addresses;
+mod data;
+
+pub use addresses::{Ipam, Persistence};
+pub use data::{Cluster, ClusterDiags, Config, ConvertFormat, Datastore, Migrate, SettingPlace};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -286,96 +292,6 @@ pub enum PatchType {
     Merge,
 }
 
-/// `calicoctl ipam`.
-#[derive(Debug, Subcommand)]
-pub enum Ipam {
-    /// Show how full pools and blocks are, or who has an address
-    #[command(after_help = "Example: calicoctl ipam show --show-blocks")]
-    Show {
-        /// Who has this address.
-        #[arg(long, value_name = "ADDRESS")]
-        ip: Option<String>,
-        /// Blocks too.
-        #[arg(long)]
-        show_blocks: bool,
-        /// Addresses that nodes have from blocks of others.
-        #[arg(long)]
-        show_borrowed: bool,
-        /// The settings.
-        #[arg(long)]
-        show_configuration: bool,
-    },
-    /// Compare blocks, handles and affinities with each other and with who uses addresses
-    #[command(after_help = "Example: calicoctl ipam check --show-problem-ips -o report.json")]
-    Check {
-        /// Every address that is looked at.
-        #[arg(long)]
-        show_all_ips: bool,
-        /// Every problem.
-        #[arg(long)]
-        show_problem_ips: bool,
-        /// File for a report that ipam release can read.
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<String>,
-        /// Not needed; accepted for upstream's scripts.
-        #[arg(long, hide = true)]
-        kubeconfig: Option<String>,
-    },
-    /// Release addresses
-    #[command(after_help = "Example: calicoctl ipam release --from-report report.json")]
-    Release {
-        /// This address.
-        #[arg(long, value_name = "ADDRESS", required_unless_present = "from_report")]
-        ip: Option<String>,
-        /// What a report of ipam check found unused; of several reports, what all found.
-        #[arg(long, value_name = "FILE")]
-        from_report: Vec<String>,
-        /// Although the address is in use, the datastore is not locked, or another version made the report.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Change the settings
-    #[command(after_help = "Example: calicoctl ipam configure --strictaffinity=true")]
-    #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
-    Configure {
-        /// Whether nodes use addresses of their own blocks only.
-        #[arg(long, group = "setting", value_name = "BOOL")]
-        strictaffinity: Option<bool>,
-        /// How many blocks a node may have.
-        #[arg(long, group = "setting", value_name = "NUMBER")]
-        max_blocks_per_host: Option<i64>,
-        /// Whether virtual machines keep their addresses.
-        #[arg(long, group = "setting", value_name = "CHOICE")]
-        kubevirt_ip_persistence: Option<Persistence>,
-        /// Seconds for which a released address is not given out again.
-        #[arg(long, group = "setting", value_name = "SECONDS")]
-        ip_cooldown_seconds: Option<i64>,
-    },
-    /// Split a pool into smaller ones of equal size
-    #[command(after_help = "Example: calicoctl ipam split 4 --name default-ipv4-ippool")]
-    Split {
-        /// Into how many; a power of two.
-        number: u32,
-        /// The pool's range.
-        #[arg(long, required_unless_present = "name")]
-        cidr: Option<String>,
-        /// The pool's name.
-        #[arg(long)]
-        name: Option<String>,
-    },
-}
-
-/// Whether virtual machines keep their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Persistence {
-    /// They do.
-    #[value(name = "Enabled")]
-    Enabled,
-    /// They do not.
-    #[value(name = "Disabled")]
-    Disabled,
-}
-
 /// `calicoctl node`.
 #[derive(Debug, Subcommand)]
 pub enum Node {
@@ -411,133 +327,6 @@ pub enum StatusFormat {
     /// Tables.
     Table,
     /// The node's own JSON.
-    Json,
-}
-
-/// `calicoctl config`.
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Change a setting
-    #[command(after_help = SETTINGS)]
-    Set {
-        /// Which one.
-        name: String,
-        /// The value.
-        value: String,
-        /// Which node's, or which program's.
-        #[command(flatten)]
-        at: SettingPlace,
-    },
-    /// Take back a setting, so that the default or the cluster's value holds again
-    #[command(after_help = SETTINGS)]
-    Unset {
-        /// Which one.
-        name: String,
-        /// Which node's, or which program's.
-        #[command(flatten)]
-        at: SettingPlace,
-    },
-    /// Show a setting
-    #[command(after_help = SETTINGS)]
-    Get {
-        /// Which one.
-        name: String,
-        /// Which node's, or which program's.
-        #[command(flatten)]
-        at: SettingPlace,
-    },
-}
-
-const SETTINGS: &str = "Settings: logLevel (none, debug, info, warning, error, critical; also of one --node), \
-                        nodeToNodeMesh (on, off), asNumber (0-4294967295), ipip (on, off)\n\n\
-                        Example: calicoctl config set nodeToNodeMesh off";
-
-/// Whose setting it is.
-#[derive(Clone, Debug, Args)]
-pub struct SettingPlace {
-    /// The setting of this node alone.
-    #[arg(short, long, value_name = "NODE")]
-    pub node: Option<String>,
-    /// A setting by the name that the program itself gives it (not in this version).
-    #[arg(long, value_name = "PROGRAM", hide = true)]
-    pub raw: Option<String>,
-}
-
-/// `calicoctl datastore`.
-#[derive(Debug, Subcommand)]
-pub enum Datastore {
-    /// Move what a datastore holds into another one
-    Migrate {
-        /// What to do.
-        #[command(subcommand)]
-        command: Migrate,
-    },
-    /// Give policies of the default tier that have old names (\"default.NAME\") their new ones
-    #[command(after_help = "Example: calicoctl datastore migrate-policy-names")]
-    MigratePolicyNames,
-}
-
-/// `calicoctl datastore migrate`.
-#[derive(Debug, Subcommand)]
-pub enum Migrate {
-    /// Write everything that the locked datastore holds to standard output
-    #[command(after_help = "Example: calicoctl datastore migrate export > datastore.txt")]
-    Export {
-        /// Workload endpoints and profiles too, and nodes under their own names: for another datastore than Kubernetes,
-        /// which has them of its own.
-        #[arg(long)]
-        complete: bool,
-    },
-    /// Bring what was exported into an empty datastore, which is left locked
-    #[command(after_help = "Example: calicoctl datastore migrate import -f datastore.txt")]
-    Import {
-        /// What export wrote, or - for standard input.
-        #[arg(short, long, value_name = "FILE")]
-        filename: String,
-    },
-    /// Tell nodes and plugins to leave the datastore as it is
-    #[command(after_help = "Example: calicoctl datastore migrate lock")]
-    Lock,
-    /// Let nodes and plugins work with the datastore again
-    #[command(after_help = "Example: calicoctl datastore migrate unlock")]
-    Unlock,
-}
-
-/// `calicoctl cluster`.
-#[derive(Debug, Subcommand)]
-pub enum Cluster {
-    /// Collect the state of the cluster in one file
-    #[command(after_help = "Example: calicoctl cluster diags")]
-    Diags(ClusterDiags),
-}
-
-/// What to collect. Flags that only mean something to a Kubernetes cluster's logs are accepted for upstream's scripts.
-#[derive(Clone, Debug, Args)]
-pub struct ClusterDiags {
-    /// Only logs newer than this.
-    #[arg(long, default_value = "0s", value_name = "DURATION")]
-    pub since: String,
-    /// Most logs of one sort.
-    #[arg(long, default_value_t = 5, value_name = "NUMBER")]
-    pub max_logs: u32,
-    /// Most collections at the same time.
-    #[arg(long, default_value_t = 10, value_name = "NUMBER")]
-    pub max_parallelism: u32,
-    /// Nodes to begin with, separated by commas.
-    #[arg(long, default_value = "", value_name = "NODES")]
-    pub focus_nodes: String,
-    /// Leave the directory in which the file was put together.
-    #[arg(long)]
-    pub skip_temp_dir_cleanup: bool,
-}
-
-/// How converted resources are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ConvertFormat {
-    /// YAML.
-    #[value(alias = "yml")]
-    Yaml,
-    /// JSON.
     Json,
 }
 

@@ -62,7 +62,8 @@ fn environment() -> BTreeMap<String, OsString> {
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let watched = io::stderr().is_terminal();
-    let mut io = Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env: environment(), watched };
+    let mut io =
+        Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env: environment(), watched };
     let code = run(&args, &mut io);
     // A reader that went away, such as `head`, is no fault of this program.
     match out.flush() {

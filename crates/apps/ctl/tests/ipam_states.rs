@@ -45,7 +45,11 @@ fn every_sort_of_damage_is_found_and_told() {
     let lost = Handle { block: [("10.0.0.192/26".to_owned(), 1)].into(), deleted: false };
     store
         .write_all(&[
-            Write { key: Key::Handle("lost".into()), expect: Expect::Absent, value: Some(Value::Handle(Arc::new(lost))) },
+            Write {
+                key: Key::Handle("lost".into()),
+                expect: Expect::Absent,
+                value: Some(Value::Handle(Arc::new(lost))),
+            },
             Write { key: affinity.key.clone(), expect: Expect::Revision(affinity.revision), value: None },
         ])
         .expect("written");
@@ -68,7 +72,10 @@ fn every_sort_of_damage_is_found_and_told() {
             "Check complete; found 8 problems.\n",
         ],
     );
-    assert!(!cluster.good("ipam check", "").contains("handle lost holds"), "problems are shown when they are asked for");
+    assert!(
+        !cluster.good("ipam check", "").contains("handle lost holds"),
+        "problems are shown when they are asked for"
+    );
     let all = cluster.good("ipam check --show-all-ips", "");
     holds(&all, &[&format!("  {} allocated; pod prod/web on n1", held[0]), "  10.99.0.1 belongs to Workload("]);
     let handle = Reader::get(&store, &Key::Handle("h1".into())).expect("read").expect("it is there");
@@ -87,7 +94,8 @@ fn a_report_is_machine_readable_and_what_came_into_use_since_is_kept() {
     let path = path.to_str().expect("UTF-8");
     cluster.good("datastore migrate lock", "");
     cluster.good(&format!("ipam check -o {path}"), "");
-    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).expect("written")).expect("JSON");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("written")).expect("JSON");
     let in_use = |at: usize| &report["allocations"][held[at].to_string()][0]["inUse"];
     assert_eq!((in_use(0), in_use(1)), (&true.into(), &false.into()));
     // Recorded although the datastore is locked: the report is no longer true of it.
@@ -119,7 +127,10 @@ fn addresses_whose_use_is_not_to_be_seen_here_count_as_used() {
     assign_with(&cluster, "n1", "lb-1", 1, &[("service", "web"), ("namespace", "prod"), ("type", "LoadBalancer")]);
     assign_with(&cluster, "n1", "windows-reserved-ipam-handle", 1, &[("note", "windows host rsvd")]);
     let check = cluster.good("ipam check --show-all-ips", "");
-    holds(&check, &["Found 0 IPs that are allocated in IPAM but not", "belongs to Service(prod/web)", "Windows(reserved)"]);
+    holds(
+        &check,
+        &["Found 0 IPs that are allocated in IPAM but not", "belongs to Service(prod/web)", "Windows(reserved)"],
+    );
     let address = addresses(&cluster, "lb-1")[0];
     assert!(cluster.bad(&format!("ipam release --ip {address}"), "").contains("Service(prod/web)"));
 }

@@ -14,7 +14,8 @@ fn resources() -> String {
         "host-1",
         "bgp:\n  ipv4Address: 10.9.0.1/24\norchRefs:\n- nodeName: kube-1\n  orchestrator: k8s",
     );
-    let endpoint = "orchestrator: k8s\nnode: host-1\npod: web\nendpoint: eth0\ninterfaceName: cali0\nipNetworks: [10.0.0.9/32]";
+    let endpoint =
+        "orchestrator: k8s\nnode: host-1\npod: web\nendpoint: eth0\ninterfaceName: cali0\nipNetworks: [10.0.0.9/32]";
     [
         node,
         manifest("IPPool", "a", "cidr: 10.0.0.0/24"),
@@ -64,7 +65,10 @@ fn a_complete_export_becomes_the_same_in_another_datastore() {
     let new = Cluster::new();
     let file = new.file("export.txt", &text);
     let said = new.good(&format!("datastore migrate import -f {file}"), "");
-    assert!(said.contains("Successfully applied 4 IPAM resource(s)\nDatastore information successfully imported."), "{said}");
+    assert!(
+        said.contains("Successfully applied 4 IPAM resource(s)\nDatastore information successfully imported."),
+        "{said}"
+    );
     let (old_facts, new_facts) = (everything(&old), everything(&new));
     assert_eq!(old_facts, new_facts);
     assert!(new.good("get clusterinfo default -o yaml", "").contains("datastoreReady: false"));

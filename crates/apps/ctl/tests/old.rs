@@ -126,7 +126,10 @@ fn old_and_new_stand_side_by_side_and_wrong_ones_stop_both() {
 fn settings_of_v1_are_kept_where_v3_has_them() {
     let cluster = Cluster::new();
     let get = |name: &str| cluster.good(&format!("config get {name}"), "");
-    assert_eq!([get("nodeToNodeMesh"), get("asNumber"), get("ipip"), get("logLevel")], ["on\n", "64512\n", "off\n", "info\n"]);
+    assert_eq!(
+        [get("nodeToNodeMesh"), get("asNumber"), get("ipip"), get("logLevel")],
+        ["on\n", "64512\n", "off\n", "info\n"]
+    );
     for (line, now) in [
         ("nodeToNodeMesh off", "off\n"),
         ("asNumber 64999", "64999\n"),
@@ -154,7 +157,10 @@ fn settings_of_v1_are_kept_where_v3_has_them() {
     for name in ["nodeToNodeMesh", "asNumber", "ipip", "logLevel"] {
         cluster.good(&format!("config unset {name}"), "");
     }
-    assert_eq!([get("nodeToNodeMesh"), get("asNumber"), get("ipip"), get("logLevel")], ["on\n", "64512\n", "off\n", "info\n"]);
+    assert_eq!(
+        [get("nodeToNodeMesh"), get("asNumber"), get("ipip"), get("logLevel")],
+        ["on\n", "64512\n", "off\n", "info\n"]
+    );
     cluster.good("create -f -", &manifest("IPPool", "a", "cidr: 10.0.0.0/16\nipipMode: CrossSubnet"));
     assert_eq!(get("ipip"), "on\n");
     for (line, part) in [

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn the_last_update_counts() {
-        let update = |ready| Update { key: key(), value: Some(Value::resource(info(Some(ready)))), revision: Revision(1) };
+        let update =
+            |ready| Update { key: key(), value: Some(Value::resource(info(Some(ready)))), revision: Revision(1) };
         let other = Update { key: Key::IpamConfig, value: None, revision: Revision(2) };
         assert_eq!(told(&[other.clone()]), None);
         assert_eq!(told(&[update(false), other.clone()]), Some(true));

@@ -86,7 +86,8 @@ pub fn parse_with(
             }
             Err(error) => {
                 let what = problem("", error.message, "valid YAML or JSON");
-                let syntax = Problem { document: error.document, line: error.line, resource: String::new(), error: what };
+                let syntax =
+                    Problem { document: error.document, line: error.line, resource: String::new(), error: what };
                 reader.problems = vec![syntax];
             }
         }
@@ -192,13 +193,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn translated(
-        &mut self,
-        node: &Node,
-        prefix: &str,
-        kind: &str,
-        translated: Result<Vec<Resource>, FieldError>,
-    ) {
+    fn translated(&mut self, node: &Node, prefix: &str, kind: &str, translated: Result<Vec<Resource>, FieldError>) {
         match translated {
             Err(error) => self.located(node, kind, prefix, error),
             Ok(resources) => {

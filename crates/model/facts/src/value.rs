@@ -115,7 +115,10 @@ mod tests {
                 assert!(error.reason.contains("JSON object"), "{key}: {error}");
             }
         }
-        assert_eq!(Value::from_json(&keys[1], "").expect("upstream's empty value"), Value::Affinity(Affinity::default()));
+        assert_eq!(
+            Value::from_json(&keys[1], "").expect("upstream's empty value"),
+            Value::Affinity(Affinity::default())
+        );
         assert!(Value::from_json(&keys[1], " {}").is_ok());
         assert!(Value::from_json(&keys[2], "").is_err());
     }

@@ -120,7 +120,11 @@ fn place(orchestrator: &str, workload: &str, instance: &str) -> Result<Place, Fi
     Ok(match orchestrator {
         "k8s" => {
             let Some((namespace, pod)) = workload.split_once('.') else {
-                return Err(wrong("metadata.workload", format!("{workload:?}"), "NAMESPACE.POD for the orchestrator k8s"));
+                return Err(wrong(
+                    "metadata.workload",
+                    format!("{workload:?}"),
+                    "NAMESPACE.POD for the orchestrator k8s",
+                ));
             };
             let namespace = Some(namespace.to_owned());
             Place { namespace, pod: pod.to_owned(), container_id: instance.to_owned(), ..Place::default() }

@@ -32,7 +32,8 @@ pub struct Converted {
 
 /// Whether this is an old resource, or a list of such.
 pub fn is_old(value: &Value) -> bool {
-    value["apiVersion"].as_str() == Some(API_VERSION) && value["kind"].as_str().is_some_and(|kind| old_kind(kind).is_some())
+    value["apiVersion"].as_str() == Some(API_VERSION)
+        && value["kind"].as_str().is_some_and(|kind| old_kind(kind).is_some())
 }
 
 /// The old kind of this name; of its items, if it is the name of a list.

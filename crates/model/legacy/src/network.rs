@@ -106,8 +106,7 @@ pub(crate) fn bgp_peer(old: Old<PeerMetadata, OldPeerSpec>) -> Result<Converted,
         ("node", _) => format!("{node}.{}", names::address(address)),
         _ => return Err(wrong("metadata.scope", format!("{scope:?}"), "global or node")),
     };
-    let spec =
-        BgpPeerSpec { node, peer_ip: address.to_string(), as_number, ..BgpPeerSpec::default() };
+    let spec = BgpPeerSpec { node, peer_ip: address.to_string(), as_number, ..BgpPeerSpec::default() };
     Ok(converted(BgpPeer { metadata: Metadata::named(name), spec }, None))
 }
 
@@ -143,7 +142,8 @@ pub(crate) fn node(old: Old<NodeMetadata, OldNodeSpec>) -> Result<Converted, Fie
     let NodeMetadata { name } = old.metadata;
     let OldNodeSpec { bgp, orch_refs } = old.spec;
     let bgp = bgp.map(new_bgp).transpose()?;
-    let orch_refs = orch_refs.into_iter().map(|OldOrchRef { node_name, orchestrator }| OrchRef { node_name, orchestrator });
+    let orch_refs =
+        orch_refs.into_iter().map(|OldOrchRef { node_name, orchestrator }| OrchRef { node_name, orchestrator });
     let spec = NodeSpec { bgp, orch_refs: orch_refs.collect(), ..NodeSpec::default() };
     Ok(converted(Node { metadata: Metadata::named(names::node(&name)), spec, ..Node::default() }, Some(&name)))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tortie_api::{
-    FieldError, GlobalNetworkPolicy, GlobalNetworkPolicySpec, Metadata, PolicyType, Profile, ProfileSpec, Tier, TierSpec,
+    FieldError, GlobalNetworkPolicy, GlobalNetworkPolicySpec, Metadata, PolicyType, Profile, ProfileSpec, Tier,
+    TierSpec,
 };
 
 use crate::rule::{OldRule, rules};

@@ -65,22 +65,25 @@ fn what_is_not_old_is_left_alone() {
 fn wrong_fields_and_values_are_named_in_the_old_form() {
     for (document, parts) in [
         (json!({"kind": "policy", "metadata": {"name": "a"}, "spec": {"ingres": []}}), ["spec.ingres:", "\"ingress\""]),
-        (json!({"kind": "policy", "metadata": {"name": "a"}, "spec": {"ingress": [{"action": "alow"}]}}), [
-            "spec.ingress[0].action: \"alow\"",
-            "allow, deny",
-        ]),
+        (
+            json!({"kind": "policy", "metadata": {"name": "a"}, "spec": {"ingress": [{"action": "alow"}]}}),
+            ["spec.ingress[0].action: \"alow\"", "allow, deny"],
+        ),
         (json!({"kind": "policy", "metadata": {"name": "a"}, "spec": {"ingress": [{}]}}), ["action", "missing"]),
-        (json!({"kind": "profile", "metadata": {"name": "a", "tags": ["t"], "labels": {"t": "x"}}}), [
-            "metadata.tags[0]: \"t\"",
-            "tags are labels",
-        ]),
+        (
+            json!({"kind": "profile", "metadata": {"name": "a", "tags": ["t"], "labels": {"t": "x"}}}),
+            ["metadata.tags[0]: \"t\"", "tags are labels"],
+        ),
         (json!({"kind": "ipPool", "metadata": {"cidr": "10.0.0"}}), ["metadata.cidr", "10.0.0.0/8"]),
-        (json!({"kind": "ipPool", "metadata": {"cidr": "10.0.0.0/8"}, "spec": {"ipip": {"mode": "x"}}}), [
-            "spec.ipip.mode: \"x\"",
-            "cross-subnet",
-        ]),
+        (
+            json!({"kind": "ipPool", "metadata": {"cidr": "10.0.0.0/8"}, "spec": {"ipip": {"mode": "x"}}}),
+            ["spec.ipip.mode: \"x\"", "cross-subnet"],
+        ),
         (json!({"kind": "bgpPeer", "metadata": {"peerIP": "10.0.0.1"}}), ["metadata.scope", "global or node"]),
-        (json!({"kind": "bgpPeer", "metadata": {"scope": "node", "peerIP": "10.0.0.1"}}), ["metadata.node", "name of a"]),
+        (
+            json!({"kind": "bgpPeer", "metadata": {"scope": "node", "peerIP": "10.0.0.1"}}),
+            ["metadata.node", "name of a"],
+        ),
         (json!({"kind": "node", "metadata": {"name": "n"}, "spec": {"bgp": {}}}), ["spec.bgp", "ipv4Address"]),
         (
             json!({"kind": "workloadEndpoint", "metadata":
@@ -113,7 +116,8 @@ fn any_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 60, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(key.clone(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }

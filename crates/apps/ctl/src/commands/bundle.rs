@@ -41,9 +41,9 @@ impl Bundle {
         let outside = std::env::temp_dir().join(format!("calico{}-{unique}", std::process::id()));
         let inside = outside.join(name);
         let make = |path: &Path| DirBuilder::new().mode(0o700).create(path);
-        make(&outside).and_then(|()| make(&inside)).with_context(|| {
-            format!("error creating temp directory to dump logs: {}", outside.display())
-        })?;
+        make(&outside)
+            .and_then(|()| make(&inside))
+            .with_context(|| format!("error creating temp directory to dump logs: {}", outside.display()))?;
         Ok(Bundle { outside, inside })
     }
 

@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn old_kernels_fail_and_say_why() {
-        let kernel = |release: &str| Kernel { release: release.to_owned(), modules: String::new(), config: String::new() };
+        let kernel =
+            |release: &str| Kernel { release: release.to_owned(), modules: String::new(), config: String::new() };
         for (release, good) in [("5.4.0-91-generic", true), ("6.18.5", true), ("5.3.18", false), ("4.19.0", false)] {
             assert_eq!(kernel(release).is_new_enough(), good, "{release}");
         }

@@ -77,7 +77,9 @@ fn node(setting: Setting, at: &SettingPlace) -> Result<Option<&str>> {
             "--node should not be specified: the setting is the cluster's; that of a node is set by calicoctl patch \
              node {node} -p '{{\"spec\":{{\"bgp\":{{\"asNumber\":64512}}}}}}'"
         ),
-        (Setting::Mesh | Setting::Ipip, Some(_)) => bail!("--node should not be specified: the setting is the cluster's"),
+        (Setting::Mesh | Setting::Ipip, Some(_)) => {
+            bail!("--node should not be specified: the setting is the cluster's")
+        }
     }
 }
 
@@ -116,9 +118,9 @@ fn opened(session: &mut Session<'_, '_>) -> Result<Box<dyn Store>> {
 fn level(word: &str) -> Result<&'static str> {
     let known = LEVELS.iter().find(|(old, _)| old.eq_ignore_ascii_case(word));
     let names = LEVELS.map(|(old, _)| old);
-    known.map(|(_, new)| *new).ok_or_else(|| {
-        anyhow!("logLevel: {word:?}: expected one of {}{}", names.join(", "), hint(word, names))
-    })
+    known
+        .map(|(_, new)| *new)
+        .ok_or_else(|| anyhow!("logLevel: {word:?}: expected one of {}{}", names.join(", "), hint(word, names)))
 }
 
 fn switch(word: &str) -> Result<bool> {
@@ -130,9 +132,8 @@ fn switch(word: &str) -> Result<bool> {
 }
 
 fn as_number(word: &str) -> Result<AsNumber> {
-    word.parse().map_err(|_| {
-        anyhow!("the supplied AS number is not valid: {word:?}: expected 0 to 4294967295, or HIGH.LOW")
-    })
+    word.parse()
+        .map_err(|_| anyhow!("the supplied AS number is not valid: {word:?}: expected 0 to 4294967295, or HIGH.LOW"))
 }
 
 fn object_name(node: Option<&str>) -> String {

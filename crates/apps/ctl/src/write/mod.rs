@@ -154,12 +154,37 @@ fn waves(resources: Vec<Resource>) -> Vec<Vec<Resource>> {
     waves.into_iter().map(|(_, resources)| resources).collect()
 }
 
+/// A resource that waits for its turn: many are kept as text, which takes a fraction of the memory, while the stored
+/// ones that they are compared with are read.
+enum Waiting {
+    Plain(Resource),
+    Packed(String),
+}
+
+impl Waiting {
+    fn all(resources: Vec<Resource>) -> Vec<Waiting> {
+        let many = resources.len() > BATCH;
+        let wait =
+            |resource: Resource| if many { Waiting::Packed(resource.to_json()) } else { Waiting::Plain(resource) };
+        resources.into_iter().map(wait).collect()
+    }
+
+    fn unpacked(self) -> Result<Resource> {
+        match self {
+            Waiting::Plain(resource) => Ok(resource),
+            Waiting::Packed(text) => Ok(Resource::from_json(&text)?),
+        }
+    }
+}
+
 /// What resources come to: writes, and what is done or refused without one.
 fn plan_all(store: &dyn Store, verb: Verb, resources: Vec<Resource>, done: &mut Done) -> Result<Vec<Planned>> {
-    let mut known = Known::read(store, resources.iter().map(stored::resource_key))?;
+    let keys: Vec<Key> = resources.iter().map(stored::resource_key).collect();
+    let waiting = Waiting::all(resources);
+    let mut known = Known::read(store, keys.into_iter())?;
     let mut planned = Vec::new();
-    for resource in resources {
-        match plan(verb, resource, &mut known)? {
+    for one in waiting {
+        match plan(verb, one.unpacked()?, &mut known)? {
             Step::Write(write) => planned.push(*write),
             Step::Nothing => done.handled += 1,
             Step::Problem(text) => done.problems.push(text),

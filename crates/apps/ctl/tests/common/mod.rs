@@ -69,7 +69,8 @@ impl Cluster {
     pub fn run_args(&self, args: &[&str], stdin: &str) -> Ran {
         let args: Vec<OsString> = ["calicoctl"].iter().chain(args).map(OsString::from).collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut io = Io { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err, env: self.env.clone(), watched: false };
+        let mut io =
+            Io { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err, env: self.env.clone(), watched: false };
         let code = run(&args, &mut io);
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Ran { code, out: text(out), err: text(err) }

@@ -37,7 +37,8 @@ pub(super) fn export(session: &mut Session<'_, '_>, complete: bool) -> Result<()
         for entry in &listing.entries {
             let Some(resource) = entry.value.as_resource() else { continue };
             if *kind != Kind::NetworkPolicy || complete || !resource.metadata().name.starts_with(OF_KUBERNETES) {
-                items.push(moved(shown(resource, entry.revision), &renamed));
+                let resource = moved(shown(resource, entry.revision), &renamed);
+                items.push(if complete { resource } else { for_kubernetes(resource) });
             }
         }
         let list = Found::List { kind: *kind, items, revision };
@@ -94,6 +95,11 @@ fn moved(mut resource: Resource, renamed: &Renamed) -> Resource {
         }
         _ => {}
     }
+    resource
+}
+
+/// A resource as Kubernetes' checks of its fields want it: v1 wrote some words in capitals.
+fn for_kubernetes(mut resource: Resource) -> Resource {
     if let Resource::FelixConfiguration(config) = &mut resource {
         let spec = &mut config.spec;
         for action in [
@@ -108,7 +114,6 @@ fn moved(mut resource: Resource, renamed: &Renamed) -> Resource {
     resource
 }
 
-/// v1 wrote such words in capitals.
 fn capitalised(word: &str) -> String {
     let mut chars = word.chars();
     let first = chars.next().map(|first| first.to_ascii_uppercase());

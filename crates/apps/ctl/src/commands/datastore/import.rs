@@ -42,7 +42,8 @@ pub(super) fn import(session: &mut Session<'_, '_>, filename: &str) -> Result<()
     let mut done = 0;
     for write in ipam.iter_mut().filter(|write| write.key == Key::IpamConfig) {
         // The settings came with their resource already.
-        write.expect = Reader::get(&*store, &write.key)?.map_or(Expect::Absent, |entry| Expect::Revision(entry.revision));
+        write.expect =
+            Reader::get(&*store, &write.key)?.map_or(Expect::Absent, |entry| Expect::Revision(entry.revision));
     }
     for batch in ipam.chunks(BATCH) {
         match store.write_all(batch) {
@@ -84,7 +85,8 @@ fn split(filename: &str, text: &str) -> Result<Parts> {
         Ok(other) => bail!("{filename}: the second part: {}: expected a ClusterInformation", other.kind()),
         Err(error) => return Err(error.context("error reading exported cluster info for migration")),
     };
-    let ipam: Ipam = serde_json::from_str(ipam).with_context(|| format!("{filename}: failed to read IPAM resources"))?;
+    let ipam: Ipam =
+        serde_json::from_str(ipam).with_context(|| format!("{filename}: failed to read IPAM resources"))?;
     let ipam = ipam.writes().with_context(|| format!("{filename}: failed to read IPAM resources"))?;
     Ok(Parts { resources, info, ipam })
 }

@@ -90,7 +90,9 @@ fn text(checked: &Checked, show_all: bool, show_problems: bool) -> String {
     let active: Vec<_> = settings.pools.iter().filter(|pool| pool.closed.is_none()).collect();
     active.iter().for_each(|pool| text.push_str(&format!("  {}\n", pool.cidr)));
     text.push_str(&format!("Found {} active IP pools.\n", active.len()));
-    for (what, start) in [("node tunnel IPs", "Node("), ("service load balancer IPs", "Service("), ("workload IPs", "Workload(")] {
+    for (what, start) in
+        [("node tunnel IPs", "Node("), ("service load balancer IPs", "Service("), ("workload IPs", "Workload(")]
+    {
         let count = in_use.values().filter(|users| users.iter().any(|user| user.starts_with(start))).count();
         text.push_str(&format!("Found {count} {what}.\n"));
     }
