@@ -74,15 +74,17 @@ impl Network {
         kernel.set_loopback_up()?;
         node.run(|| {
             for keys in [["ipv4", "conf", "all", "forwarding"], ["ipv6", "conf", "all", "forwarding"]] {
-                sysctl_write(&[&["net"], &keys[..]].concat(), "1")?;
+                sysctl_write(&keys, "1")?;
             }
             for device in ["all", "default"] {
                 for key in ["rp_filter", "send_redirects", "accept_redirects"] {
-                    sysctl_write(&["net", "ipv4", "conf", device, key], "0")?;
+                    sysctl_write(&["ipv4", "conf", device, key], "0")?;
                 }
-                sysctl_write(&["net", "ipv6", "conf", device, "accept_dad"], "0")?;
+                sysctl_write(&["ipv6", "conf", device, "accept_dad"], "0")?;
             }
-            tortie_netlink::Result::Ok(())
+            // Connection tracking calls UDP-Lite packets with a right checksum invalid.
+            std::fs::write("/proc/sys/net/netfilter/nf_conntrack_checksum", "0")?;
+            anyhow::Ok(())
         })??;
         let pods = INTERFACES.iter().map(|name| port(&node, &mut kernel, name)).collect::<Result<Vec<Port>>>()?;
         let (outside, barrier) = (port(&node, &mut kernel, OUTSIDE)?, port(&node, &mut kernel, BARRIER)?);
@@ -244,14 +246,14 @@ fn port(node: &Netns, kernel: &mut Handle, name: &str) -> Result<Port> {
     let netns = Netns::unnamed()?;
     netns.run(|| {
         for device in ["all", "default"] {
-            sysctl_write(&["net", "ipv6", "conf", device, "disable_ipv6"], "1")?;
+            sysctl_write(&["ipv6", "conf", device, "disable_ipv6"], "1")?;
         }
         tortie_netlink::Result::Ok(())
     })??;
     let peer = VethPeer { name: "eth0", mac: Some(POD_MAC), netns: Some(netns.as_fd()) };
     let link = kernel.create_veth(&VethSpec { name, mac: Some(HOST_MAC), mtu: None, up: true, peer })?;
     // A new interface takes the larger of this and what all interfaces have.
-    node.run(|| sysctl_write(&["net", "ipv4", "conf", name, "rp_filter"], "0"))??;
+    node.run(|| sysctl_write(&["ipv4", "conf", name, "rp_filter"], "0"))??;
     let mut inside = Handle::open_in(&netns)?;
     inside.set_link_up("eth0", true)?;
     let index = inside.link("eth0")?.index;

@@ -35,7 +35,7 @@ pub(super) const SELECTORS: [&str; 12] = [
     "c == 'lent'",
     "a == 'x' && a == 'y'",
 ];
-pub(super) const OVER_NAMESPACES: [&str; 5] = ["", "all()", "global()", "env == 'x'", "env != 'x'"];
+const OVER_NAMESPACES: [&str; 5] = ["", "all()", "global()", "env == 'x'", "env != 'x'"];
 
 /// Up to so many rules, sometimes with one at the end that takes all.
 pub(super) fn rules(rng: &mut Rng, at_most: usize) -> Vec<Rule> {

@@ -75,3 +75,19 @@ fn tiers(rng: &mut Rng, facts: &mut Facts) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_accepts_every_world_and_a_seed_always_means_the_same() {
+        for seed in 0..1000 {
+            let world = facts(seed);
+            assert!(world.len() > 3);
+            if seed % 100 == 0 {
+                assert_eq!(facts(seed), world);
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use tortie_api::{
 };
 
 use super::endpoints::{NAMESPACES, PROFILES};
-use super::entity::{OVER_NAMESPACES, SELECTORS, rules};
+use super::entity::{SELECTORS, rules};
 use super::{Facts, put};
 use crate::rng::Rng;
 
@@ -88,7 +88,7 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
             } = common(rng);
             // Policies that apply before connection tracking or NAT say nothing about workloads.
             let untracked = rng.percent(5);
-            let namespace_selector = if rng.percent(25) { rng.pick(&OVER_NAMESPACES) } else { "" };
+            let namespace_selector = if rng.percent(25) { rng.pick(&["all()", "env == 'x'", "env != 'x'"]) } else { "" };
             let spec = GlobalNetworkPolicySpec {
                 order,
                 selector,

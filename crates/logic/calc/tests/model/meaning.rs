@@ -274,7 +274,8 @@ fn global<'a>(
 ) -> Option<Applies<'a>> {
     let selected = !spec.do_not_track
         && selects(&spec.selector, labels)
-        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels));
+        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels))
+        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
     (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
         tier: &spec.tier,
         order: spec.order.unwrap_or(f64::INFINITY),
