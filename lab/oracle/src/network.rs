@@ -13,9 +13,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tortie_desired::{RouteTarget, Tables};
 use tortie_net::{Family, IpNet, Mac, Protocol, host_net};
-use tortie_netlink::{
-    AddressSpec, Handle, Netns, NextHop, Route, RouteProtocol, VethPeer, VethSpec, sysctl_write,
-};
+use tortie_netlink::{AddressSpec, Handle, Netns, NextHop, Route, RouteProtocol, VethPeer, VethSpec, sysctl_write};
 use tortie_verdict::Packet;
 
 use crate::flow::Flow;
@@ -106,7 +104,8 @@ impl Network {
             }
         }
         let (local, conntrack) = node.run(|| {
-            let of = |family| LOCAL.map(Protocol).map(|protocol| anyhow::Ok((family, socket::local(family, protocol)?)));
+            let of =
+                |family| LOCAL.map(Protocol).map(|protocol| anyhow::Ok((family, socket::local(family, protocol)?)));
             let local = Family::ALL.into_iter().flat_map(of).collect::<Result<Vec<_>>>();
             anyhow::Ok((local?, socket::conntrack()?))
         })??;
@@ -161,8 +160,9 @@ impl Network {
         while !left.is_empty() {
             // No two packets of a round are of one connection.
             let mut connections = BTreeSet::new();
-            let (now, later): (Vec<usize>, Vec<usize>) =
-                left.into_iter().partition(|at| connection(&flows[*at].packet).is_none_or(|key| connections.insert(key)));
+            let (now, later): (Vec<usize>, Vec<usize>) = left
+                .into_iter()
+                .partition(|at| connection(&flows[*at].packet).is_none_or(|key| connections.insert(key)));
             socket::forget_connections(&self.conntrack)?;
             for burst in now.chunks(BURST) {
                 self.burst(flows, burst, &mut arrived)?;

@@ -183,7 +183,10 @@ mod tests {
     fn what_does_not_matter_goes() {
         let facts = generate::facts(3);
         let endpoints = |facts: &Facts| {
-            facts.values().filter(|v| matches!(v.as_resource().map(|r| &**r), Some(Resource::WorkloadEndpoint(_)))).count()
+            facts
+                .values()
+                .filter(|v| matches!(v.as_resource().map(|r| &**r), Some(Resource::WorkloadEndpoint(_))))
+                .count()
         };
         assert!(facts.len() > 8 && endpoints(&facts) > 1);
         let small = shrink(&facts, 10_000, |facts| endpoints(facts) >= 1);

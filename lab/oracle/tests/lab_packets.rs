@@ -5,7 +5,9 @@
 
 use std::time::Instant;
 
-use tortie_oracle::{Backend, Disagreement, Facts, Flow, Network, NftablesBackend, Trial, facts, flows, report, shrink};
+use tortie_oracle::{
+    Backend, Disagreement, Facts, Flow, Network, NftablesBackend, Trial, facts, flows, report, shrink,
+};
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

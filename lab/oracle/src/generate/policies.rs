@@ -50,16 +50,8 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
     let namespaced = ["p", "p-q", "q"].into_iter().flat_map(|name| NAMESPACES.map(|namespace| (namespace, name)));
     for (namespace, name) in namespaced {
         if rng.percent(45) {
-            let Common {
-                tier,
-                order,
-                selector,
-                types,
-                ingress,
-                egress,
-                service_account_selector,
-                performance_hints,
-            } = common(rng);
+            let Common { tier, order, selector, types, ingress, egress, service_account_selector, performance_hints } =
+                common(rng);
             let metadata = Metadata::in_namespace(namespace, &in_tier(&tier, name));
             let spec = NetworkPolicySpec {
                 tier,
@@ -76,19 +68,12 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
     }
     for name in ["p", "p-q", "g", "h"] {
         if rng.percent(55) {
-            let Common {
-                tier,
-                order,
-                selector,
-                types,
-                ingress,
-                egress,
-                service_account_selector,
-                performance_hints,
-            } = common(rng);
+            let Common { tier, order, selector, types, ingress, egress, service_account_selector, performance_hints } =
+                common(rng);
             // Policies that apply before connection tracking or NAT say nothing about workloads.
             let untracked = rng.percent(5);
-            let namespace_selector = if rng.percent(25) { rng.pick(&["all()", "env == 'x'", "env != 'x'"]) } else { "" };
+            let namespace_selector =
+                if rng.percent(25) { rng.pick(&["all()", "env == 'x'", "env != 'x'"]) } else { "" };
             let spec = GlobalNetworkPolicySpec {
                 order,
                 selector,
