@@ -66,7 +66,7 @@ pub fn by_meaning(facts: &Facts, flow: &Flow) -> bool {
         let (namespace, name) = (wep.metadata.namespace.as_str().into(), wep.metadata.name.as_str().into());
         managed
             && (accept_invalid || !flow.is_invalid())
-            && meaning::allowed(facts, &EndpointId { namespace, name }, direction, &flow.packet)
+            && meaning::allowed(facts, &EndpointId { namespace, name }, direction, &flow.packet, false)
     };
     let leaves = match (flow.origin, sender) {
         (Origin::Outside, _) => true,

@@ -12,6 +12,7 @@ mod frame;
 pub mod generate;
 #[path = "../../../crates/logic/calc/tests/model/meaning.rs"]
 mod meaning;
+pub mod mutants;
 mod network;
 pub mod place;
 mod report;
