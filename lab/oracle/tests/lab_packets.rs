@@ -1,13 +1,17 @@
 //! Random worlds in a real kernel: every packet fares as the oracle says, and the oracle says what the resources mean.
 //!
-//! Everything follows from the number of the world, which is printed. `TORTIE_ORACLE_WORLDS` and
-//! `TORTIE_ORACLE_FLOWS` (of each world) make it longer, `TORTIE_ORACLE_SEED` says where to begin.
+//! Everything follows from the number of the world, which is printed. `TORTIE_FULL` asks for ten times as many worlds,
+//! `TORTIE_ORACLE_WORLDS` for so many, and `TORTIE_ORACLE_SEED` says with which to begin.
 
 use std::time::Instant;
 
 use tortie_oracle::{
     Backend, Disagreement, Facts, Flow, Network, NftablesBackend, Trial, facts, flows, report, shrink,
 };
+
+const WORLDS: u64 = 400;
+/// Flows through each world.
+const FLOWS: usize = 800;
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -29,17 +33,17 @@ fn least<B: Backend>(trial: &mut Trial<B>, facts: &Facts, flow: Flow) -> Option<
 }
 
 fn run<B: Backend>(trial: &mut Trial<B>) {
-    let (first, worlds) = (number("TORTIE_ORACLE_SEED", 1), number("TORTIE_ORACLE_WORLDS", 150));
-    let each = number("TORTIE_ORACLE_FLOWS", 800) as usize;
+    let default = if std::env::var_os("TORTIE_FULL").is_some() { 10 * WORLDS } else { WORLDS };
+    let (first, worlds) = (number("TORTIE_ORACLE_SEED", 1), number("TORTIE_ORACLE_WORLDS", default));
     let begun = Instant::now();
     for seed in first..first + worlds {
         let world = facts(seed);
         // From nothing every tenth time, else by what changed since the last world.
         let fresh = (seed - first) % 10 == 0;
         if fresh { trial.load(&world) } else { trial.turn(&world) }.expect("the kernel takes it");
-        let wrong = trial.compare(&flows(seed, each), 10).expect("packets are sent");
+        let wrong = trial.compare(&flows(seed, FLOWS), 4).expect("packets are sent");
         let Some(one) = wrong.first() else { continue };
-        println!("world {seed}: {} of {each} flows fare otherwise; the first:\n{one}", wrong.len());
+        println!("world {seed}: {} of {FLOWS} flows fare otherwise; the first:\n{one}", wrong.len());
         match least(trial, &world, one.flow) {
             Some((small, found)) => println!("shrunk to:\n{}", report(&small, &found)),
             None => println!("not so in a fresh kernel: it takes what was there before, world {}", seed - 1),

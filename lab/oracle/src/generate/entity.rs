@@ -109,7 +109,12 @@ fn entity(rng: &mut Rng, family: Family, protocol: Option<RuleProtocol>) -> Enti
     }
     let prefixes = |rng: &mut Rng, chance: u64, most: usize| -> Vec<IpNetText> {
         let all = nets(family);
-        let chosen = if rng.percent(chance) { rng.some(all, most) } else { Vec::new() };
+        // One alone is compared in another way than several.
+        let chosen = match rng.below(100) as u64 {
+            dice if dice >= chance => Vec::new(),
+            dice if dice * 2 < chance => vec![rng.pick(all)],
+            _ => rng.some(all, most),
+        };
         chosen.into_iter().map(IpNetText::from).collect()
     };
     let not_nets = prefixes(rng, 20, 3).into_iter().filter(|net| net.net().is_some_and(|net| net.prefix_len() > 0));

@@ -121,6 +121,10 @@ fn move_ends(wire: &mut Wire, lens: &[usize]) {
     });
 }
 
+fn turn_round(cmp: &mut Expression) {
+    cmp.set(CMP_OP, if cmp.number(CMP_OP) == Some(EQUAL) { NOT_EQUAL } else { EQUAL });
+}
+
 fn add_one(value: &mut [u8]) {
     if let Some(last) = value.last_mut().filter(|last| **last < 255) {
         *last += 1;
@@ -139,8 +143,8 @@ fn is_workload(chain: &str) -> bool {
 
 /// Every mutant of the encoder.
 pub(super) const ALL: [(&str, fn(&mut Wire)); 38] = [
-    ("ports are compared for difference", |w| {
-        compared_after(w, |e| is_load(e, TRANSPORT, 2), |cmp| cmp.set(CMP_OP, 1 - cmp.number(CMP_OP).unwrap_or(0)));
+    ("comparisons of ports are turned round", |w| {
+        compared_after(w, |e| is_load(e, TRANSPORT, 2), turn_round);
     }),
     ("protocols are compared for difference", |w| {
         compared_after(w, |e| e.number(META_KEY) == Some(KEY_L4PROTO), |cmp| cmp.set(CMP_OP, NOT_EQUAL));
@@ -152,11 +156,11 @@ pub(super) const ALL: [(&str, fn(&mut Wire)); 38] = [
             }
         });
     }),
-    ("IPv4 addresses are compared for difference", |w| {
-        compared_after(w, |e| is_load(e, NETWORK, 4), |cmp| cmp.set(CMP_OP, NOT_EQUAL));
+    ("comparisons of IPv4 addresses are turned round", |w| {
+        compared_after(w, |e| is_load(e, NETWORK, 4), turn_round);
     }),
-    ("IPv6 addresses are compared for difference", |w| {
-        compared_after(w, |e| is_load(e, NETWORK, 16), |cmp| cmp.set(CMP_OP, NOT_EQUAL));
+    ("comparisons of IPv6 addresses are turned round", |w| {
+        compared_after(w, |e| is_load(e, NETWORK, 16), turn_round);
     }),
     ("ports stand in the wrong byte order", |w| {
         compared_after(w, |e| is_load(e, TRANSPORT, 2), |cmp| cmp.edit(CMP_DATA, <[u8]>::reverse));

@@ -240,7 +240,9 @@ pub(super) const ALL: [(&str, fn(&mut Ruleset)); 46] = [
     ("source and destination address swapped", |r| {
         chains(r, of_policy, |rules| {
             for m in rules.iter_mut().flat_map(|rule| &mut rule.matches) {
-                if let Match::Address { side, .. } | Match::AddressIn { side, .. } | Match::AddressPortIn { side, .. } = m {
+                if let Match::Address { side, .. } | Match::AddressIn { side, .. } | Match::AddressPortIn { side, .. } =
+                    m
+                {
                     turned(side);
                 }
             }

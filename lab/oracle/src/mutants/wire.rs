@@ -95,7 +95,8 @@ impl Wire {
         for Message { kind: _, head: _, attributes } in self.0.iter_mut().filter(|m| m.kind == NEW_RULE) {
             let chain = text(attributes, RULE_CHAIN);
             for (_, list) in attributes.iter_mut().filter(|(kind, _)| *kind == RULE_EXPRESSIONS) {
-                let mut expressions: Vec<Expression> = read(list).into_iter().map(|(_, item)| expression(&item)).collect();
+                let mut expressions: Vec<Expression> =
+                    read(list).into_iter().map(|(_, item)| expression(&item)).collect();
                 change(&chain, &mut expressions);
                 *list = write(&expressions.iter().map(|e| (LIST_ITEM, item(e))).collect());
             }
@@ -122,10 +123,8 @@ impl Wire {
                 let [number, priority] =
                     [0, 1].map(|at: usize| u32::from_be_bytes(parts[at].1[..4].try_into().expect("four bytes")));
                 let (number, priority) = change(number, priority.cast_signed());
-                let parts = vec![
-                    (parts[0].0, number.to_be_bytes().to_vec()),
-                    (parts[1].0, priority.to_be_bytes().to_vec()),
-                ];
+                let parts =
+                    vec![(parts[0].0, number.to_be_bytes().to_vec()), (parts[1].0, priority.to_be_bytes().to_vec())];
                 *hook = write(&parts);
             }
         }
