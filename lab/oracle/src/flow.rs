@@ -124,7 +124,7 @@ fn port(rng: &mut Rng) -> u16 {
     match rng.below(8) {
         0 => port.saturating_add(1),
         1 => port - 1,
-        2 => 40_000,
+        2 => rng.pick(&[40_000, 78, 83]),
         _ => port,
     }
 }

@@ -137,14 +137,13 @@ fn entity(rng: &mut Rng, family: Family, protocol: Option<RuleProtocol>) -> Enti
 
 fn ports(rng: &mut Rng, protocol: Option<RuleProtocol>, chance: u64) -> Vec<Port> {
     let named = || NAMED_PORTS.map(|name| Port::Named(name.to_owned()));
-    let (most, chance) = (4, chance);
     match protocol.map(RuleProtocol::protocol) {
         _ if !rng.percent(chance) => Vec::new(),
         Some(Protocol::TCP | Protocol::UDP | Protocol::SCTP) => {
             let range = |(first, last)| Port::Range(PortRange::new(first, last).expect("ascending"));
             let all: Vec<Port> =
                 PORTS.map(Port::number).into_iter().chain(RANGES.map(range)).chain(named()).chain(named()).collect();
-            rng.some(&all, most)
+            if rng.percent(50) { vec![rng.pick(&all)] } else { rng.some(&all, 4) }
         }
         None => rng.some(&named(), 2),
         Some(_) => Vec::new(),

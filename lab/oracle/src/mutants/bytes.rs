@@ -112,11 +112,11 @@ fn keys(wire: &mut Wire, lens: &[usize], change: impl Fn(&mut [u8], bool)) {
     });
 }
 
-/// Ends of ranges move by one, where the last byte has room.
+/// Ends of ranges move by one.
 fn move_ends(wire: &mut Wire, lens: &[usize]) {
     keys(wire, lens, |key, end| {
-        if let Some(last) = key.last_mut().filter(|last| end && **last < 255) {
-            *last += 1;
+        if end {
+            add_one(key);
         }
     });
 }
@@ -126,14 +126,20 @@ fn turn_round(cmp: &mut Expression) {
 }
 
 fn add_one(value: &mut [u8]) {
-    if let Some(last) = value.last_mut().filter(|last| **last < 255) {
-        *last += 1;
+    for byte in value.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return;
+        }
     }
 }
 
 fn drop_one(value: &mut [u8]) {
-    if let Some(last) = value.last_mut().filter(|last| **last > 0) {
-        *last -= 1;
+    for byte in value.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != 255 {
+            return;
+        }
     }
 }
 
