@@ -16,9 +16,7 @@ pub fn shrink(facts: &Facts, budget: usize, mut fails: impl FnMut(&Facts) -> boo
         let before = best.clone();
         for key in facts.keys() {
             let mut at = 0;
-            loop {
-                let Some(smaller) = best.get(key).map(|value| nth(value, at)) else { break };
-                let Some(smaller) = smaller else { break };
+            while let Some(smaller) = best.get(key).and_then(|value| nth(value, at)) {
                 if asked == budget {
                     return best;
                 }

@@ -52,7 +52,7 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
         if rng.percent(45) {
             let Common { tier, order, selector, types, ingress, egress, service_account_selector, performance_hints } =
                 common(rng);
-            let metadata = Metadata::in_namespace(namespace, &in_tier(&tier, name));
+            let metadata = Metadata::in_namespace(namespace, in_tier(&tier, name));
             let spec = NetworkPolicySpec {
                 tier,
                 order,
@@ -88,7 +88,7 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
                 performance_hints,
                 tier: tier.clone(),
             };
-            put(facts, GlobalNetworkPolicy { metadata: Metadata::named(&in_tier(&tier, name)), spec });
+            put(facts, GlobalNetworkPolicy { metadata: Metadata::named(in_tier(&tier, name)), spec });
         }
     }
 }
