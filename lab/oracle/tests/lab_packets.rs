@@ -1,6 +1,6 @@
 //! Random worlds in a real kernel: every packet fares as the oracle says, and the oracle says what the resources mean.
 //!
-//! Everything follows from the number of the world, which is printed. `TORTIE_FULL` asks for ten times as many worlds,
+//! Everything follows from the number of the world, which is printed. `TORTIE_FULL` asks for twenty times as many worlds,
 //! `TORTIE_ORACLE_WORLDS` for so many, and `TORTIE_ORACLE_SEED` says with which to begin.
 
 use std::time::Instant;
@@ -9,7 +9,7 @@ use tortie_oracle::{
     Backend, Disagreement, Facts, Flow, Network, NftablesBackend, Trial, facts, flows, report, shrink,
 };
 
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 250;
 /// Flows through each world.
 const FLOWS: usize = 800;
 
@@ -33,7 +33,7 @@ fn least<B: Backend>(trial: &mut Trial<B>, facts: &Facts, flow: Flow) -> Option<
 }
 
 fn run<B: Backend>(trial: &mut Trial<B>) {
-    let default = if std::env::var_os("TORTIE_FULL").is_some() { 10 * WORLDS } else { WORLDS };
+    let default = if std::env::var_os("TORTIE_FULL").is_some() { 20 * WORLDS } else { WORLDS };
     let (first, worlds) = (number("TORTIE_ORACLE_SEED", 1), number("TORTIE_ORACLE_WORLDS", default));
     let begun = Instant::now();
     for seed in first..first + worlds {

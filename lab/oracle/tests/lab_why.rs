@@ -53,5 +53,5 @@ fn why_says_what_the_packet_does_and_its_change_turns_the_packet() {
         }
     }
     println!("{cases} packets fared as told, {allowed} of them allowed; {turned} fared otherwise after the change");
-    assert!(turned * 10 > cases * 9, "too few changes are found");
+    assert!((cases - turned) * 100 <= cases, "too few changes are found");
 }
