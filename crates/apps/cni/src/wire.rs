@@ -39,6 +39,8 @@ pub enum Operation {
     IpamAdd,
     /// Give addresses back.
     IpamDel,
+    /// What the BGP peer whose address is the argument `PEER` tells and is told.
+    BgpRoutes,
     /// The node's own state, for `calicoctl node status`.
     NodeStatus,
 }

@@ -30,6 +30,7 @@ mod startup;
 mod tunnel_addresses;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -180,7 +181,7 @@ impl Node {
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_learned_routes()?;
-        let bgp = if speaks { Some(start_bgp(restarting, post.clone())?) } else { None };
+        let bgp = if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
         let mut routing =
             Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
@@ -244,12 +245,12 @@ fn follow(store: Arc<dyn Store>) -> Arc<dyn Reader> {
     store
 }
 
-fn start_bgp(restarting: bool, post: agent::Post) -> Result<Bgp> {
+fn start_bgp(restarting: bool, secrets: Option<PathBuf>, post: agent::Post) -> Result<Bgp> {
     let tell = move |told| match told {
         Told::Routes(changes) => post.send(Message::Learned(changes)),
         Told::Recovered => post.send(Message::Recovered),
     };
-    Bgp::start(restarting, tell).context("can't start the BGP speaker")
+    Bgp::start(restarting, secrets, tell).context("can't start the BGP speaker")
 }
 
 fn listeners(felix: &FelixConfigurationSpec, health: &Arc<Health>) -> Result<Vec<Listener>> {

@@ -53,7 +53,7 @@ pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec
         }
         Table::Peers => {
             let rows = tables.bgp_peers.iter().map(|(addr, peer)| peer_row(addr, peer)).collect();
-            (vec!["ADDRESS", "PORT", "AS", "ORIGIN", "NAME"], rows)
+            (vec!["ADDRESS", "PORT", "AS", "ORIGIN", "NAME", "SETTINGS"], rows)
         }
     }
 }
@@ -126,6 +126,7 @@ fn peer_row(addr: &IpAddr, peer: &BgpPeer) -> Vec<String> {
         peer.asn.to_string(),
         peer.origin.text().to_owned(),
         peer.name.to_string(),
+        tortie_calc::print::peer_text(peer),
     ]
 }
 

@@ -9,15 +9,16 @@ mod export;
 mod family;
 pub mod message;
 pub mod nlri;
+pub mod policy;
 mod rib;
 mod session;
 mod speaker;
 mod wire;
 
-pub use config::{LocalRoute, NextHopMode, PeerConfig, PeerId, SpeakerConfig};
+pub use config::{LocalRoute, NextHopMode, Password, PeerConfig, PeerId, SpeakerConfig};
 pub use family::{AfiSafi, Families};
 pub use session::ConnId;
 pub use session::negotiate::Negotiated;
 pub use speaker::Speaker;
 pub use speaker::event::{Action, ConnectError, Learned, RouteChange, SessionEnd};
-pub use speaker::status::{PeerState, PeerStatus};
+pub use speaker::status::{PeerState, PeerStatus, Seen, Told};

@@ -12,7 +12,7 @@
 //                    v      v
 // NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
 //
-// Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
+// Node, BGPPeer, BGPFilter, BGPConfiguration --> bgp <-- routes        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
@@ -27,7 +27,7 @@ use tortie_kubernetes::staged_network_policy;
 
 use crate::active::Active;
 use crate::batch::{Flushed, put, replace, replace_set};
-use crate::bgp::{Bgp, BgpSettings, unsupported};
+use crate::bgp::{self, Bgp, BgpSettings, PeerFacts, Workload};
 use crate::config::{Config, Overrides};
 use crate::local::Local;
 use crate::matching::Matching;
@@ -148,20 +148,41 @@ impl Calculator {
         }
         out.sets = self.sets.flush();
         self.flush_endpoints(&mut out);
+        let mut news = self.bgp.is_dirty();
         if let Some(now) = self.routes.take(&self.local) {
             out.pools = replace(&mut self.flushed.pools, now.pools);
             out.routes = replace(&mut self.flushed.routes, now.routes);
-            out.announcements = replace_set(&mut self.flushed.announcements, now.announcements);
+            self.flushed.workload_announcements = now.announcements;
+            news = true;
         }
         self.flush_remote(&mut out);
-        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id) {
+        if news {
+            self.flush_bgp(&mut out);
+        }
+        out
+    }
+
+    fn flush_bgp(&mut self, out: &mut Batch) {
+        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
+        let workloads: Vec<Workload<'_>> =
+            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
+        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
             if speaker != self.flushed.bgp_speaker {
                 self.flushed.bgp_speaker = speaker.clone();
                 out.bgp_speaker = Some(speaker);
             }
-            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers);
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
+            self.flushed.bgp_ranges = peers.ranges;
         }
-        out
+        let mut announced = self.flushed.workload_announcements.clone();
+        announced.extend(self.bgp.services(&self.node));
+        out.announcements = replace_set(&mut self.flushed.announcements, announced);
+        let prefixes = self.routes.prefixes(&self.local);
+        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
+        if policy != self.flushed.bgp_policy {
+            self.flushed.bgp_policy = policy.clone();
+            out.bgp_policy = Some(policy);
+        }
     }
 
     /// What could not be used as written, by the fact that holds it: unreadable values, parts that are not supported
@@ -180,6 +201,9 @@ impl Calculator {
             };
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
+        }
+        for (key, line) in self.bgp.problems() {
+            out.entry(key).or_default().push(line);
         }
         out
     }
@@ -310,13 +334,15 @@ impl Calculator {
                 self.tunnels.set_node(name, node.map(|node| read::node_ends(node, problems)));
             }
             Kind::BgpPeer => {
-                let spec = this!(BgpPeer).map(|peer| peer.spec.clone());
-                problems.extend(spec.iter().flat_map(unsupported));
-                self.bgp.set_peer(name, spec);
+                self.bgp.set_peer(name, this!(BgpPeer).map(|peer| PeerFacts::of(peer, problems)));
             }
             Kind::BgpConfiguration => {
-                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
+                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(config, problems));
                 self.bgp.set_settings(name, settings);
+            }
+            Kind::BgpFilter => {
+                let filter = this!(BgpFilter).map(|filter| bgp::filter(name, &filter.spec, problems));
+                self.bgp.set_filter(name, filter);
             }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
             // They concern other processes; services match by what is behind them.
@@ -326,7 +352,6 @@ impl Calculator {
             | Kind::IpamBlock
             | Kind::IpamHandle
             | Kind::BlockAffinity
-            | Kind::BgpFilter
             | Kind::ClusterInformation
             | Kind::KubeControllersConfiguration
             | Kind::CalicoNodeStatus => {}
@@ -349,6 +374,7 @@ impl Calculator {
         let new_profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone());
         if self.local.set(&id, endpoint) {
             self.routes.mark();
+            self.bgp.mark();
             self.profiles.set_user(
                 &id,
                 old_profiles.as_deref().unwrap_or_default(),

@@ -141,6 +141,7 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         addresses: item.nets.iter().map(IpNet::addr).collect(),
         mac,
         profiles: item.identity.parents.clone(),
+        labels: item.identity.own.clone(),
     })
 }
 
@@ -328,13 +329,20 @@ pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
         }
         addr
     };
+    let (ipv4, ipv6) =
+        (addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4), addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6));
+    let cluster = bgp.route_reflector_cluster_id.parse().ok();
+    if cluster.is_none() && !bgp.route_reflector_cluster_id.is_empty() {
+        let text = &bgp.route_reflector_cluster_id;
+        problems.push(format!("spec.bgp.routeReflectorClusterID: {text:?} is not of the form 1.0.0.1; the node reflects nothing"));
+    }
     NodeFacts {
         labels,
         speaks: true,
-        ipv4: addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
-        ipv6: addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
+        ipv4,
+        ipv6,
         asn: bgp.as_number,
-        cluster_id: bgp.route_reflector_cluster_id.clone(),
+        cluster,
     }
 }
 

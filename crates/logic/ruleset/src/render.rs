@@ -138,6 +138,7 @@ impl Renderer {
             vteps: _,
             routes: _,
             bgp_speaker: _,
+            bgp_policy: _,
             bgp_peers: _,
             announcements: _,
         } = batch;

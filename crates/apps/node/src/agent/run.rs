@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::json;
 use tortie_calc::Calculator;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
@@ -198,6 +199,9 @@ impl Agent {
             Message::Recovered => {
                 info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");
                 self.routing.sweep_learned();
+            }
+            Message::BgpRoutes(peer, reply) => {
+                drop(reply.send(json!(self.bgp.as_ref().and_then(|bgp| bgp.routes(peer)))));
             }
             // Who asked may have given up.
             Message::State(reply) => drop(reply.send(self.state())),

@@ -2,27 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use tortie_bgp::{Action, ConnId, Families, LocalRoute, NextHopMode, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
-use tortie_desired::{BgpPeer, BgpSpeaker};
-use tortie_net::Family;
+use tortie_bgp::{Action, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
+use tortie_desired::{BgpPolicy, BgpSpeaker};
+use tortie_net::IpNet;
 use tracing::{info, warn};
 
-use super::connection::{Connection, dial, of_io};
-use super::{Command, PeerState, Status, Told, Wanted};
+use super::connection::{Connection, dial, guard, of_io};
+use super::listen::{Listeners, Place};
+use super::reason::{self, Drops};
+use super::secrets::Secrets;
+use super::status::{self, Routes, Status};
+use super::{Command, Told, Wanted, config};
+use crate::autodetect::Interface;
+use crate::host;
 
 const WAKER: Token = Token(0);
-const LISTENER: Token = Token(1);
-const FIRST_CONNECTION: usize = 2;
+const LISTENER: usize = 1;
+const FIRST_CONNECTION: usize = 3;
 
 /// How long until listening is tried again after it failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often files of passwords and interfaces are looked at, if they matter.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long dropped packets count as the reason of a silence.
+const DROPS_AGE: Duration = Duration::from_secs(30);
 
 /// Most bytes read from one connection before the others get their turn.
 const READ_TURN: usize = 256 * 1024;
@@ -35,7 +48,17 @@ pub(super) struct Worker {
     recovering: bool,
     wanted: Wanted,
     speaker: Option<Speaker>,
-    listener: Option<TcpListener>,
+    /// The peers and ranges as the speaker has them.
+    configs: BTreeMap<IpAddr, PeerConfig>,
+    ranges: BTreeMap<IpNet, PeerConfig>,
+    policy: Option<Arc<BgpPolicy>>,
+    secrets: Secrets,
+    /// Peers without the password that they need, and why.
+    unusable: BTreeMap<IpNet, String>,
+    look_again: Option<Instant>,
+    drops: Drops,
+    drops_at: Instant,
+    listeners: Option<Listeners>,
     listen_again: Option<Instant>,
     fault: Option<String>,
     connections: BTreeMap<usize, (ConnId, Connection)>,
@@ -47,6 +70,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         restarting: bool,
+        secrets: Option<PathBuf>,
         commands: Receiver<Command>,
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<(Worker, Arc<Waker>)> {
@@ -60,7 +84,15 @@ impl Worker {
             recovering: restarting,
             wanted: Wanted::default(),
             speaker: None,
-            listener: None,
+            configs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            policy: None,
+            secrets: Secrets::new(secrets),
+            unusable: BTreeMap::new(),
+            look_again: None,
+            drops: Drops::read(),
+            drops_at: Instant::now(),
+            listeners: None,
             listen_again: None,
             fault: None,
             connections: BTreeMap::new(),
@@ -85,13 +117,16 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => {}
-                    LISTENER => self.accept(),
+                    Token(token) if token < FIRST_CONNECTION => self.accept(token - LISTENER),
                     Token(token) => self.ready(token, event.is_readable() || event.is_read_closed()),
                 }
             }
             let now = Instant::now();
             if self.listen_again.is_some_and(|at| at <= now) {
                 self.listen();
+            }
+            if self.look_again.is_some_and(|at| at <= now) {
+                self.configure();
             }
             if let Some(speaker) = &mut self.speaker
                 && speaker.poll_timeout().is_some_and(|at| at <= now)
@@ -108,7 +143,7 @@ impl Worker {
 
     fn next_wake(&self) -> Option<Instant> {
         let speaker = self.speaker.as_ref().and_then(Speaker::poll_timeout);
-        speaker.into_iter().chain(self.listen_again).min()
+        speaker.into_iter().chain(self.listen_again).chain(self.look_again).min()
     }
 
     fn take_commands(&mut self) {
@@ -117,66 +152,134 @@ impl Worker {
                 Command::Want(wanted) => self.want(*wanted),
                 // Whoever asked may have given up by now.
                 Command::Status(reply) => drop(reply.send(self.status())),
+                Command::Routes(peer, reply) => {
+                    let routes = self.speaker.as_ref().and_then(|speaker| Routes::of(speaker, peer));
+                    drop(reply.send(routes));
+                }
                 Command::Stop => self.stopping = true,
             }
         }
     }
 
     fn want(&mut self, wanted: Wanted) {
-        let now = Instant::now();
-        let changed = wanted.speaker != self.wanted.speaker;
         self.wanted = wanted;
-        if changed {
-            self.restart_speaker(now);
-        }
-        let (Some(speaker), Some(own)) = (&mut self.speaker, &self.wanted.speaker) else { return };
-        let peers = self.wanted.peers.iter().map(|(address, peer)| (*address, peer_config(own, *address, peer)));
-        speaker.set_local_routes(now, self.wanted.announcements.iter().map(|n| (*n, LocalRoute::default())).collect());
-        speaker.set_peers(now, peers.collect());
+        self.configure();
     }
 
-    /// A new identity ends every session; the routes that were learned go with them.
-    fn restart_speaker(&mut self, now: Instant) {
+    /// Brings the speaker to what is wanted; also when a password or an interface may have changed.
+    fn configure(&mut self) {
+        let now = Instant::now();
+        self.look_again = None;
+        let Some(own) = self.wanted.speaker.clone() else { return self.stop_speaking(now) };
+        if self.speaker.is_none() {
+            let config = SpeakerConfig { restarting: std::mem::take(&mut self.restarting), ..config::speaker(&own) };
+            self.speaker = Some(Speaker::new(config, now));
+            info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
+        }
+        let place = Place::of(&own, self.wanted.policy.bind_to_node);
+        if self.listeners.as_ref().is_none_or(|listeners| listeners.place != place) {
+            self.listen();
+        }
+        self.read_peers(&own);
+        let direct = self.direct();
+        let routes = config::routes(&self.wanted, direct);
+        let Some(speaker) = &mut self.speaker else { return };
+        let identity = (speaker.config().router_id, speaker.config().local_as);
+        if identity != (own.router_id, own.asn) {
+            let restarting = speaker.config().restarting;
+            info!(router_id = %own.router_id, asn = %own.asn, "BGP speaker has another identity; sessions start anew");
+            speaker.set_config(now, SpeakerConfig { restarting, ..config::speaker(&own) });
+        }
+        if self.policy.as_deref() != Some(&self.wanted.policy) {
+            let policy = Arc::new(self.wanted.policy.clone());
+            let retell = self.policy.as_ref().is_some_and(|old| old.unprogrammed != policy.unprogrammed);
+            self.policy = Some(policy.clone());
+            speaker.set_policy(Some(policy));
+            if retell {
+                speaker.tell_all();
+            }
+        }
+        speaker.set_local_routes(now, routes);
+        speaker.set_ranges(now, self.ranges.clone());
+        speaker.set_peers(now, self.configs.clone());
+    }
+
+    fn stop_speaking(&mut self, now: Instant) {
         if let Some(speaker) = &mut self.speaker {
             speaker.set_peers(now, BTreeMap::new());
+            speaker.set_ranges(now, BTreeMap::new());
             self.act();
             self.tell_routes();
         }
         self.connections.clear();
         self.tokens.clear();
-        self.listener = None;
-        self.listen_again = None;
-        self.fault = None;
-        let own = self.wanted.speaker.clone();
-        self.speaker = own.as_ref().map(|own| {
-            let mut config = SpeakerConfig::new(own.router_id, own.asn);
-            config.restarting = std::mem::take(&mut self.restarting);
-            Speaker::new(config, now)
-        });
-        if let Some(own) = own {
-            info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
-            self.listen();
+        self.configs.clear();
+        self.ranges.clear();
+        self.unusable.clear();
+        (self.speaker, self.listeners, self.listen_again, self.fault) = (None, None, None, None);
+    }
+
+    /// Peers and ranges with their passwords. A peer whose password can't be read gets no session.
+    fn read_peers(&mut self, own: &BgpSpeaker) {
+        let (mut configs, mut ranges) = (BTreeMap::new(), BTreeMap::new());
+        let hosts = self.wanted.peers.iter().map(|(address, peer)| (IpNet::from(*address), false, peer));
+        let all = hosts.chain(self.wanted.policy.ranges.iter().map(|(net, peer)| (*net, true, peer)));
+        let old = std::mem::take(&mut self.unusable);
+        for (net, range, peer) in all {
+            let password = match peer.password.as_ref().map(|key| self.secrets.read(key)).transpose() {
+                Ok(password) => password,
+                Err(problem) => {
+                    if !old.contains_key(&net) {
+                        warn!(peer = %net, problem, "no BGP session without its password");
+                    }
+                    self.unusable.insert(net, problem);
+                    continue;
+                }
+            };
+            let config = config::peer(own, net.addr(), peer, password);
+            if range {
+                ranges.insert(net, config);
+            } else {
+                configs.insert(net.addr(), config);
+            }
+        }
+        if self.wanted.peers.values().chain(self.wanted.policy.ranges.values()).any(|peer| peer.password.is_some()) {
+            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        }
+        (self.configs, self.ranges) = (configs, ranges);
+        if let Some(listeners) = &mut self.listeners {
+            listeners.expect(&self.configs, &self.ranges);
+        }
+    }
+
+    /// Subnets of this host's interfaces, if a filter might let them out.
+    fn direct(&mut self) -> Vec<(IpNet, String)> {
+        if !config::filters_exports(&self.wanted) {
+            return Vec::new();
+        }
+        self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        match host::interfaces() {
+            Ok(interfaces) => {
+                let nets = |i: Interface| i.addresses.into_iter().map(move |net| (net, i.name.clone()));
+                interfaces.into_iter().flat_map(nets).collect()
+            }
+            Err(error) => {
+                warn!("interfaces can't be read, so their subnets are not announced: {error:#}");
+                Vec::new()
+            }
         }
     }
 
     fn listen(&mut self) {
         self.listen_again = None;
         let Some(own) = &self.wanted.speaker else { return };
-        let bind = || {
-            let both = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, own.listen_port)));
-            both.or_else(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => Err(error),
-                // A kernel without IPv6.
-                _ => TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, own.listen_port))),
-            })
-        };
-        let listener = bind().and_then(|mut listener| {
-            self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-            Ok(listener)
-        });
-        match listener {
-            Ok(listener) => {
-                self.listener = Some(listener);
+        let place = Place::of(own, self.wanted.policy.bind_to_node);
+        // The old sockets may hold the port.
+        self.listeners = None;
+        match Listeners::open(place, self.poll.registry(), LISTENER) {
+            Ok(mut listeners) => {
+                listeners.expect(&self.configs, &self.ranges);
+                self.listeners = Some(listeners);
                 self.fault = None;
             }
             Err(error) => {
@@ -190,10 +293,10 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, at: usize) {
         loop {
-            let Some(listener) = &self.listener else { return };
-            let (stream, remote) = match listener.accept() {
+            let Some(listeners) = &self.listeners else { return };
+            let (stream, remote) = match listeners.accept(at) {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -204,7 +307,14 @@ impl Worker {
             let local = stream.local_addr().map(canonical);
             let (Ok(local), Some(speaker)) = (local, &mut self.speaker) else { continue };
             // Who is no peer gets no answer: the connection closes here.
-            if let Some((_, conn)) = speaker.handle_accepted(Instant::now(), remote.ip().to_canonical(), local) {
+            let peer = remote.ip().to_canonical();
+            if let Some((_, conn)) = speaker.handle_accepted(Instant::now(), peer, local) {
+                let guarded = self.configs.get(&peer).map_or(Ok(()), |config| guard(&stream, peer.is_ipv4(), config));
+                if let Err(error) = guarded {
+                    warn!(%peer, %error, "TTL security can't be set on a BGP connection");
+                    speaker.handle_closed(Instant::now(), conn);
+                    continue;
+                }
                 self.add(conn, Connection::new(stream, false));
                 self.act();
             }
@@ -327,7 +437,7 @@ impl Worker {
     fn act(&mut self) {
         while let Some(action) = self.speaker.as_mut().and_then(Speaker::poll_action) {
             match action {
-                Action::Connect { peer, conn, port, local } => match dial(SocketAddr::new(peer, port), local) {
+                Action::Connect { peer, conn, port, local } => match self.dial(SocketAddr::new(peer, port), local) {
                     Ok(stream) => self.add(conn, Connection::new(stream, true)),
                     Err(error) => {
                         if let Some(speaker) = &mut self.speaker {
@@ -357,11 +467,16 @@ impl Worker {
         }
     }
 
+    fn dial(&self, remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+        dial(remote, local, self.configs.get(&remote.ip()))
+    }
+
     fn tell_routes(&mut self) {
         let Some(speaker) = &mut self.speaker else { return };
         let mut changes = Vec::new();
         while let Some(change) = speaker.poll_route_change() {
-            changes.push((change.prefix, change.best.map(|best| best.next_hops)));
+            let kept_out = self.wanted.policy.unprogrammed.iter().any(|net| net.contains(&change.prefix));
+            changes.push((change.prefix, change.best.filter(|_| !kept_out).map(|best| best.next_hops)));
         }
         let recovered = self.recovering && speaker.initial_sync_done();
         if !changes.is_empty() {
@@ -373,48 +488,29 @@ impl Worker {
         }
     }
 
-    fn status(&self) -> Status {
+    fn status(&mut self) -> Status {
         let peers = self.speaker.as_ref().map(Speaker::peers).unwrap_or_default();
-        Status {
-            running: self.speaker.is_some(),
-            fault: self.fault.clone(),
-            peers: peers.iter().map(peer_state).collect(),
+        let drops = Drops::read();
+        let of_late = drops.since(self.drops);
+        // Drops of the last half minute count, so that an old fault does not explain a new one.
+        if self.drops_at.elapsed() > DROPS_AGE {
+            (self.drops, self.drops_at) = (drops, Instant::now());
         }
+        let name = |address: &IpAddr| self.wanted.peers.get(address).map_or("", |peer| &*peer.name);
+        let state = |peer: &PeerStatus| {
+            let config = self.configs.get(&peer.address);
+            status::peer_state(peer, name(&peer.address), reason::reason(peer, config, of_late))
+        };
+        let mut states: Vec<status::PeerState> = peers.iter().map(state).collect();
+        states.extend(self.unusable.iter().filter_map(|(net, problem)| {
+            let peer = self.wanted.peers.get(&net.addr())?;
+            Some(status::unusable(net.addr(), peer, problem))
+        }));
+        states.sort_by_key(|state| state.address);
+        Status { running: self.speaker.is_some(), fault: self.fault.clone(), peers: states }
     }
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn peer_config(own: &BgpSpeaker, address: IpAddr, peer: &BgpPeer) -> PeerConfig {
-    let BgpPeer { asn, port, origin, name: _, keep_next_hop, max_restart_secs } = peer;
-    let BgpSpeaker { router_id: _, asn: _, listen_port: _, ipv4, ipv6 } = own;
-    let v4 = ipv4.and_then(|addr| if let IpAddr::V4(addr) = addr { Some(addr) } else { None });
-    let v6 = ipv6.and_then(|addr| if let IpAddr::V6(addr) = addr { Some(addr) } else { None });
-    PeerConfig {
-        port: *port,
-        local: if address.is_ipv4() { *ipv4 } else { *ipv6 },
-        families: Families::only(Family::of(address)),
-        next_hop: if *keep_next_hop { NextHopMode::Keep } else { NextHopMode::Auto },
-        next_hop_v4: v4,
-        next_hop_v6: v6,
-        restart_time_secs: Some(*max_restart_secs),
-        kind: origin.text().to_owned(),
-        ..PeerConfig::new(address, *asn)
-    }
-}
-
-fn peer_state(peer: &PeerStatus) -> PeerState {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = now.saturating_sub(peer.since.elapsed()).as_secs();
-    PeerState {
-        address: peer.address,
-        kind: peer.kind.clone(),
-        state: peer.word().to_owned(),
-        since: i64::try_from(since).unwrap_or(i64::MAX),
-        info: peer.info(),
-        received: peer.prefixes_received,
-        sent: peer.prefixes_sent,
-    }
 }

@@ -93,6 +93,10 @@ impl Service {
             Operation::Gc => done(self.gc(request)),
             Operation::IpamAdd => self.ipam_add(request),
             Operation::IpamDel => done(self.ipam_del(request)),
+            Operation::BgpRoutes => {
+                let peer = request.args.get("PEER").and_then(|text| text.parse().ok());
+                return Reply::State(peer.map_or(serde_json::Value::Null, |peer| self.agent.bgp_routes(peer)));
+            }
             Operation::NodeStatus => return Reply::State(self.agent.state()),
         };
         result.map_or_else(Reply::Failed, Reply::Done)
