@@ -3,6 +3,8 @@
 //! [`run`] is the whole program without its process: arguments, streams and environment are arguments. Everything that
 //! is given is read and checked before anything is written.
 
+mod ask;
+pub mod bgp;
 mod cli;
 mod commands;
 mod drive;

@@ -181,7 +181,8 @@ impl Node {
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_learned_routes()?;
-        let bgp = if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
+        let bgp =
+            if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
         let mut routing =
             Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
         routing.hold_learned(restarting);

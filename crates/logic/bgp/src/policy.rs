@@ -172,7 +172,12 @@ mod tests {
 
     fn route() -> Attributes {
         let as_path = AsPath::sequence(&[AsNumber(65001), AsNumber(65002)]);
-        Attributes { as_path, communities: [7 << 16 | 8].into(), local_pref: Some(PRIORITY_SUM - 1024), ..Attributes::default() }
+        Attributes {
+            as_path,
+            communities: [7 << 16 | 8].into(),
+            local_pref: Some(PRIORITY_SUM - 1024),
+            ..Attributes::default()
+        }
     }
 
     const SUBJECT: &str = "10.0.0.0/26";
@@ -186,7 +191,10 @@ mod tests {
     fn every_match_holds_and_fails() {
         let prefix = |operator| Some(PrefixMatch { net: net("10.0.0.0/8"), operator, lengths: None });
         let rows = [
-            (FilterRule { prefix: prefix(PrefixOperator::In), ..rule(true) }, FilterRule { prefix: prefix(PrefixOperator::Equal), ..rule(true) }),
+            (
+                FilterRule { prefix: prefix(PrefixOperator::In), ..rule(true) },
+                FilterRule { prefix: prefix(PrefixOperator::Equal), ..rule(true) },
+            ),
             (FilterRule { internal: Some(false), ..rule(true) }, FilterRule { internal: Some(true), ..rule(true) }),
             (
                 FilterRule { community: Some(Community::Standard(7 << 16 | 8)), ..rule(true) },
@@ -205,7 +213,10 @@ mod tests {
         }
         let local = FilterRule { interface: Some("cali*".into()), ..rule(false) };
         assert_eq!(judge([&local], subject(Some("cali1")), &route()), Verdict::Reject);
-        assert_eq!(judge([&FilterRule { learned: true, ..rule(true) }], subject(Some("cali1")), &route()), Verdict::Undecided);
+        assert_eq!(
+            judge([&FilterRule { learned: true, ..rule(true) }], subject(Some("cali1")), &route()),
+            Verdict::Undecided
+        );
     }
 
     #[test]
@@ -223,7 +234,8 @@ mod tests {
             FilterOperation::PrependAsPath(vec![AsNumber(1), AsNumber(2)]),
             FilterOperation::SetPriority(512),
         ];
-        let Verdict::Accept(Some(out)) = judge([&FilterRule { operations, ..rule(true) }], subject(None), &route()) else {
+        let Verdict::Accept(Some(out)) = judge([&FilterRule { operations, ..rule(true) }], subject(None), &route())
+        else {
             panic!("accepted and changed");
         };
         assert_eq!(out.as_path.to_string(), "1 2 65001 65002");

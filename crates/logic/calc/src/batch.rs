@@ -27,6 +27,8 @@ pub(crate) struct Flushed {
     /// Those and ranges of services.
     pub(crate) announcements: BTreeSet<IpNet>,
     pub(crate) bgp_policy: BgpPolicy,
+    /// To peers that are behind a gateway.
+    pub(crate) peer_routes: BTreeMap<IpNet, Route>,
     pub(crate) bgp_ranges: BTreeMap<IpNet, BgpPeer>,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,
     pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,

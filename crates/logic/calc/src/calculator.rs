@@ -21,9 +21,10 @@ use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
 use tortie_api::{Kind, Resource, StagedAction};
-use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
+use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, Route, RouteTarget, SetId};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
 use tortie_kubernetes::staged_network_policy;
+use tortie_net::IpNet;
 
 use crate::active::Active;
 use crate::batch::{Flushed, put, replace, replace_set};
@@ -171,6 +172,14 @@ impl Calculator {
                 self.flushed.bgp_speaker = speaker.clone();
                 out.bgp_speaker = Some(speaker);
             }
+            let behind =
+                peers.by_address.iter().filter_map(|(addr, peer)| Some((*addr, peer.reachable_by?, &peer.name)));
+            let routes = behind.map(|(addr, via, name)| {
+                (IpNet::from(addr), Route { target: RouteTarget::Node { node: name.clone(), via } })
+            });
+            let told = replace(&mut self.flushed.peer_routes, routes.collect());
+            let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
+            out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
             out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
             self.flushed.bgp_ranges = peers.ranges;
         }
@@ -217,7 +226,7 @@ impl Calculator {
     fn flush_remote(&mut self, out: &mut Batch) {
         for (net, route) in &mut out.routes {
             if route.is_none() {
-                *route = self.flushed.remote.get(net).cloned();
+                *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
             }
         }
         self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
@@ -229,6 +238,7 @@ impl Calculator {
         let routes = &self.routes;
         for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
             let told = put(&mut self.flushed.remote, net, route);
+            let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
             out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
         }
     }

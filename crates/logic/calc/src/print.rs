@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use tortie_desired::{
-    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, IcmpMatch, Match, Member, Policy, Pool, Profile, Route, RouteTarget, Rule, SetId,
-    SetKind, Settings, Tables, TierPolicies, Vtep, Vxlan,
+    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, IcmpMatch, Match, Member, Policy, Pool,
+    Profile, Route, RouteTarget, Rule, SetId, SetKind, Settings, Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are

@@ -329,21 +329,18 @@ pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
         }
         addr
     };
-    let (ipv4, ipv6) =
-        (addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4), addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6));
+    let (ipv4, ipv6) = (
+        addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
+        addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
+    );
     let cluster = bgp.route_reflector_cluster_id.parse().ok();
     if cluster.is_none() && !bgp.route_reflector_cluster_id.is_empty() {
         let text = &bgp.route_reflector_cluster_id;
-        problems.push(format!("spec.bgp.routeReflectorClusterID: {text:?} is not of the form 1.0.0.1; the node reflects nothing"));
+        problems.push(format!(
+            "spec.bgp.routeReflectorClusterID: {text:?} is not of the form 1.0.0.1; the node reflects nothing"
+        ));
     }
-    NodeFacts {
-        labels,
-        speaks: true,
-        ipv4,
-        ipv6,
-        asn: bgp.as_number,
-        cluster,
-    }
+    NodeFacts { labels, speaks: true, ipv4, ipv6, asn: bgp.as_number, cluster }
 }
 
 /// The node's sides of its tunnels. What can't be read is told of by name and counts as not published.

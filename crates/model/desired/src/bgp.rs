@@ -160,7 +160,7 @@ pub enum ExportRule {
 }
 
 /// What holds for all sessions besides who this node is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BgpPolicy {
     /// What may be told to peers: the first rule that matches decides, without one nothing is told.
     pub export: Vec<ExportRule>,
@@ -178,4 +178,20 @@ pub struct BgpPolicy {
     pub ignored_interfaces: Vec<Arc<str>>,
     /// Ranges whose hosts may connect as peers.
     pub ranges: BTreeMap<IpNet, BgpPeer>,
+}
+
+impl Default for BgpPolicy {
+    /// Nothing is told; the usual metric.
+    fn default() -> Self {
+        BgpPolicy {
+            export: Vec::new(),
+            communities: Vec::new(),
+            workloads: BTreeMap::new(),
+            unprogrammed: Vec::new(),
+            normal_priority: [1024; 2],
+            bind_to_node: false,
+            ignored_interfaces: Vec::new(),
+            ranges: BTreeMap::new(),
+        }
+    }
 }

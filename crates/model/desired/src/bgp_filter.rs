@@ -172,9 +172,8 @@ mod tests {
     #[test]
     fn prefixes_compare_as_upstream_has_it() {
         let net = |text: &str| text.parse::<IpNet>().expect("a literal");
-        let is = |operator, lengths, prefix| {
-            PrefixMatch { net: net("10.0.0.0/8"), operator, lengths }.holds(net(prefix))
-        };
+        let is =
+            |operator, lengths, prefix| PrefixMatch { net: net("10.0.0.0/8"), operator, lengths }.holds(net(prefix));
         use PrefixOperator::{Equal, In, NotEqual, NotIn};
         assert!(is(Equal, None, "10.0.0.0/8") && !is(Equal, None, "10.0.0.0/9"));
         assert!(!is(NotEqual, None, "10.0.0.0/8") && is(NotEqual, None, "10.0.0.0/9"));

@@ -75,7 +75,7 @@ pub(crate) fn node(session: &mut Session<'_, '_>, log_dir: &str) -> Result<()> {
         }
     }
     session.say("Dumping the node's state\n")?;
-    match node_status::ask(&node_status::socket(session)) {
+    match node_status::state(session) {
         Ok(state) => bundle.keep("node_state.json", &serde_json::to_string_pretty(&state)?)?,
         Err(error) => session.say(&format!("Failed to ask the node: {error:#}\n"))?,
     }

@@ -143,7 +143,8 @@ impl Agent {
     fn tell_bgp(&mut self, batch: &Batch) {
         let changed = batch.bgp_speaker.is_some()
             || batch.bgp_policy.is_some()
-            || !batch.bgp_peers.is_empty() || !batch.announcements.is_empty();
+            || !batch.bgp_peers.is_empty()
+            || !batch.announcements.is_empty();
         let Some(bgp) = self.bgp.as_ref().filter(|_| changed || !self.first_pass_done) else { return };
         bgp.want(Wanted {
             speaker: self.tables.bgp_speaker.clone(),

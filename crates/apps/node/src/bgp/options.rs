@@ -32,7 +32,10 @@ struct Md5Key {
 pub(super) fn set_password(socket: &impl AsRawFd, peer: IpNet, password: Option<&str>) -> io::Result<()> {
     let password = password.unwrap_or_default().as_bytes();
     if password.len() > MAX_PASSWORD {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a password of more than {MAX_PASSWORD} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a password of more than {MAX_PASSWORD} bytes"),
+        ));
     }
     let host = peer.prefix_len() == peer.max_prefix_len();
     let mut key = Md5Key {
@@ -49,7 +52,11 @@ pub(super) fn set_password(socket: &impl AsRawFd, peer: IpNet, password: Option<
     let copy = |from: &dyn SockaddrLike, to: &mut libc::sockaddr_storage| {
         // SAFETY: `from` is a socket address of that many bytes, and `sockaddr_storage` has room for every one.
         unsafe {
-            std::ptr::copy_nonoverlapping(from.as_ptr().cast::<u8>(), std::ptr::from_mut(to).cast(), from.len() as usize);
+            std::ptr::copy_nonoverlapping(
+                from.as_ptr().cast::<u8>(),
+                std::ptr::from_mut(to).cast(),
+                from.len() as usize,
+            );
         }
     };
     match address {
@@ -62,7 +69,8 @@ pub(super) fn set_password(socket: &impl AsRawFd, peer: IpNet, password: Option<
 
 /// Sends with the greatest TTL.
 pub(super) fn send_far(socket: &impl AsRawFd, v4: bool) -> io::Result<()> {
-    let (level, option) = if v4 { (libc::IPPROTO_IP, libc::IP_TTL) } else { (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) };
+    let (level, option) =
+        if v4 { (libc::IPPROTO_IP, libc::IP_TTL) } else { (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) };
     set(socket.as_raw_fd(), level, option, &255_i32)
 }
 

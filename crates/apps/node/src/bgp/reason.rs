@@ -55,10 +55,7 @@ impl Drops {
     }
 
     pub(super) fn since(self, before: Drops) -> Drops {
-        Drops {
-            password: self.password.saturating_sub(before.password),
-            ttl: self.ttl.saturating_sub(before.ttl),
-        }
+        Drops { password: self.password.saturating_sub(before.password), ttl: self.ttl.saturating_sub(before.ttl) }
     }
 }
 
@@ -140,17 +137,24 @@ fn told(notification: &Notification, who: &str, peer: &PeerStatus) -> Reason {
         (2, 2) => Reason::new(
             "wrong-as",
             what,
-            format!("AS {} is configured here for the peer; it must be the peer's own, and ours must be right there", peer.remote_as),
+            format!(
+                "AS {} is configured here for the peer; it must be the peer's own, and ours must be right there",
+                peer.remote_as
+            ),
         ),
         (2, 3) => Reason::new("identifier", what, "two routers have one BGP identifier: see CALICO_ROUTER_ID"),
-        (2, 7) => Reason::new("capability", what, "the sides share no address family: enable the session's family there"),
+        (2, 7) => {
+            Reason::new("capability", what, "the sides share no address family: enable the session's family there")
+        }
         (2, _) => Reason::new("capability", what, "the OPEN was not to its liking: see the peer's log"),
         (4, _) => Reason::new(
             "hold-timer",
             what,
             "packets are lost on the way, or one side is overloaded; large ones get lost if MTUs differ",
         ),
-        (6, 1) => Reason::new("max-prefixes", what, "more prefixes than allowed; the session is tried again in a minute"),
+        (6, 1) => {
+            Reason::new("max-prefixes", what, "more prefixes than allowed; the session is tried again in a minute")
+        }
         (6, 10) => Reason::new("bfd", what, "BFD packets are lost; does the peer still speak BFD?"),
         (6, 2 | 4) => Reason::new("configuration", what, "somebody shut the session down"),
         (6, 3 | 5) => Reason::new("configuration", what, "the peer does not have this node as a neighbour"),

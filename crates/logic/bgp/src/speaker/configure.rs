@@ -97,7 +97,8 @@ impl Speaker {
         let old = std::mem::replace(&mut peer.config, config);
         let new = &peer.config;
         let (filters, loops) = (old.filters != new.filters, old.allowed_local_as != new.allowed_local_as);
-        let told = filters || (old.next_hop, old.next_hop_v4, old.next_hop_v6) != (new.next_hop, new.next_hop_v4, new.next_hop_v6);
+        let told = filters
+            || (old.next_hop, old.next_hop_v4, old.next_hop_v6) != (new.next_hop, new.next_hop_v4, new.next_hop_v6);
         let clusters = old.reflector_cluster != new.reflector_cluster;
         let address = peer.address;
         if filters {
@@ -115,11 +116,13 @@ impl Speaker {
 
     /// Starts a peer's session anew. If both know graceful restart, TCP just ends, and both keep the routes.
     fn restart_session(&mut self, now: Instant, id: SourceId) {
-        let keeps = self.peer(id).and_then(Peer::established).is_some_and(|(_, session)| {
-            !session.negotiated.restartable().is_empty()
-        });
+        let keeps = self
+            .peer(id)
+            .and_then(Peer::established)
+            .is_some_and(|(_, session)| !session.negotiated.restartable().is_empty());
         for conn in self.conns_of(id) {
-            let end = if keeps { SessionEnd::Reconfigured } else { SessionEnd::Sent(Notification::CONFIGURATION_CHANGED) };
+            let end =
+                if keeps { SessionEnd::Reconfigured } else { SessionEnd::Sent(Notification::CONFIGURATION_CHANGED) };
             self.end(now, id, conn, end);
         }
         let Speaker { slots, config, .. } = self;

@@ -51,9 +51,7 @@ impl Speaker {
 
     /// Forgets hosts that are gone with all that they told.
     pub(crate) fn forget_strangers(&mut self) {
-        let gone = |id: &&SourceId| {
-            self.peer(**id).is_none_or(|peer| peer.conns.is_empty() && peer.stale.is_none())
-        };
+        let gone = |id: &&SourceId| self.peer(**id).is_none_or(|peer| peer.conns.is_empty() && peer.stale.is_none());
         let gone: Vec<SourceId> = self.dynamic.iter().filter(gone).copied().collect();
         for id in gone {
             self.forget_peer(id);

@@ -12,8 +12,8 @@ use super::event::Action;
 use super::peer::Peer;
 use super::{Speaker, origin_of};
 use crate::attribute::Attributes;
-use crate::export::{self, pack};
 use crate::config::PeerId;
+use crate::export::{self, pack};
 use crate::family::{AfiSafi, Families};
 use crate::message::route_refresh::{self, Refresh};
 use crate::message::update::end_of_rib;
@@ -170,7 +170,8 @@ impl Speaker {
                     return None;
                 }
                 let mut rules = policy::export_rules(filters, family).peekable();
-                let told = || self.policy.as_ref().is_none_or(|p| policy::tells(p, prefix, path.attributes.preference()));
+                let told =
+                    || self.policy.as_ref().is_none_or(|p| policy::tells(p, prefix, path.attributes.preference()));
                 if rules.peek().is_none() && !told() {
                     return None;
                 }
@@ -190,7 +191,9 @@ impl Speaker {
                     Verdict::Reject => return None,
                     Verdict::Accept(changed) => changed,
                     Verdict::Undecided if !told() => return None,
-                    Verdict::Undecided => self.policy.as_ref().and_then(|policy| with_communities(policy, prefix, seen)),
+                    Verdict::Undecided => {
+                        self.policy.as_ref().and_then(|policy| with_communities(policy, prefix, seen))
+                    }
                 };
                 Some(match changed {
                     None => Arc::clone(sent),

@@ -83,6 +83,9 @@ mod tests {
         assert_eq!((read.max_prefixes, read.long_lived_secs), (Some(7), 3600));
         assert_eq!(of(&[(BFD, "on")]).0.bfd, Some(USUAL_BFD));
         assert_eq!(of(&[(BFD, "off")]), (Extras::default(), 0));
-        assert_eq!(of(&[(RANGE, "10"), (BFD, "5ms*3"), (MAX_PREFIXES, "-1"), (LONG_LIVED, "99999999")]), (Extras::default(), 4));
+        assert_eq!(
+            of(&[(RANGE, "10"), (BFD, "5ms*3"), (MAX_PREFIXES, "-1"), (LONG_LIVED, "99999999")]),
+            (Extras::default(), 4)
+        );
     }
 }

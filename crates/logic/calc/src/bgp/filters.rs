@@ -14,7 +14,11 @@ use tortie_net::Family;
 pub(crate) fn filter(name: &str, spec: &BgpFilterSpec, problems: &mut Vec<String>) -> BgpFilter {
     let BgpFilterSpec { export_v4, import_v4, export_v6, import_v6 } = spec;
     let mut list = |field: &str, rules: &[BgpFilterRule], family: Family| -> Vec<FilterRule> {
-        rules.iter().enumerate().map(|(at, rule)| read_or_refuse(rule, family, &format!("spec.{field}[{at}]"), problems)).collect()
+        rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| read_or_refuse(rule, family, &format!("spec.{field}[{at}]"), problems))
+            .collect()
     };
     BgpFilter {
         name: name.into(),

@@ -57,12 +57,7 @@ struct Own<'a> {
 }
 
 impl Bgp {
-    pub(super) fn peers_of(
-        &self,
-        me: &str,
-        node: &NodeFacts,
-        workloads: &[Workload<'_>],
-    ) -> BTreeMap<IpAddr, BgpPeer> {
+    pub(super) fn peers_of(&self, me: &str, node: &NodeFacts, workloads: &[Workload<'_>]) -> BTreeMap<IpAddr, BgpPeer> {
         let own = Own { node, asn: self.asn_of(node) };
         let mut out = BTreeMap::new();
         let mut add = |found: Vec<(IpAddr, BgpPeer)>| {
@@ -169,9 +164,8 @@ impl Bgp {
             let Some((addr, port)) = addr_and_port(&spec.peer_ip) else { return Vec::new() };
             let family = Family::of(addr);
             let asn = spec.as_number.unwrap_or_else(|| self.default_asn());
-            let is_me = node.addr(family) == Some(addr)
-                && asn == own.asn
-                && port.is_none_or(|port| port == self.port_of(me));
+            let is_me =
+                node.addr(family) == Some(addr) && asn == own.asn && port.is_none_or(|port| port == self.port_of(me));
             if is_me { vec![family] } else { return Vec::new() }
         } else if matches(&spec.peer_selector, node) {
             Family::ALL.to_vec()
@@ -259,7 +253,9 @@ impl Bgp {
             cluster: own.node.cluster.filter(|own| internal && cluster != Some(*own)),
             max_restart_secs: spec.max_restart_time.map_or(DEFAULT_RESTART_SECS, whole_secs),
             keepalive_secs: spec.keepalive_time.map(whole_secs),
-            allowed_local_asn: spec.num_allowed_local_as_numbers.map_or(0, |n| u8::try_from(n.max(0)).unwrap_or(u8::MAX)),
+            allowed_local_asn: spec
+                .num_allowed_local_as_numbers
+                .map_or(0, |n| u8::try_from(n.max(0)).unwrap_or(u8::MAX)),
             ttl_hops: spec.ttl_security.filter(|hops| *hops > 0),
             reachable_by: None,
             password: spec.password.as_ref().and_then(secret),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::{BgpPolicy, BgpPeer, ExportRule};
+use tortie_desired::{BgpPeer, BgpPolicy, ExportRule};
 use tortie_net::IpNet;
 
 use super::{Bgp, BgpSettings};

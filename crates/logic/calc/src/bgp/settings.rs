@@ -1,8 +1,9 @@
 //! What is kept of a BGPConfiguration.
 
 use tortie_api::{
-    BgpConfiguration, BgpConfigurationSpec, BgpPassword, BgpProgramClusterRoutes, BindMode, Community as NamedCommunity, IpNetText,
-    PrefixAdvertisement, ServiceClusterIpBlock, ServiceExternalIpBlock, ServiceLoadBalancerIpBlock, Toggle,
+    BgpConfiguration, BgpConfigurationSpec, BgpPassword, BgpProgramClusterRoutes, BindMode,
+    Community as NamedCommunity, IpNetText, PrefixAdvertisement, ServiceClusterIpBlock, ServiceExternalIpBlock,
+    ServiceLoadBalancerIpBlock, Toggle,
 };
 use tortie_desired::{Community, SecretKey};
 use tortie_net::{AsNumber, Family, IpNet};
