@@ -43,7 +43,7 @@ impl Server {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
         let lock = lock(&state_dir.join(LOCK))?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let mut open = |path, asks| Socket::open(path, asks, &service, &stopping);
+        let open = |path, asks| Socket::open(path, asks, &service, &stopping);
         let sockets = vec![
             open(state_dir.join(wire::SOCKET), Asks::Anything)?,
             open(wire::status_socket(state_dir), Asks::State)?,
