@@ -27,9 +27,10 @@ fn peers(ttl: bool) -> String {
 }
 
 fn filter(refused: &str) -> String {
-    let export = |pool: &str| {
+    // Blocks, and not the single addresses within.
+    let export = |pool: &str, longest: u8| {
         format!(
-            "[{{cidr: '{pool}', matchOperator: In, action: Accept, operations: [{{addCommunity: {{value: '64512:7'}}}}, \
+            "[{{cidr: '{pool}', matchOperator: In, prefixLength: {{max: {longest}}}, action: Accept, operations: [{{addCommunity: {{value: '64512:7'}}}}, \
              {{addCommunity: {{value: '64512:1:2'}}}}, {{prependASPath: {{prefix: [64512, 64999]}}}}]}}]"
         )
     };
@@ -37,8 +38,8 @@ fn filter(refused: &str) -> String {
         "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {{name: f}}\nspec:\n  importV4:\n  - {{cidr: {refused}, \
          matchOperator: Equal, action: Reject}}\n  - {{communities: {{values: ['65000:1']}}, action: Accept, operations: \
          [{{addCommunity: {{value: '64512:9'}}}}]}}\n  exportV4: {}\n  exportV6: {}\n",
-        export("192.168.0.0/16"),
-        export("fd00:192:168::/48"),
+        export("192.168.0.0/16", 26),
+        export("fd00:192:168::/48", 122),
     )
 }
 

@@ -21,7 +21,7 @@ spec:
   egress: [{action: Allow}]
 ";
 
-/// No mesh. In rack one every node peers with its ToR; in rack two node 3 does, and reflects to node 4.
+/// No mesh. In rack one every node peers with its ToR, through which nodes of its own AS come back; in rack two node 3 does, and reflects to node 4.
 const RACKS: &str = "
 apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
@@ -31,7 +31,7 @@ spec: {nodeToNodeMeshEnabled: false}
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: tor-one}
-spec: {nodeSelector: rack == 'one', peerIP: 172.17.8.1, asNumber: 65001, ttlSecurity: 1}
+spec: {nodeSelector: rack == 'one', peerIP: 172.17.8.1, asNumber: 65001, ttlSecurity: 1, numAllowedLocalASNumbers: 1}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer

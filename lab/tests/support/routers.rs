@@ -1,6 +1,9 @@
 //! Real routers in the lab: BIRD 2, FRR and GoBGP, each asked in its own way for what it holds.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -77,12 +80,16 @@ impl<'a> Router<'a> {
                 let config = file("frr.conf", config);
                 let vty = path("vty");
                 std::fs::create_dir_all(&vty).unwrap();
+                // The daemons run as a user of their own.
+                for path in [&folder, &folder.join("vty")] {
+                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+                }
                 let mut all = Vec::new();
                 for name in ["zebra", "bgpd", "bfdd"] {
                     let (program, pid) = (format!("{FRR}/{name}"), path(&format!("{name}.pid")));
                     let zserv = path("zserv.api");
                     let mut args = vec!["-f", &config, "-i", &pid, "-z", &zserv, "--vty_socket", &vty];
-                    args.extend(["-u", "root", "-g", "root", "--log", "stdout"]);
+                    args.extend(["--log", "stdout"]);
                     let control = path("bfdd.ctl");
                     if name == "bfdd" {
                         args.extend(["--bfdctl", &control]);

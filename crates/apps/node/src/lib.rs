@@ -9,6 +9,7 @@
 //!        |  writes endpoints and addresses         | +--Wanted--> bgp --TCP--> peers
 //!        +--> store                                |<--Learned, Recovered--+
 //!        +--devices--> reaper, mend --> kernel     |
+//!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
 //!   http (health, metrics) reads Health, which the agent writes
 //!   signals: SIGTERM and SIGINT make the main thread send Stop

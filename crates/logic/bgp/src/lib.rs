@@ -4,6 +4,7 @@
 //! and call `handle_timeout` at `poll_timeout`. Invariant: the same inputs give the same outputs, byte for byte.
 
 pub mod attribute;
+pub mod bfd;
 mod config;
 mod export;
 mod family;
@@ -15,6 +16,7 @@ mod session;
 mod speaker;
 mod wire;
 
+pub use bfd::{BfdConfig, BfdPacket, BfdSession, BfdState};
 pub use config::{LocalRoute, NextHopMode, Password, PeerConfig, PeerId, SpeakerConfig};
 pub use family::{AfiSafi, Families};
 pub use session::ConnId;

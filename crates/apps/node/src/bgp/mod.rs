@@ -3,6 +3,7 @@
 //! Out: changes of best paths, and the moment when the picture is whole again after a restart. The thread ends by
 //! closing its connections without a NOTIFICATION, so that peers keep the routes (RFC 4724).
 
+mod bfd;
 mod config;
 mod connection;
 mod listen;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use mio::Waker;
 pub use status::{Routes, Status};
+use tortie_bgp::BfdState;
 use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker};
 use tortie_net::IpNet;
 
@@ -51,6 +53,8 @@ enum Command {
     Want(Box<Wanted>),
     Status(Sender<Status>),
     Routes(IpAddr, Sender<Option<Routes>>),
+    /// BFD's view of a peer changed.
+    Bfd(IpAddr, BfdState),
     Stop,
 }
 
@@ -70,7 +74,7 @@ impl Bgp {
         tell: impl Fn(Told) + Send + 'static,
     ) -> std::io::Result<Bgp> {
         let (commands, received) = channel();
-        let (worker, waker) = worker::Worker::new(restarting, secrets, received, Box::new(tell))?;
+        let (worker, waker) = worker::Worker::new(restarting, secrets, (commands.clone(), received), Box::new(tell))?;
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || worker.run())?;
         Ok(Bgp { commands, waker, thread: Some(thread) })
     }

@@ -5,16 +5,17 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use tortie_bgp::{Action, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
+use tortie_bgp::{Action, BfdState, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
 use tortie_desired::{BgpPolicy, BgpSpeaker};
 use tortie_net::IpNet;
 use tracing::{info, warn};
 
+use super::bfd::{Bfd, Watched};
 use super::connection::{Connection, dial, guard, of_io};
 use super::listen::{Listeners, Place};
 use super::reason::{self, Drops};
@@ -53,6 +54,11 @@ pub(super) struct Worker {
     ranges: BTreeMap<IpNet, PeerConfig>,
     policy: Option<Arc<BgpPolicy>>,
     secrets: Secrets,
+    /// By which BFD tells.
+    own: Sender<Command>,
+    waker: Arc<Waker>,
+    bfd: Option<Bfd>,
+    bfd_states: BTreeMap<IpAddr, BfdState>,
     /// Peers without the password that they need, and why.
     unusable: BTreeMap<IpNet, String>,
     look_again: Option<Instant>,
@@ -71,7 +77,7 @@ impl Worker {
     pub(super) fn new(
         restarting: bool,
         secrets: Option<PathBuf>,
-        commands: Receiver<Command>,
+        (own, commands): (Sender<Command>, Receiver<Command>),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<(Worker, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -88,6 +94,10 @@ impl Worker {
             ranges: BTreeMap::new(),
             policy: None,
             secrets: Secrets::new(secrets),
+            own,
+            waker: waker.clone(),
+            bfd: None,
+            bfd_states: BTreeMap::new(),
             unusable: BTreeMap::new(),
             look_again: None,
             drops: Drops::read(),
@@ -156,6 +166,7 @@ impl Worker {
                     let routes = self.speaker.as_ref().and_then(|speaker| Routes::of(speaker, peer));
                     drop(reply.send(routes));
                 }
+                Command::Bfd(peer, state) => self.bfd_told(peer, state),
                 Command::Stop => self.stopping = true,
             }
         }
@@ -181,6 +192,7 @@ impl Worker {
             self.listen();
         }
         self.read_peers(&own);
+        self.watch(&own);
         let direct = self.direct();
         let routes = config::routes(&self.wanted, direct);
         let Some(speaker) = &mut self.speaker else { return };
@@ -204,6 +216,38 @@ impl Worker {
         speaker.set_peers(now, self.configs.clone());
     }
 
+    /// Watches the peers that are to be watched.
+    fn watch(&mut self, own: &BgpSpeaker) {
+        let watched = self.wanted.peers.iter().filter_map(|(address, peer)| {
+            let external = peer.asn != peer.local_asn.unwrap_or(own.asn);
+            Some((*address, Watched::of(peer, external)?))
+        });
+        let watched: BTreeMap<IpAddr, Watched> = watched.collect();
+        self.bfd_states.retain(|address, _| watched.contains_key(address));
+        if self.bfd.is_none() && !watched.is_empty() {
+            let (own, waker) = (self.own.clone(), self.waker.clone());
+            let tell = move |peer, state| {
+                // The worker outlives its BFD thread.
+                let _ = own.send(Command::Bfd(peer, state));
+                let _ = waker.wake();
+            };
+            self.bfd = Bfd::start(tell).inspect_err(|error| warn!(%error, "BFD can't start")).ok();
+        }
+        if let Some(bfd) = &self.bfd {
+            bfd.watch(watched);
+        }
+    }
+
+    fn bfd_told(&mut self, peer: IpAddr, state: BfdState) {
+        let before = self.bfd_states.insert(peer, state);
+        if before == Some(BfdState::Up)
+            && state != BfdState::Up
+            && let Some(speaker) = &mut self.speaker
+        {
+            speaker.handle_bfd_down(Instant::now(), peer);
+        }
+    }
+
     fn stop_speaking(&mut self, now: Instant) {
         if let Some(speaker) = &mut self.speaker {
             speaker.set_peers(now, BTreeMap::new());
@@ -216,6 +260,7 @@ impl Worker {
         self.configs.clear();
         self.ranges.clear();
         self.unusable.clear();
+        self.bfd = None;
         (self.speaker, self.listeners, self.listen_again, self.fault) = (None, None, None, None);
     }
 
@@ -499,7 +544,11 @@ impl Worker {
         let name = |address: &IpAddr| self.wanted.peers.get(address).map_or("", |peer| &*peer.name);
         let state = |peer: &PeerStatus| {
             let config = self.configs.get(&peer.address);
-            status::peer_state(peer, name(&peer.address), reason::reason(peer, config, of_late))
+            let watched = self.wanted.peers.get(&peer.address).is_some_and(|peer| peer.bfd.is_some());
+            let bfd = self.bfd_states.get(&peer.address).copied().unwrap_or(BfdState::Down);
+            let bfd = watched.then(|| bfd.name().to_owned());
+            let reason = reason::reason(peer, config, of_late);
+            status::PeerState { bfd, ..status::peer_state(peer, name(&peer.address), reason) }
         };
         let mut states: Vec<status::PeerState> = peers.iter().map(state).collect();
         states.extend(self.unusable.iter().filter_map(|(net, problem)| {
