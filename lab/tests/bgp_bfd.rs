@@ -28,7 +28,7 @@ fn config(make: Make) -> &'static str {
         }
         Make::Frr => {
             "hostname r\nip route 203.0.113.0/24 blackhole\nbfd\n profile fast\n  receive-interval 50\n  \
-             transmit-interval 50\nrouter bgp 65001\n bgp router-id 172.17.8.1\n no bgp ebgp-requires-policy\n bgp \
+             transmit-interval 50\nrouter bgp 65001\n bgp router-id 172.17.8.1\n no bgp ebgp-requires-policy\n no bgp network import-check\n bgp \
              graceful-restart\n neighbor 172.17.8.101 remote-as 64512\n neighbor 172.17.8.101 bfd\n neighbor 172.17.8.101 \
              bfd profile fast\n neighbor 172.17.8.101 timers connect 2\n address-family ipv4 unicast\n  network \
              203.0.113.0/24\n exit-address-family\n"

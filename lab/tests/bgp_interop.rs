@@ -13,7 +13,7 @@ use serde_json::Value;
 use tortie_lab::Lab;
 
 const ASN: u32 = 4_200_000_001;
-const PASSWORD: &str = "a word between us";
+const PASSWORD: &str = "a-word-between-us";
 
 fn peers(ttl: bool) -> String {
     let peer = |name: &str, address: &str| {
@@ -64,7 +64,7 @@ fn config(make: Make) -> String {
             "hostname r\nip route 203.0.113.0/24 blackhole\nip route 198.51.100.0/24 blackhole\nipv6 route 2001:db8:f::/48 \
              blackhole\nip prefix-list tagged permit 203.0.113.0/24\nroute-map tag permit 10\n match ip address prefix-list \
              tagged\n set community 65000:1\nroute-map tag permit 20\nrouter bgp {ASN}\n bgp router-id 172.17.8.1\n no bgp \
-             ebgp-requires-policy\n bgp graceful-restart\n neighbor 172.17.8.101 remote-as 64512\n neighbor 172.17.8.101 \
+             ebgp-requires-policy\n no bgp network import-check\n bgp graceful-restart\n neighbor 172.17.8.101 remote-as 64512\n neighbor 172.17.8.101 \
              password {PASSWORD}\n neighbor 172.17.8.101 ttl-security hops 1\n neighbor 172.17.8.101 timers connect 2\n \
              neighbor fd00:8::65 remote-as 64512\n neighbor fd00:8::65 password {PASSWORD}\n neighbor fd00:8::65 \
              ttl-security hops 1\n neighbor fd00:8::65 timers connect 2\n address-family ipv4 unicast\n  network \

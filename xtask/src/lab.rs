@@ -8,8 +8,9 @@ use crate::command::{cargo, has, is_root, run};
 use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
-const PEERS: [(&str, &str); 4] = [
+const PEERS: [(&str, &str); 5] = [
     ("bird", "BGP against BIRD 2"),
+    ("vtysh", "BGP against FRR, and two racks"),
     ("gobgpd", "BGP against GoBGP"),
     ("nft", "reading back rules with another tool"),
     ("ip", "reading back routes with another tool"),

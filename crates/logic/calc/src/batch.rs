@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep,
+    Vxlan,
 };
 use tortie_net::IpNet;
 

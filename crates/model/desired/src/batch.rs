@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind,
-    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId,
+    SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.

@@ -51,6 +51,8 @@ pub struct Net {
     seq: u64,
     links: BTreeMap<End, End>,
     last_arrival: BTreeMap<End, Instant>,
+    /// Whether what is sent at once also arrives at once: half the events, for large networks.
+    pub whole: bool,
     /// When each node's timers are due.
     wake: Vec<Option<Instant>>,
     /// Nodes that are cut off from all others.
@@ -79,6 +81,7 @@ impl Net {
             seq: 0,
             links: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
+            whole: false,
             wake: Vec::new(),
             island: BTreeSet::new(),
             bytes_sent: 0,
@@ -221,6 +224,10 @@ impl Net {
                     speaker.handle_sent(conn, bytes.len());
                     self.bytes_sent += bytes.len();
                     if let Some(to) = self.links.get(&(node, conn)).copied().filter(|to| !self.parted(node, to.0)) {
+                        if self.whole {
+                            self.post(Event::Bytes { to, bytes }, to);
+                            continue;
+                        }
                         let cut = self.dice.below(bytes.len() as u64 + 1) as usize;
                         let (head, tail) = bytes.split_at(cut);
                         self.post(Event::Bytes { to, bytes: head.to_vec() }, to);
