@@ -11,6 +11,7 @@ mod options;
 mod reason;
 mod secrets;
 mod status;
+mod wanted;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,20 +10,18 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use tortie_bgp::{Action, BfdState, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
-use tortie_desired::{BgpPolicy, BgpSpeaker};
+use tortie_bgp::{Action, BfdState, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker};
+use tortie_desired::BgpPolicy;
 use tortie_net::IpNet;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::bfd::{Bfd, Watched};
+use super::bfd::Bfd;
 use super::connection::{Connection, dial, guard, of_io};
 use super::listen::{Listeners, Place};
 use super::reason::{self, Drops};
 use super::secrets::Secrets;
 use super::status::{self, Routes, Status};
-use super::{Command, Told, Wanted, config};
-use crate::autodetect::Interface;
-use crate::host;
+use super::{Command, Told, Wanted};
 
 const WAKER: Token = Token(0);
 const LISTENER: usize = 1;
@@ -32,45 +30,43 @@ const FIRST_CONNECTION: usize = 3;
 /// How long until listening is tried again after it failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often files of passwords and interfaces are looked at, if they matter.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// How long dropped packets count as the reason of a silence.
+/// How long dropped packets count as the reason of a silence, up to twice that.
 const DROPS_AGE: Duration = Duration::from_secs(30);
 
 /// Most bytes read from one connection before the others get their turn.
 const READ_TURN: usize = 256 * 1024;
 
 pub(super) struct Worker {
-    poll: Poll,
-    commands: Receiver<Command>,
-    tell: Box<dyn Fn(Told) + Send>,
-    restarting: bool,
-    recovering: bool,
-    wanted: Wanted,
-    speaker: Option<Speaker>,
+    pub(super) poll: Poll,
+    pub(super) commands: Receiver<Command>,
+    pub(super) tell: Box<dyn Fn(Told) + Send>,
+    pub(super) restarting: bool,
+    pub(super) recovering: bool,
+    pub(super) wanted: Wanted,
+    pub(super) speaker: Option<Speaker>,
     /// The peers and ranges as the speaker has them.
-    configs: BTreeMap<IpAddr, PeerConfig>,
-    ranges: BTreeMap<IpNet, PeerConfig>,
-    policy: Option<Arc<BgpPolicy>>,
-    secrets: Secrets,
+    pub(super) configs: BTreeMap<IpAddr, PeerConfig>,
+    pub(super) ranges: BTreeMap<IpNet, PeerConfig>,
+    pub(super) policy: Option<Arc<BgpPolicy>>,
+    pub(super) secrets: Secrets,
     /// By which BFD tells.
-    own: Sender<Command>,
-    waker: Arc<Waker>,
-    bfd: Option<Bfd>,
-    bfd_states: BTreeMap<IpAddr, BfdState>,
+    pub(super) own: Sender<Command>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) bfd: Option<Bfd>,
+    pub(super) bfd_states: BTreeMap<IpAddr, BfdState>,
     /// Peers without the password that they need, and why.
-    unusable: BTreeMap<IpNet, String>,
-    look_again: Option<Instant>,
-    drops: Drops,
-    drops_at: Instant,
-    listeners: Option<Listeners>,
-    listen_again: Option<Instant>,
-    fault: Option<String>,
-    connections: BTreeMap<usize, (ConnId, Connection)>,
-    tokens: BTreeMap<ConnId, usize>,
-    next_token: usize,
-    stopping: bool,
+    pub(super) unusable: BTreeMap<IpNet, String>,
+    pub(super) look_again: Option<Instant>,
+    /// Counters of half a minute to a minute ago, and the last ones.
+    pub(super) drops: (Drops, Drops),
+    pub(super) drops_at: Instant,
+    pub(super) listeners: Option<Listeners>,
+    pub(super) listen_again: Option<Instant>,
+    pub(super) fault: Option<String>,
+    pub(super) connections: BTreeMap<usize, (ConnId, Connection)>,
+    pub(super) tokens: BTreeMap<ConnId, usize>,
+    pub(super) next_token: usize,
+    pub(super) stopping: bool,
 }
 
 impl Worker {
@@ -100,7 +96,7 @@ impl Worker {
             bfd_states: BTreeMap::new(),
             unusable: BTreeMap::new(),
             look_again: None,
-            drops: Drops::read(),
+            drops: (Drops::read(), Drops::read()),
             drops_at: Instant::now(),
             listeners: None,
             listen_again: None,
@@ -145,6 +141,10 @@ impl Worker {
             }
             self.act();
             self.tell_routes();
+            // An old fault does not explain a new one.
+            if self.drops_at.elapsed() > DROPS_AGE {
+                (self.drops, self.drops_at) = ((self.drops.1, Drops::read()), Instant::now());
+            }
         }
         if let Some(mut speaker) = self.speaker.take() {
             speaker.shutdown(Instant::now());
@@ -172,150 +172,7 @@ impl Worker {
         }
     }
 
-    fn want(&mut self, wanted: Wanted) {
-        self.wanted = wanted;
-        self.configure();
-    }
-
-    /// Brings the speaker to what is wanted; also when a password or an interface may have changed.
-    fn configure(&mut self) {
-        let now = Instant::now();
-        self.look_again = None;
-        let Some(own) = self.wanted.speaker.clone() else { return self.stop_speaking(now) };
-        if self.speaker.is_none() {
-            let config = SpeakerConfig { restarting: std::mem::take(&mut self.restarting), ..config::speaker(&own) };
-            self.speaker = Some(Speaker::new(config, now));
-            info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
-        }
-        let place = Place::of(&own, self.wanted.policy.bind_to_node);
-        if self.listeners.as_ref().is_none_or(|listeners| listeners.place != place) {
-            self.listen();
-        }
-        self.read_peers(&own);
-        self.watch(&own);
-        let direct = self.direct();
-        let routes = config::routes(&self.wanted, direct);
-        let Some(speaker) = &mut self.speaker else { return };
-        let identity = (speaker.config().router_id, speaker.config().local_as);
-        if identity != (own.router_id, own.asn) {
-            let restarting = speaker.config().restarting;
-            info!(router_id = %own.router_id, asn = %own.asn, "BGP speaker has another identity; sessions start anew");
-            speaker.set_config(now, SpeakerConfig { restarting, ..config::speaker(&own) });
-        }
-        if self.policy.as_deref() != Some(&self.wanted.policy) {
-            let policy = Arc::new(self.wanted.policy.clone());
-            let retell = self.policy.as_ref().is_some_and(|old| old.unprogrammed != policy.unprogrammed);
-            self.policy = Some(policy.clone());
-            speaker.set_policy(Some(policy));
-            if retell {
-                speaker.tell_all();
-            }
-        }
-        speaker.set_local_routes(now, routes);
-        speaker.set_ranges(now, self.ranges.clone());
-        speaker.set_peers(now, self.configs.clone());
-    }
-
-    /// Watches the peers that are to be watched.
-    fn watch(&mut self, own: &BgpSpeaker) {
-        let watched = self.wanted.peers.iter().filter_map(|(address, peer)| {
-            let external = peer.asn != peer.local_asn.unwrap_or(own.asn);
-            Some((*address, Watched::of(peer, external)?))
-        });
-        let watched: BTreeMap<IpAddr, Watched> = watched.collect();
-        self.bfd_states.retain(|address, _| watched.contains_key(address));
-        if self.bfd.is_none() && !watched.is_empty() {
-            let (own, waker) = (self.own.clone(), self.waker.clone());
-            let tell = move |peer, state| {
-                // The worker outlives its BFD thread.
-                let _ = own.send(Command::Bfd(peer, state));
-                let _ = waker.wake();
-            };
-            self.bfd = Bfd::start(tell).inspect_err(|error| warn!(%error, "BFD can't start")).ok();
-        }
-        if let Some(bfd) = &self.bfd {
-            bfd.watch(watched);
-        }
-    }
-
-    fn bfd_told(&mut self, peer: IpAddr, state: BfdState) {
-        let before = self.bfd_states.insert(peer, state);
-        if before == Some(BfdState::Up)
-            && state != BfdState::Up
-            && let Some(speaker) = &mut self.speaker
-        {
-            speaker.handle_bfd_down(Instant::now(), peer);
-        }
-    }
-
-    fn stop_speaking(&mut self, now: Instant) {
-        if let Some(speaker) = &mut self.speaker {
-            speaker.set_peers(now, BTreeMap::new());
-            speaker.set_ranges(now, BTreeMap::new());
-            self.act();
-            self.tell_routes();
-        }
-        self.connections.clear();
-        self.tokens.clear();
-        self.configs.clear();
-        self.ranges.clear();
-        self.unusable.clear();
-        self.bfd = None;
-        (self.speaker, self.listeners, self.listen_again, self.fault) = (None, None, None, None);
-    }
-
-    /// Peers and ranges with their passwords. A peer whose password can't be read gets no session.
-    fn read_peers(&mut self, own: &BgpSpeaker) {
-        let (mut configs, mut ranges) = (BTreeMap::new(), BTreeMap::new());
-        let hosts = self.wanted.peers.iter().map(|(address, peer)| (IpNet::from(*address), false, peer));
-        let all = hosts.chain(self.wanted.policy.ranges.iter().map(|(net, peer)| (*net, true, peer)));
-        let old = std::mem::take(&mut self.unusable);
-        for (net, range, peer) in all {
-            let password = match peer.password.as_ref().map(|key| self.secrets.read(key)).transpose() {
-                Ok(password) => password,
-                Err(problem) => {
-                    if !old.contains_key(&net) {
-                        warn!(peer = %net, problem, "no BGP session without its password");
-                    }
-                    self.unusable.insert(net, problem);
-                    continue;
-                }
-            };
-            let config = config::peer(own, net.addr(), peer, password);
-            if range {
-                ranges.insert(net, config);
-            } else {
-                configs.insert(net.addr(), config);
-            }
-        }
-        if self.wanted.peers.values().chain(self.wanted.policy.ranges.values()).any(|peer| peer.password.is_some()) {
-            self.look_again = Some(Instant::now() + LOOK_AGAIN);
-        }
-        (self.configs, self.ranges) = (configs, ranges);
-        if let Some(listeners) = &mut self.listeners {
-            listeners.expect(&self.configs, &self.ranges);
-        }
-    }
-
-    /// Subnets of this host's interfaces, if a filter might let them out.
-    fn direct(&mut self) -> Vec<(IpNet, String)> {
-        if !config::filters_exports(&self.wanted) {
-            return Vec::new();
-        }
-        self.look_again = Some(Instant::now() + LOOK_AGAIN);
-        match host::interfaces() {
-            Ok(interfaces) => {
-                let nets = |i: Interface| i.addresses.into_iter().map(move |net| (net, i.name.clone()));
-                interfaces.into_iter().flat_map(nets).collect()
-            }
-            Err(error) => {
-                warn!("interfaces can't be read, so their subnets are not announced: {error:#}");
-                Vec::new()
-            }
-        }
-    }
-
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         self.listen_again = None;
         let Some(own) = &self.wanted.speaker else { return };
         let place = Place::of(own, self.wanted.policy.bind_to_node);
@@ -354,7 +211,10 @@ impl Worker {
             // Who is no peer gets no answer: the connection closes here.
             let peer = remote.ip().to_canonical();
             if let Some((_, conn)) = speaker.handle_accepted(Instant::now(), peer, local) {
-                let guarded = self.configs.get(&peer).map_or(Ok(()), |config| guard(&stream, peer.is_ipv4(), config));
+                let ranges = self.ranges.iter().filter(|(net, _)| net.contains(&peer));
+                let range = ranges.max_by_key(|(net, _)| net.prefix_len()).map(|(_, config)| config);
+                let config = self.configs.get(&peer).or(range);
+                let guarded = config.map_or(Ok(()), |config| guard(&stream, peer.is_ipv4(), config));
                 if let Err(error) = guarded {
                     warn!(%peer, %error, "TTL security can't be set on a BGP connection");
                     speaker.handle_closed(Instant::now(), conn);
@@ -479,7 +339,7 @@ impl Worker {
         }
     }
 
-    fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         while let Some(action) = self.speaker.as_mut().and_then(Speaker::poll_action) {
             match action {
                 Action::Connect { peer, conn, port, local } => match self.dial(SocketAddr::new(peer, port), local) {
@@ -516,7 +376,7 @@ impl Worker {
         dial(remote, local, self.configs.get(&remote.ip()))
     }
 
-    fn tell_routes(&mut self) {
+    pub(super) fn tell_routes(&mut self) {
         let Some(speaker) = &mut self.speaker else { return };
         let mut changes = Vec::new();
         while let Some(change) = speaker.poll_route_change() {
@@ -533,14 +393,9 @@ impl Worker {
         }
     }
 
-    fn status(&mut self) -> Status {
+    fn status(&self) -> Status {
         let peers = self.speaker.as_ref().map(Speaker::peers).unwrap_or_default();
-        let drops = Drops::read();
-        let of_late = drops.since(self.drops);
-        // Drops of the last half minute count, so that an old fault does not explain a new one.
-        if self.drops_at.elapsed() > DROPS_AGE {
-            (self.drops, self.drops_at) = (drops, Instant::now());
-        }
+        let of_late = Drops::read().since(self.drops.0);
         let name = |address: &IpAddr| self.wanted.peers.get(address).map_or("", |peer| &*peer.name);
         let state = |peer: &PeerStatus| {
             let config = self.configs.get(&peer.address);

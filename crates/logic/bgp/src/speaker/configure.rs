@@ -73,8 +73,12 @@ impl Speaker {
 
     /// Sets what may be told to peers, and what they are told with it; `None` tells everything.
     pub fn set_policy(&mut self, policy: Option<Arc<BgpPolicy>>) {
-        if self.policy != policy {
-            self.policy = policy;
+        let rules = |policy: &Option<Arc<BgpPolicy>>| {
+            policy.as_ref().map(|p| (p.export.clone(), p.communities.clone(), p.normal_priority))
+        };
+        let changed = rules(&self.policy) != rules(&policy);
+        self.policy = policy;
+        if changed {
             self.requeue_all();
         }
     }
