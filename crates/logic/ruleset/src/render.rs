@@ -137,6 +137,8 @@ impl Renderer {
             tunnels: _,
             vteps: _,
             routes: _,
+            staged: _,
+            previews: _,
             bgp_speaker: _,
             bgp_policy: _,
             bgp_peers: _,
