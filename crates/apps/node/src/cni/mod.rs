@@ -108,7 +108,7 @@ impl Service {
             Operation::Add | Operation::Del | Operation::Gc | Operation::IpamAdd | Operation::IpamDel => true,
             // ADD could not work.
             Operation::Status => true,
-            Operation::Check | Operation::NodeStatus => false,
+            Operation::Check | Operation::NodeStatus | Operation::BgpRoutes => false,
         };
         // A datastore that can't be read is for the operation itself to deal with.
         if !writes || !lock::is_locked(&*self.store).unwrap_or(false) {

@@ -283,8 +283,7 @@ struct OwnLabels<'a>(&'a LabelSet);
 
 impl Labels for OwnLabels<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        Some(&self.0[at].1)
+        self.0.get(key)
     }
 }
 
