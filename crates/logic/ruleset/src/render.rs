@@ -137,8 +137,6 @@ impl Renderer {
             tunnels: _,
             vteps: _,
             routes: _,
-            staged: _,
-            previews: _,
             bgp_speaker: _,
             bgp_policy: _,
             bgp_peers: _,
