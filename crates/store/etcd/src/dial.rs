@@ -160,7 +160,10 @@ async fn handshake(endpoint: &Endpoint, options: &Options, tcp: TcpStream) -> Re
         Err(error) => Err(source::<rustls::Error>(&error)
             .and_then(|error| tls::explain(error, options))
             .map(|text| Fault::Unusable(format!("{endpoint}: {text}")))
-            .unwrap_or_else(|| Fault::Unavailable(format!("{endpoint}: TLS: {}", chain(&error))))),
+            .unwrap_or_else(|| {
+                let hint = "if etcd uses no TLS there: expected http:// in ETCD_ENDPOINTS";
+                Fault::Unavailable(format!("{endpoint}: TLS: {} ({hint})", chain(&error)))
+            })),
     }
 }
 
@@ -237,10 +240,11 @@ async fn explain(status: &Status, ended: &Ended, endpoint: &Endpoint, options: &
     let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
     let of_connection = ended.as_ref().map(|error| error as &(dyn std::error::Error + 'static));
     let tls = of_connection.and_then(source::<rustls::Error>).or_else(|| source::<rustls::Error>(status));
-    if let Some(text) = tls.and_then(|error| tls::explain(error, options)) {
+    let text = of_connection.map_or_else(|| chain(status), chain);
+    let alert = tls::alert(&text);
+    if let Some(text) = tls.or(alert.as_ref()).and_then(|error| tls::explain(error, options)) {
         return Fault::Unusable(format!("{name}: {text}"));
     }
-    let text = of_connection.map_or_else(|| chain(status), chain);
     let hint = if endpoint.tls { "" } else { " (if etcd uses TLS there: expected https:// in ETCD_ENDPOINTS)" };
     Fault::Unavailable(format!("{name} ended the connection: {text}{hint}"))
 }

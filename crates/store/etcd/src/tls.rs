@@ -127,9 +127,35 @@ pub(crate) fn explain(error: &Error, options: &Options) -> Option<String> {
     })
 }
 
+/// The alert that an error's text tells of: HTTP/2 keeps the text of an error below it, but not the error.
+pub(crate) fn alert(text: &str) -> Option<Error> {
+    let word = text.split("received fatal alert: ").nth(1)?;
+    [
+        AlertDescription::BadCertificate,
+        AlertDescription::UnknownCA,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::CertificateRequired,
+        AlertDescription::CertificateExpired,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::AccessDenied,
+    ]
+    .into_iter()
+    .find(|alert| word.starts_with(&format!("{alert:?}")))
+    .map(Error::AlertReceived)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alert_is_known_by_its_text() {
+        for alert in [AlertDescription::BadCertificate, AlertDescription::CertificateRequired] {
+            let error = Error::AlertReceived(alert);
+            assert_eq!(super::alert(&format!("connection error: {error}: more")), Some(error));
+        }
+        assert_eq!(super::alert("connection reset"), None);
+    }
 
     #[test]
     fn what_can_t_be_read_is_named_with_its_setting() {
