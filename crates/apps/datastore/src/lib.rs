@@ -103,6 +103,17 @@ pub fn choose(sources: &Sources<'_>) -> Result<Choice, SettingError> {
 }
 
 impl Choice {
+    /// Where the datastore is, for messages; no secret.
+    pub fn place(&self) -> String {
+        match self {
+            Choice::Sqlite(options) => options.path.display().to_string(),
+            Choice::Etcd(options) => {
+                let named = options.endpoints.as_ref().or(options.discovery_srv.as_ref());
+                named.map_or_else(|| "etcd".to_owned(), |setting| format!("{} of {}", setting.value, setting.origin))
+            }
+        }
+    }
+
     /// Opens the datastore. A remote one is not talked to before the first call.
     ///
     /// # Errors
