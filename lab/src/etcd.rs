@@ -25,8 +25,12 @@ fn certificates(lab: &LabDir) -> PathBuf {
     lab.join("certificates")
 }
 
-/// The environment of a program on a node or router that uses the datastore.
+/// The environment of a program on a node or router that uses the datastore. The datastore itself would take the same
+/// variables for its own flags.
 pub(crate) fn env(lab: &LabDir, topology: &Topology, machine: &str) -> Vec<(String, String)> {
+    if machine == MACHINE {
+        return Vec::new();
+    }
     let files = certificates(lab);
     let file = |name: &str| files.join(name).to_string_lossy().into_owned();
     vec![

@@ -32,7 +32,7 @@ fn table() -> Vec<(Key, &'static str, &'static str, Option<&'static str>)> {
         (
             Key::resource(Kind::Tier, "", "platform"),
             "/calico/resources/v3/projectcalico.org/tiers/platform",
-            r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"platform","uid":"11111111-2222-3333-4444-555555555555","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"order":100}}"#,
+            r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"platform","uid":"11111111-2222-3333-4444-555555555555","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"order":100},"status":{}}"#,
             None,
         ),
         (
