@@ -20,7 +20,7 @@ mod watch;
 mod write;
 
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::allow_attributes_without_reason, reason = "made by `cargo xtask codegen`")]
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "made by `cargo xtask codegen`")]
 #[path = "generated/etcdserverpb.rs"]
 mod proto;
 

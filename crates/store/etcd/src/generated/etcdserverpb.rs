@@ -415,6 +415,7 @@ pub mod kv_client {
         missing_docs,
         clippy::wildcard_imports,
         clippy::let_unit_value,
+        reason = "generated",
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
@@ -557,6 +558,7 @@ pub mod watch_client {
         missing_docs,
         clippy::wildcard_imports,
         clippy::let_unit_value,
+        reason = "generated",
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
@@ -661,6 +663,7 @@ pub mod lease_client {
         missing_docs,
         clippy::wildcard_imports,
         clippy::let_unit_value,
+        reason = "generated",
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
@@ -768,6 +771,7 @@ pub mod auth_client {
         missing_docs,
         clippy::wildcard_imports,
         clippy::let_unit_value,
+        reason = "generated",
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
@@ -875,6 +879,7 @@ pub mod maintenance_client {
         missing_docs,
         clippy::wildcard_imports,
         clippy::let_unit_value,
+        reason = "generated",
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
