@@ -1,6 +1,7 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|mutants|test|bench|tidy|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-vm|mutants|test|bench|tidy|bless|codegen`.
 
 mod bench;
+mod codegen;
 mod command;
 mod lab;
 mod suite;
@@ -49,6 +50,8 @@ enum Chore {
     Tidy,
     /// Rewrite the expected outputs of scenario and golden tests.
     Bless,
+    /// Make the code that is generated and checked in anew.
+    Codegen,
 }
 
 fn main() -> Result<ExitCode> {
@@ -63,5 +66,6 @@ fn main() -> Result<ExitCode> {
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
         Chore::Bless => suite::bless(),
+        Chore::Codegen => codegen::codegen(),
     }
 }

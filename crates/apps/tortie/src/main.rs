@@ -23,7 +23,11 @@ struct Tortie {
 #[derive(Subcommand)]
 enum Program {
     /// Run the node agent: start-up, routes, policy, BGP and CNI (also as `calico-node`).
-    Node,
+    Node {
+        /// Join the cluster of the datastore, though this node belonged to another one.
+        #[arg(long)]
+        adopt: bool,
+    },
     /// Run policy and routes alone: no start-up, no BGP (also as `calico-felix`).
     Felix,
     /// Manage resources, addresses and nodes (also as `calicoctl`).
@@ -89,14 +93,14 @@ fn main() -> ExitCode {
         "calico" => return plugin::main(Plugin::Calico),
         "calico-ipam" => return plugin::main(Plugin::CalicoIpam),
         "calicoctl" => return tortie_ctl::main(args),
-        "calico-node" => return tortie_node::run(Role::Node),
-        "calico-felix" => return tortie_node::run(Role::Felix),
+        "calico-node" => return tortie_node::run(Role::Node, args.iter().skip(1).any(|arg| arg == "--adopt")),
+        "calico-felix" => return tortie_node::run(Role::Felix, false),
         _ => {}
     }
     let Tortie { program } = Tortie::parse_from(args);
     match program {
-        Program::Node => tortie_node::run(Role::Node),
-        Program::Felix => tortie_node::run(Role::Felix),
+        Program::Node { adopt } => tortie_node::run(Role::Node, adopt),
+        Program::Felix => tortie_node::run(Role::Felix, false),
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),
         Program::Cni { plugin: CniPlugin::CalicoIpam } => plugin::main(Plugin::CalicoIpam),
