@@ -46,8 +46,9 @@ impl Service<http::Request<Body>> for Channel {
     type Error = Broken;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Broken>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.sender.poll_ready(context).map_err(Broken::Unsent)
+    /// Always: a connection that has ended is told of by the call, with the reason that this answer would lose.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
