@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     const UID: &str = "30316465-6365-4463-ad63-3564622d3638";
-    const TURNED: &str = "0c8c26a6-c6a6-4463-adc6-ac2646b46c1c";
+    const TURNED: &str = "0c8c26a6-c6a6-44c6-adc6-ac2646b46c1c";
 
     fn object(value: Value) -> Members {
         members(Some(&value))
