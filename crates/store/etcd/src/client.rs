@@ -111,9 +111,9 @@ impl Client {
     async fn endpoints(&self) -> Result<Vec<Endpoint>, Fault> {
         match &self.members {
             Members::Named(list) => Ok(list.clone()),
-            Members::Srv(domain) => dns::members(domain).await.map_err(|text| {
-                Fault::Unavailable(format!("etcd ({}): {text}", self.origin))
-            }),
+            Members::Srv(domain) => {
+                dns::members(domain).await.map_err(|text| Fault::Unavailable(format!("etcd ({}): {text}", self.origin)))
+            }
         }
     }
 

@@ -199,7 +199,8 @@ async fn introduce(connection: &mut Connection, options: &Options) -> Result<(),
             }
         }
         // A later etcd may tell this to nobody but users: an answer all the same.
-        Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument) => {}
+        Err(status)
+            if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument) => {}
         Err(status) => return Err(status),
     }
     let (Some(name), Some(password)) = (&options.username, &options.password) else { return Ok(()) };

@@ -2,6 +2,7 @@
 //!
 //! As etcd's own client: `_etcd-client-ssl._tcp.DOMAIN` names members with TLS, `_etcd-client._tcp.DOMAIN` those without.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ async fn lookup(servers: &[SocketAddr], name: &str) -> Result<Vec<(String, u16)>
 }
 
 async fn ask(server: SocketAddr, name: &str) -> Result<Vec<Record>, String> {
-    let id = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |now| now.subsec_nanos() as u16);
+    let id = (RandomState::new().hash_one(name) & 0xffff) as u16;
     let query = query(id, name)?;
     let text = |error: std::io::Error| error.to_string();
     let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
@@ -148,7 +149,8 @@ fn parse(id: u16, bytes: &[u8]) -> Answer {
         return Answer::Truncated;
     }
     match flags & 0x000f {
-        0 => records(bytes, questions, answers).map_or_else(|| Answer::Failed("a broken answer".to_owned()), Answer::Records),
+        0 => records(bytes, questions, answers)
+            .map_or_else(|| Answer::Failed("a broken answer".to_owned()), Answer::Records),
         // There is no such name.
         3 => Answer::Records(Vec::new()),
         2 => Answer::Failed("the server failed".to_owned()),
@@ -243,9 +245,8 @@ mod tests {
                 server.send_to(&answer(&bytes[..length], records), from).expect("sent");
             }
         });
-        let found = crate::runtime::wait(async {
-            Ok::<_, crate::fault::Fault>(members_by(&[address], "example.org").await)
-        });
+        let found =
+            crate::runtime::wait(async { Ok::<_, crate::fault::Fault>(members_by(&[address], "example.org").await) });
         let shown: Vec<String> = found.expect("a runtime").expect("members").iter().map(Endpoint::to_string).collect();
         assert_eq!(shown, ["https://a.local:2379", "https://b.local:2380"]);
         serving.join().expect("it answered");

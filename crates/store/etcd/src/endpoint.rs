@@ -73,7 +73,17 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused_with_the_form() {
-        for text in ["", "htp://a:1", "http://a", "http://:1", "http://a:x", "http://[::1", "http://::1:2379", "a b:1", "http://a:1/v3"] {
+        for text in [
+            "",
+            "htp://a:1",
+            "http://a",
+            "http://:1",
+            "http://a:x",
+            "http://[::1",
+            "http://::1:2379",
+            "a b:1",
+            "http://a:1/v3",
+        ] {
             let error = Endpoint::parse(text, false).expect_err(text);
             assert!(error.contains("http://HOST:PORT"), "{error}");
         }

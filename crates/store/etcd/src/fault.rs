@@ -23,7 +23,9 @@ impl Fault {
         match self {
             Fault::Unavailable(text) | Fault::Unusable(text) => text,
             Fault::Compacted => "etcd forgot what was asked for (compaction)".to_owned(),
-            Fault::TooLarge => "the value is larger than etcd takes (1.5 MB unless --max-request-bytes says otherwise)".to_owned(),
+            Fault::TooLarge => {
+                "the value is larger than etcd takes (1.5 MB unless --max-request-bytes says otherwise)".to_owned()
+            }
         }
     }
 }
@@ -32,7 +34,9 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> StoreError {
         match fault {
             Fault::Unusable(text) => StoreError::Unusable(text),
-            other @ (Fault::Unavailable(_) | Fault::Compacted | Fault::TooLarge) => StoreError::Unavailable(other.text()),
+            other @ (Fault::Unavailable(_) | Fault::Compacted | Fault::TooLarge) => {
+                StoreError::Unavailable(other.text())
+            }
         }
     }
 }

@@ -149,7 +149,10 @@ impl Options {
         match (files, texts) {
             (Some(file), Some(text)) => Err(OptionsError {
                 origin: text.origin.clone(),
-                problem: format!("certificates are given as text here and as files by {}: expected one way", file.origin),
+                problem: format!(
+                    "certificates are given as text here and as files by {}: expected one way",
+                    file.origin
+                ),
             }),
             (Some(_) | None, None) | (None, Some(_)) => Ok(()),
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tortie_facts::{Filter, Key, Revision};
-use tortie_store::{Entry, Listing, Reader, Store, StoreError, TextWrite, Watch, WatchError, Write, WriteError, encode, spans};
+use tortie_store::{
+    Entry, Listing, Reader, Store, StoreError, TextWrite, Watch, WatchError, Write, WriteError, encode, spans,
+};
 
 use crate::client::Client;
 use crate::options::Options;

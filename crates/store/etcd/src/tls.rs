@@ -20,9 +20,9 @@ pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, Fault> {
         .with_root_certificates(roots(options)?);
     let mut config = match identity(options)? {
         None => builder.with_no_client_auth(),
-        Some((chain, key, origin)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| Fault::Unusable(format!("{origin}: the certificate and its key don't go together: {error}")))?,
+        Some((chain, key, origin)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+            Fault::Unusable(format!("{origin}: the certificate and its key don't go together: {error}"))
+        })?,
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
@@ -44,7 +44,9 @@ fn roots(options: &Options) -> Result<RootCertStore, Fault> {
         return Ok(roots);
     };
     for certificate in certificates(&pem, &origin)? {
-        roots.add(certificate).map_err(|error| Fault::Unusable(format!("{origin}: a certificate is wrong: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| Fault::Unusable(format!("{origin}: a certificate is wrong: {error}")))?;
     }
     Ok(roots)
 }
@@ -138,7 +140,10 @@ mod tests {
         let inline = |text: &str| Some(Setting::new(text, "calicoctl.cfg: spec.etcdCert"));
         let shown = path.to_str().expect("UTF-8");
         for (options, parts) in [
-            (Options { ca_file: file("/nowhere/ca.pem"), ..Options::default() }, ["ETCD_CA_CERT_FILE", "/nowhere/ca.pem"]),
+            (
+                Options { ca_file: file("/nowhere/ca.pem"), ..Options::default() },
+                ["ETCD_CA_CERT_FILE", "/nowhere/ca.pem"],
+            ),
             (Options { ca_file: file(shown), ..Options::default() }, ["ETCD_CA_CERT_FILE", "x.pem"]),
             (Options { cert: inline("x"), key: inline("x"), ..Options::default() }, ["spec.etcdCert", "PEM"]),
         ] {

@@ -62,7 +62,8 @@ impl Line {
 
     /// Asks for a sign of life; false if one was asked for and did not come, or can't be asked for.
     fn check(&mut self) -> bool {
-        let progress = WatchRequest { request_union: Some(RequestUnion::ProgressRequest(proto::WatchProgressRequest {})) };
+        let progress =
+            WatchRequest { request_union: Some(RequestUnion::ProgressRequest(proto::WatchProgressRequest {})) };
         if self.asked.is_some() || self.requests.try_send(progress).is_err() {
             return false;
         }
@@ -186,9 +187,10 @@ impl EtcdWatch {
                     }
                 }
                 Ok(ended) => {
-                    let why = ended.err().map_or_else(|| "the member ended it".to_owned(), |status| {
-                        self.client.refusal(&status, &line.connection).text()
-                    });
+                    let why = ended.err().map_or_else(
+                        || "the member ended it".to_owned(),
+                        |status| self.client.refusal(&status, &line.connection).text(),
+                    );
                     self.lost(why).await?;
                 }
                 Err(_) if Instant::now() >= deadline => return Ok(Vec::new()),
@@ -203,8 +205,9 @@ impl EtcdWatch {
 
     /// What a response tells, if it tells something now.
     async fn take(&mut self, response: WatchResponse) -> Result<Option<Vec<Event>>, Fault> {
-        let WatchResponse { header, watch_id, created: _, canceled, compact_revision, cancel_reason: _, fragment, .. } =
-            &response;
+        let WatchResponse {
+            header, watch_id, created: _, canceled, compact_revision, cancel_reason: _, fragment, ..
+        } = &response;
         if *canceled {
             if *compact_revision > 0 {
                 return Err(Fault::Compacted);
@@ -234,7 +237,11 @@ impl EtcdWatch {
         let kv = event.kv.as_ref()?;
         let revision = revision(kv.mod_revision);
         let invalid = |path: &str, what: &str| {
-            Some(Event::Invalid(InvalidEntry { path: path.to_owned(), reason: format!("{what} is not UTF-8"), revision }))
+            Some(Event::Invalid(InvalidEntry {
+                path: path.to_owned(),
+                reason: format!("{what} is not UTF-8"),
+                revision,
+            }))
         };
         let deleted = event.r#type() == EventType::Delete;
         let path = match path(&kv.key) {
