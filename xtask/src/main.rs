@@ -1,6 +1,7 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|bless|codegen`.
 
 mod bench;
+mod codegen;
 mod command;
 mod lab;
 mod suite;
@@ -44,6 +45,8 @@ enum Chore {
     Tidy,
     /// Rewrite the expected outputs of scenario and golden tests.
     Bless,
+    /// Make the code that is generated and checked in anew.
+    Codegen,
 }
 
 fn main() -> Result<ExitCode> {
@@ -57,5 +60,6 @@ fn main() -> Result<ExitCode> {
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
         Chore::Bless => suite::bless(),
+        Chore::Codegen => codegen::codegen(),
     }
 }
