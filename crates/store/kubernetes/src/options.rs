@@ -176,9 +176,12 @@ mod tests {
 
     #[test]
     fn wrong_values_name_their_variable() {
-        for (name, value) in
-            [("K8S_CLIENT_QPS", "fast"), ("K8S_CLIENT_QPS", "nan"), ("K8S_CLIENT_BURST", "-1"), ("K8S_INSECURE_SKIP_TLS_VERIFY", "maybe")]
-        {
+        for (name, value) in [
+            ("K8S_CLIENT_QPS", "fast"),
+            ("K8S_CLIENT_QPS", "nan"),
+            ("K8S_CLIENT_BURST", "-1"),
+            ("K8S_INSECURE_SKIP_TLS_VERIFY", "maybe"),
+        ] {
             let error = read(&[(name, value)]).err().expect("no value of this variable");
             assert!(error.contains(name) && error.contains(value), "{error}");
         }
