@@ -110,13 +110,42 @@ impl Api {
         self.group.get().copied().unwrap_or(Group::V1)
     }
 
+    /// What a fault of a type means: a client needs no right to what the server does not know. Older versions had
+    /// fewer types, and gave fewer rights.
+    pub(crate) async fn settled(&self, ty: Type, fault: Fault) -> Fault {
+        let Fault::Forbidden(_) = &fault else { return fault };
+        #[derive(serde::Deserialize)]
+        struct Types {
+            resources: Vec<Named>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let group = self.known_group();
+        let path = ty.root(group);
+        let ask = Ask { verb: Verb::Get, ty: Some(ty), path, body: None, urgency: Urgency::Other };
+        let known = match self.send(ask).await {
+            Ok(body) => serde_json::from_slice(&body)
+                .map_or(true, |Types { resources }| resources.iter().any(|Named { name }| name == ty.plural(group))),
+            Err(Fault::NotFound { no_type: _ }) => false,
+            Err(_) => true,
+        };
+        if known { fault } else { Fault::NotFound { no_type: true } }
+    }
+
     /// Sends a request and reads the whole answer, again where that is safe, until the deadline.
     pub(crate) async fn send(&self, ask: Ask) -> Result<Bytes, Fault> {
         let deadline = Instant::now() + self.options.deadline.unwrap_or(Duration::from_secs(15));
-        let response = self.open(&ask, deadline).await?;
-        let late = || Fault::Unavailable(self.late(&ask));
-        let body = timeout_at(deadline, response.into_body().collect()).await.map_err(|_| late())?;
-        body.map(|body| body.to_bytes()).map_err(|error| self.unreached(&chain(&error)))
+        loop {
+            let response = self.open(&ask, deadline).await?;
+            let body = timeout_at(deadline, response.into_body().collect()).await;
+            match body.map_err(|_| Fault::Unavailable(self.late(&ask)))? {
+                Ok(body) => return Ok(body.to_bytes()),
+                Err(_) if ask.verb.reads() && Instant::now() + FIRST_PAUSE < deadline => sleep(FIRST_PAUSE).await,
+                Err(error) => return Err(self.unreached(&chain(&error))),
+            }
+        }
     }
 
     /// Sends a request and gives the answer with its body still to come.

@@ -55,6 +55,8 @@ pub(crate) enum Fault {
     Expired,
     /// The server refuses the object.
     Refused(String),
+    /// The client has no right to do this.
+    Forbidden(String),
     /// The server refuses this client, or the settings lead nowhere.
     Unusable(String),
     /// Not reached, no answer in time, or an answer that says that the server can't. What was asked may have happened.
@@ -102,7 +104,7 @@ impl Status {
             401 => Fault::Unusable(format!(
                 "the API server does not accept the credentials ({message}); check the token or certificate of {origin}"
             )),
-            403 => Fault::Unusable(match ty {
+            403 => Fault::Forbidden(match ty {
                 Some(ty) => format!(
                     "this client may not {} {}; give it the verb {} on that resource ({message})",
                     verb.word(),
@@ -120,7 +122,7 @@ impl Fault {
     /// For a reader. What is missing or in conflict is the caller's to decide before.
     pub(crate) fn of_read(self, ty: Type, group: Group) -> StoreError {
         match self {
-            Fault::Unusable(text) | Fault::Refused(text) => StoreError::Unusable(text),
+            Fault::Unusable(text) | Fault::Refused(text) | Fault::Forbidden(text) => StoreError::Unusable(text),
             Fault::NotFound { no_type: _ } => StoreError::Unusable(missing_type(ty, group)),
             Fault::Expired => StoreError::Unavailable("the listing took longer than the server keeps history".into()),
             Fault::Conflict => StoreError::Unavailable("the API server answered with a conflict".into()),
@@ -132,7 +134,9 @@ impl Fault {
     pub(crate) fn of_write(self, name: &str, ty: Type, group: Group) -> WriteError {
         match self {
             Fault::Refused(text) => WriteError::Invalid(format!("{name}: the API server refuses it: {text}")),
-            Fault::Unusable(text) => WriteError::Invalid(format!("{name} can't be written: {text}")),
+            Fault::Unusable(text) | Fault::Forbidden(text) => {
+                WriteError::Invalid(format!("{name} can't be written: {text}"))
+            }
             Fault::NotFound { no_type: true } => WriteError::Invalid(format!("{name}: {}", missing_type(ty, group))),
             Fault::NotFound { no_type: false } => WriteError::Missing(name.to_owned()),
             Fault::Conflict | Fault::Expired => {
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_verb_and_the_credentials() {
-        let Fault::Unusable(text) = fault(403, r#"{"message":"forbidden"}"#) else { panic!("403") };
+        let Fault::Forbidden(text) = fault(403, r#"{"message":"forbidden"}"#) else { panic!("403") };
         assert!(text.contains("the verb list") && text.contains("ippools.crd.projectcalico.org"), "{text}");
         let Fault::Unusable(text) = fault(401, "") else { panic!("401") };
         assert!(text.contains("KUBECONFIG /x"), "{text}");

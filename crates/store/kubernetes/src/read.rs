@@ -140,10 +140,12 @@ async fn list_once(api: &Api, lens: &Lens, interest: &Interest) -> Result<Listin
         match list_type(api, group, *ty, scope, revision, &mut take).await {
             Ok(at) => revision = Some(at),
             // A server that does not know a type has no objects of it: older versions had fewer.
-            Err(Fault::NotFound { no_type: true }) if !alone => {
-                tracing::warn!(resource = ty.full_name(group), "the API server does not know it: taken as empty");
-            }
-            Err(fault) => return Err((fault, *ty)),
+            Err(fault) => match api.settled(*ty, fault).await {
+                Fault::NotFound { no_type: true } if !alone => {
+                    tracing::warn!(resource = ty.full_name(group), "the API server does not know it: taken as empty");
+                }
+                fault => return Err((fault, *ty)),
+            },
         }
     }
     let revision = match revision {

@@ -125,8 +125,10 @@ impl Stream {
         let query = format!("watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={TURN}", self.at);
         let path = format!("{path}?{query}");
         let ask = Ask { verb: Verb::Watch, ty: Some(self.ty), path, body: None, urgency: Urgency::Other };
-        let response = self.api.open(&ask, Instant::now() + self.api.patience()).await?;
-        Ok(response.into_body())
+        match self.api.open(&ask, Instant::now() + self.api.patience()).await {
+            Ok(response) => Ok(response.into_body()),
+            Err(fault) => Err(self.api.settled(self.ty, fault).await),
+        }
     }
 
     /// Reads one turn to its end.

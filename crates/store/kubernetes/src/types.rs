@@ -158,10 +158,15 @@ impl Type {
         group == Group::V3 && statuses.contains(&kind)
     }
 
+    /// The path at which the server tells which types this one's group has; its types lie below.
+    pub(crate) fn root(self, group: Group) -> String {
+        let version = self.api_version(group);
+        if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") }
+    }
+
     /// The path of the whole type, or of its objects in a namespace.
     pub(crate) fn path(self, group: Group, namespace: &str) -> String {
-        let version = self.api_version(group);
-        let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let root = self.root(group);
         let plural = self.plural(group);
         if namespace.is_empty() || !self.namespaced() {
             format!("{root}/{plural}")

@@ -12,7 +12,7 @@ use tortie_facts::{Filter, Key, OwnerKind, Value};
 use tortie_store::{Event, Expect, Reader, Store, StoreError, WatchError, Write, WriteError, resource};
 use tortie_store_kubernetes::{Group, KubernetesStore, Options};
 
-use common::{Cluster, NOBODY};
+use common::{Cluster, NOBODY, READER};
 
 static CLUSTER: LazyLock<Option<Cluster>> = LazyLock::new(|| Cluster::start("shapes", &[]));
 
@@ -419,4 +419,30 @@ fn everything_can_be_listed_in_pages_and_at_one_revision() {
     assert!(listing.entries.iter().all(|entry| entry.revision <= listing.revision));
     assert!(store.watch(&filter, listing.revision).is_ok());
     assert_eq!(store.watch(&filter, tortie_facts::Revision(0)).err(), Some(WatchError::Gone));
+}
+
+#[test]
+fn a_right_is_needed_for_what_is_there_only() {
+    let Some(cluster) = &*CLUSTER else { return };
+    let reader = || Options { token: READER.into(), ..cluster.options(Some(Group::V1)) };
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let rule = |group: &str| json!({"apiGroups": [group], "resources": ["*"], "verbs": ["get", "list", "watch"]});
+    // As an older version's role: it knows nothing of ClusterNetworkPolicies, and neither does the server.
+    let groups = ["", "crd.projectcalico.org", "networking.k8s.io", "discovery.k8s.io"];
+    let role = |rules: &[&str]| {
+        let rules: Vec<Json> = rules.iter().map(|group| rule(group)).collect();
+        json!({"metadata": {"name": "reader"}, "rules": rules})
+    };
+    cluster.object(Method::POST, path, Some(&role(&groups[..3])));
+    let binding = json!({"metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}]});
+    cluster.object(Method::POST, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", Some(&binding));
+    let store = KubernetesStore::open(reader()).expect("a thread");
+    wait(|| store.list(&Filter::Handles).ok());
+    let error = store.list(&Filter::All).expect_err("it may not list what is there").to_string();
+    assert!(error.contains("the verb list") && error.contains("endpointslices.discovery.k8s.io"), "{error}");
+    cluster.object(Method::PUT, &format!("{path}/reader"), Some(&role(&groups)));
+    let listing = wait(|| store.list(&Filter::All).ok());
+    assert!(store.watch(&Filter::All, listing.revision).is_ok());
 }

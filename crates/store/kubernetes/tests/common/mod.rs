@@ -16,9 +16,11 @@ use tortie_api::Kind;
 use tortie_facts::Revision;
 use tortie_store_kubernetes::{Group, KubernetesStore, Options};
 
-/// Tokens of the test users: one may do everything, the other nothing.
+/// Tokens of the test users: one may do everything, one nothing.
 pub const ADMIN: &str = "admin-of-the-test";
 pub const NOBODY: &str = "nobody-of-the-test";
+/// May read what a test grants to the user `reader`.
+pub const READER: &str = "reader-of-the-test";
 
 /// A control plane.
 pub struct Cluster {
@@ -103,7 +105,7 @@ impl Cluster {
 
         let made = Command::new("openssl").args(["genrsa", "-out", &at("sa.key"), "2048"]).output().expect("openssl");
         assert!(made.status.success(), "{made:?}");
-        let tokens = format!("{ADMIN},admin,1,system:masters\n{NOBODY},nobody,2,nobodies\n");
+        let tokens = format!("{ADMIN},admin,1,system:masters\n{NOBODY},nobody,2,nobodies\n{READER},reader,3,readers\n");
         std::fs::write(directory.join("tokens.csv"), tokens).expect("a file");
         let arguments: Vec<String> = [
             ("etcd-servers", url(etcd)),
