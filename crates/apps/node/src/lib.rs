@@ -23,6 +23,7 @@ mod cni;
 mod environment;
 mod health;
 mod host;
+mod lock;
 mod logging;
 mod memory;
 mod startup;
@@ -91,7 +92,7 @@ pub fn run(role: Role) -> ExitCode {
 }
 
 fn serve(role: Role, environment: &Environment) -> Result<()> {
-    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
         warn!(name, "the environment variable is set, but no setting of that name is known");
     }
@@ -99,6 +100,9 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
     let store = environment.datastore.clone().open()?;
+    if !lock::wait(&*store, &mut signals)? {
+        return Ok(());
+    }
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
         let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;

@@ -129,6 +129,8 @@ impl Renderer {
             settings: _,
             sets,
             policies,
+            staged: _,
+            previews: _,
             profiles,
             endpoints,
             pools,

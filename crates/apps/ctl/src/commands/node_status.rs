@@ -62,12 +62,12 @@ pub(crate) fn status(session: &mut Session<'_, '_>, format: StatusFormat) -> Res
     }
 }
 
-fn socket(session: &Session<'_, '_>) -> PathBuf {
+pub(super) fn socket(session: &Session<'_, '_>) -> PathBuf {
     let directory = session.io.env.get("TORTIE_STATE_DIR").filter(|directory| !directory.is_empty());
     directory.map_or_else(|| PathBuf::from("/run/tortie"), PathBuf::from).join(wire::SOCKET)
 }
 
-fn ask(socket: &std::path::Path) -> Result<Value> {
+pub(super) fn ask(socket: &std::path::Path) -> Result<Value> {
     let request = Request {
         operation: Operation::NodeStatus,
         container_id: String::new(),

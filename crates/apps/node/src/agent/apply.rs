@@ -12,7 +12,7 @@ use crate::bgp::Wanted;
 
 impl Agent {
     pub(super) fn apply(&mut self, now: Instant) {
-        let mut batch = self.calculator.flush();
+        let mut batch = if self.locked { Batch::default() } else { self.calculator.flush() };
         if self.bgp.is_none() {
             // Nobody here speaks BGP, whatever the Node resource says.
             batch.bgp_speaker = None;
