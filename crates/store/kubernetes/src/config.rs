@@ -185,7 +185,7 @@ current-context: one
         let config = loaded(&Options { kubeconfig: list, ..Options::default() }).expect("one is there");
         assert_eq!(config.cluster_url.to_string(), "https://a.example:6443/");
         let error = loaded(&Options { kubeconfig: missing.display().to_string(), ..Options::default() });
-        let error = error.err().expect("it is not there");
+        let error = error.expect_err("it is not there");
         assert!(error.contains("KUBECONFIG") && error.contains("missing"), "{error}");
     }
 
@@ -198,7 +198,7 @@ current-context: one
             (Options { endpoint: "not a url".into(), ..inline() }, "K8S_API_ENDPOINT"),
         ];
         for (options, expected) in table {
-            let error = loaded(&options).err().expect("no good settings");
+            let error = loaded(&options).expect_err("no good settings");
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }

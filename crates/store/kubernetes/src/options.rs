@@ -182,7 +182,7 @@ mod tests {
             ("K8S_CLIENT_BURST", "-1"),
             ("K8S_INSECURE_SKIP_TLS_VERIFY", "maybe"),
         ] {
-            let error = read(&[(name, value)]).err().expect("no value of this variable");
+            let error = read(&[(name, value)]).expect_err("no value of this variable");
             assert!(error.contains(name) && error.contains(value), "{error}");
         }
     }
