@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tortie_store::{Store, StoreError};
 use tortie_store_etcd::{EtcdStore, Options as EtcdOptions};
+use tortie_store_kubernetes::{KubernetesStore, Options as KubernetesOptions};
 use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
 
 pub use sources::{Felix, Sources};
@@ -40,6 +41,8 @@ pub enum Choice {
     Sqlite(SqliteOptions),
     /// An etcd cluster.
     Etcd(EtcdOptions),
+    /// The API of a Kubernetes cluster.
+    Kubernetes(Box<KubernetesOptions>),
 }
 
 /// A setting that can't be used.
@@ -61,6 +64,9 @@ pub enum SettingError {
     /// The settings of the embedded store.
     #[error(transparent)]
     Sqlite(#[from] tortie_store_sqlite::OptionsError),
+    /// A setting of the Kubernetes API, with its name and value.
+    #[error("{0}")]
+    Kubernetes(String),
 }
 
 impl SettingError {
@@ -72,6 +78,7 @@ impl SettingError {
                 (name, value, problem)
             }
             SettingError::File(problem) => ("configuration file".to_owned(), String::new(), problem),
+            SettingError::Kubernetes(problem) => ("Kubernetes API".to_owned(), String::new(), problem),
             SettingError::Sqlite(tortie_store_sqlite::OptionsError { name, value, expected }) => {
                 (name.to_owned(), value, format!("expected {expected}"))
             }
@@ -97,7 +104,7 @@ pub fn choose(sources: &Sources<'_>) -> Result<Choice, SettingError> {
     match TYPES.iter().find(|known| known.eq_ignore_ascii_case(&word)) {
         Some(&"sqlite") => Ok(Choice::Sqlite(sources.sqlite()?)),
         Some(&"etcdv3") => Ok(Choice::Etcd(sources.etcd())),
-        Some(_) => Err(wrong("it is not in this version: expected \"sqlite\" or \"etcdv3\"".to_owned())),
+        Some(_) => Ok(Choice::Kubernetes(Box::new(sources.kubernetes()?))),
         None => Err(wrong(format!("expected one of {}{}", TYPES.join(", "), hint(&word, TYPES)))),
     }
 }
@@ -111,6 +118,11 @@ impl Choice {
                 let named = options.endpoints.as_ref().or(options.discovery_srv.as_ref());
                 named.map_or_else(|| "etcd".to_owned(), |setting| format!("{} of {}", setting.value, setting.origin))
             }
+            Choice::Kubernetes(options) if !options.endpoint.is_empty() => options.endpoint.clone(),
+            Choice::Kubernetes(options) if !options.kubeconfig.is_empty() => {
+                format!("the Kubernetes API of {}", options.kubeconfig)
+            }
+            Choice::Kubernetes(_) => "the Kubernetes API".to_owned(),
         }
     }
 
@@ -122,6 +134,10 @@ impl Choice {
         Ok(match self {
             Choice::Sqlite(options) => Arc::new(SqliteStore::open(options)?),
             Choice::Etcd(options) => Arc::new(EtcdStore::open(options)?),
+            Choice::Kubernetes(options) => Arc::new(
+                KubernetesStore::open(*options)
+                    .map_err(|error| StoreError::Unavailable(format!("no thread: {error}")))?,
+            ),
         })
     }
 }

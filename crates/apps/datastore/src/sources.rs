@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use serde_json::Value;
 use tortie_store_etcd::{Options as EtcdOptions, Setting};
+use tortie_store_kubernetes::Options as KubernetesOptions;
 use tortie_store_sqlite::{Options as SqliteOptions, OptionsError};
 
 use crate::{SettingError, file};
@@ -128,6 +129,49 @@ impl Read<'_> {
     }
 }
 
+/// The variables of the Kubernetes API, and the field of each.
+const KUBERNETES: [(&str, &str); 12] = [
+    ("KUBECONFIG", "kubeconfig"),
+    ("K8S_API_ENDPOINT", "k8sAPIEndpoint"),
+    ("K8S_KEY_FILE", "k8sKeyFile"),
+    ("K8S_CERT_FILE", "k8sCertFile"),
+    ("K8S_CA_FILE", "k8sCAFile"),
+    ("K8S_API_TOKEN", "k8sAPIToken"),
+    ("K8S_INSECURE_SKIP_TLS_VERIFY", "k8sInsecureSkipTLSVerify"),
+    ("K8S_CURRENT_CONTEXT", "k8sCurrentContext"),
+    ("K8S_CLIENT_QPS", "k8sClientQPS"),
+    ("K8S_CLIENT_BURST", "k8sClientBurst"),
+    ("USE_POD_CIDR", "usePodCIDR"),
+    ("CALICO_API_GROUP", "calicoAPIGroup"),
+];
+
+impl Read<'_> {
+    pub(crate) fn kubernetes(&self) -> Result<KubernetesOptions, SettingError> {
+        let value = |name: &str| {
+            if name == "FELIX_INTERFACEPREFIX" {
+                return self.felix("InterfacePrefix").map(|setting| setting.value);
+            }
+            let (variable, field) = KUBERNETES.iter().find(|(variable, _)| *variable == name)?;
+            let variable = self.variable(variable).or_else(|| self.variable(&format!("CALICO_{variable}")));
+            variable.map(|setting| setting.value).or_else(|| self.scalar(field))
+        };
+        let mut options = KubernetesOptions::from_variables(value).map_err(SettingError::Kubernetes)?;
+        options.kubeconfig_inline = self.scalar("kubeconfigInline").unwrap_or_default();
+        Ok(options)
+    }
+
+    /// A field as text, also where it is a number or a truth value.
+    fn scalar(&self, name: &str) -> Option<String> {
+        let (_, config) = self.file.as_ref()?;
+        match &config["spec"][name] {
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(truth) => Some(truth.to_string()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +208,16 @@ mod tests {
         assert!(matches!(of(&[("ETCD_ENDPOINTS", "http://a:1")], Felix::Ignored), Ok(Choice::Etcd(_))));
         let explicit = [("ETCD_ENDPOINTS", "http://a:1"), ("DATASTORE_TYPE", "sqlite")];
         assert!(matches!(of(&explicit, Felix::Ignored), Ok(Choice::Sqlite(_))));
+    }
+
+    #[test]
+    fn the_kubernetes_api_is_found_by_variables_and_fields() {
+        let file = "  datastoreType: kubernetes\n  kubeconfig: /a\n  k8sClientQPS: 12.5\n  usePodCIDR: true\n";
+        let Ok(Choice::Kubernetes(options)) = with_file(file, &[("CALICO_K8S_API_ENDPOINT", "https://x")]) else {
+            panic!("it is good");
+        };
+        assert_eq!((&*options.kubeconfig, &*options.endpoint), ("/a", "https://x"));
+        assert_eq!((options.qps, options.use_pod_cidr), (Some(12.5), true));
     }
 
     #[test]
@@ -223,7 +277,7 @@ mod tests {
             ("  datastoreType: 3\n", vec![], ["spec.datastoreType: 3", "etcdv3"]),
             ("  etcdPassword: 123456\n", vec![], ["spec.etcdPassword", "quotes"]),
             ("", vec![("DATASTORE_TYPE", "etcd3")], ["variable DATASTORE_TYPE: \"etcd3\"", "\"etcdv3\""]),
-            ("", vec![("DATASTORE_TYPE", "kubernetes")], ["DATASTORE_TYPE", "not in this version"]),
+            ("  k8sClientQPS: fast\n", vec![("DATASTORE_TYPE", "kubernetes")], ["K8S_CLIENT_QPS", "fast"]),
         ] {
             let error = with_file(spec, &pairs).expect_err(parts[1]);
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
