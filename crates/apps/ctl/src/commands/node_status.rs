@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::Value;
-use tortie_cni::plugin::exchange;
-use tortie_cni::wire::{self, Operation, Reply, Request};
+use tortie_cni::plugin::{exchange_any, sockets};
+use tortie_cni::wire::{Operation, Reply, Request};
 use tortie_net::Family;
 
 use crate::cli::StatusFormat;
@@ -62,12 +62,11 @@ pub(crate) fn status(session: &mut Session<'_, '_>, format: StatusFormat) -> Res
     }
 }
 
-fn socket(session: &Session<'_, '_>) -> PathBuf {
-    let directory = session.io.env.get("TORTIE_STATE_DIR").filter(|directory| !directory.is_empty());
-    directory.map_or_else(|| PathBuf::from("/run/tortie"), PathBuf::from).join(wire::SOCKET)
+fn socket(session: &Session<'_, '_>) -> Vec<PathBuf> {
+    sockets(session.io.env.get("TORTIE_STATE_DIR").map(std::ffi::OsString::as_os_str))
 }
 
-fn ask(socket: &std::path::Path) -> Result<Value> {
+fn ask(sockets: &[PathBuf]) -> Result<Value> {
     let request = Request {
         operation: Operation::NodeStatus,
         container_id: String::new(),
@@ -77,8 +76,9 @@ fn ask(socket: &std::path::Path) -> Result<Value> {
         conf: Value::Null,
         ipam: None,
     };
-    let shown = socket.display();
-    match exchange(socket, &request, None, PATIENCE_SECS) {
+    let shown: Vec<String> = sockets.iter().map(|socket| socket.display().to_string()).collect();
+    let shown = shown.join(" or ");
+    match exchange_any(sockets, &request, None, PATIENCE_SECS) {
         Ok(Reply::State(state)) => Ok(state),
         Ok(Reply::Failed(error)) => bail!("the node refuses to tell its state: {error}"),
         Ok(Reply::Done(_)) => bail!("the node gave an answer to another question"),
