@@ -1,7 +1,8 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|image|manifests|bless`.
 
 mod bench;
 mod command;
+mod image;
 mod lab;
 mod suite;
 mod tidy;
@@ -42,6 +43,20 @@ enum Chore {
     },
     /// The shape of the tree: allowed edges between layers, module docs, file sizes.
     Tidy,
+    /// The container image, as an archive that any container tool loads.
+    Image {
+        /// Pack this binary instead of building one that needs no library.
+        #[arg(long)]
+        binary: Option<std::path::PathBuf>,
+        /// Cargo's profile: release, dist or dev.
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// The archive; by default in the build folder.
+        #[arg(long)]
+        output: Option<std::path::PathBuf>,
+    },
+    /// The CRDs and manifests that are made from the types.
+    Manifests,
     /// Rewrite the expected outputs of scenario and golden tests.
     Bless,
 }
@@ -56,6 +71,8 @@ fn main() -> Result<ExitCode> {
         Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
+        Chore::Image { binary, profile, output } => image::image(binary, &profile, output),
+        Chore::Manifests => suite::manifests(),
         Chore::Bless => suite::bless(),
     }
 }

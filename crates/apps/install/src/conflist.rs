@@ -16,6 +16,8 @@ const CALLERS: [&str; 3] = ["multus", "genie", "danm"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prepared {
     pub(crate) text: String,
+    /// The plugins that it names.
+    pub(crate) plugins: Vec<String>,
     /// Whether it names a kubeconfig.
     pub(crate) wants_kubeconfig: bool,
 }
@@ -25,8 +27,21 @@ pub(crate) fn prepare(settings: &Settings) -> Result<Prepared> {
     atomic::check_folder(&settings.net_dir, "/etc/cni/net.d")?;
     check_neighbours(settings)?;
     let text = fill(settings)?;
-    check(&text).context("the CNI configuration (CNI_NETWORK_CONFIG, key cni_network_config of the ConfigMap)")?;
-    Ok(Prepared { wants_kubeconfig: text.contains("calico-kubeconfig"), text })
+    let plugins =
+        check(&text).context("the CNI configuration (CNI_NETWORK_CONFIG, key cni_network_config of the ConfigMap)")?;
+    Ok(Prepared { plugins, wants_kubeconfig: text.contains("calico-kubeconfig"), text })
+}
+
+/// Whether the plugins that the configuration names are there; without one of them no pod would start.
+pub(crate) fn check_plugins(settings: &Settings, prepared: &Prepared) -> Result<()> {
+    let there = |name: &String| settings.bin_dirs.iter().any(|folder| folder.join(name).is_file());
+    match prepared.plugins.iter().find(|name| !there(name)) {
+        None => Ok(()),
+        Some(missing) => bail!(
+            "the CNI configuration names the plugin {missing:?}, which is not on this host: install it into /opt/cni/bin \
+             (it is one of github.com/containernetworking/plugins or another program's), or take it out"
+        ),
+    }
 }
 
 /// Puts the configuration in place, then removes an older one of ours.
@@ -83,7 +98,7 @@ fn fill(settings: &Settings) -> Result<String> {
 }
 
 /// Every plugin of ours is read as it will be read for a pod, so that a misspelt key is told of now.
-fn check(text: &str) -> Result<()> {
+fn check(text: &str) -> Result<Vec<String>> {
     if let Some(at) = text.find("__") {
         let token: String = text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
         if token.len() > 4 && token.ends_with("__") {
@@ -96,11 +111,13 @@ fn check(text: &str) -> Result<()> {
         Some(_) => bail!("\"plugins\" is no list of plugins"),
         None => vec![value.clone()],
     };
+    let mut names = Vec::new();
     for plugin in &plugins {
         let kind = plugin.get("type").and_then(Value::as_str).unwrap_or_default();
         if kind.is_empty() {
             bail!("has a plugin without a \"type\"");
         }
+        names.push(kind.to_owned());
         if kind == "calico" {
             let mut whole = plugin.clone();
             for key in ["name", "cniVersion"] {
@@ -111,10 +128,10 @@ fn check(text: &str) -> Result<()> {
             Conf::from_value(&whole).map_err(|error| anyhow::anyhow!("{}", error.msg))?;
         }
     }
-    if !plugins.iter().any(|plugin| plugin.get("type").and_then(Value::as_str) == Some("calico")) {
+    if !names.iter().any(|name| name == "calico") {
         bail!("has no plugin of the type \"calico\"");
     }
-    Ok(())
+    Ok(names)
 }
 
 /// A runtime takes the first configuration by name. One before ours would be used instead, silently.

@@ -54,6 +54,7 @@ pub fn install(settings: &Settings) -> Result<()> {
     // What is wrong with the configuration is found before anything is changed.
     let prepared = conflist::prepare(settings)?;
     binaries::install(settings)?;
+    conflist::check_plugins(settings, &prepared)?;
     secrets::install(settings)?;
     if prepared.wants_kubeconfig
         && settings.in_kubernetes()

@@ -36,12 +36,16 @@ enum CalicoCommand {
     },
     /// Ask a component for its health over HTTP.
     Health(HttpHealth),
+    /// Run the node agent, as the command of upstream's node image does.
+    #[command(name = "start_runit", hide = true)]
+    Start,
     /// Print the version.
     Version,
 }
 
 /// The words after `calico` that mean its command line even where a runtime's variables are set.
-pub const WORDS: [&str; 8] = ["component", "ctl", "health", "version", "help", "--help", "-h", "--version"];
+pub const WORDS: [&str; 9] =
+    ["component", "ctl", "health", "start_runit", "version", "help", "--help", "-h", "--version"];
 
 /// A component.
 #[derive(Subcommand)]
@@ -127,6 +131,7 @@ pub fn calico(args: Vec<OsString>) -> ExitCode {
             };
             health::answer(health::http(&host, port, path, timeout))
         }
+        CalicoCommand::Start => tortie_node::run(Role::Node),
         CalicoCommand::Version => {
             println!("{}", tortie_ctl::VERSION);
             ExitCode::SUCCESS

@@ -9,9 +9,11 @@ use tortie_crd::{Group, definitions, manifest};
 #[test]
 fn the_files_are_current() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../manifests");
-    for group in Group::ALL {
-        let file = folder.join(group.file());
-        let made = manifest(group);
+    let node = std::fs::read_to_string(folder.join("node.yaml")).expect("it is there");
+    // One file to apply: the kinds first, as the rest needs them.
+    let whole = (folder.join("tortie.yaml"), manifest(Group::CrdV1) + "---\n" + &node);
+    let kinds = Group::ALL.map(|group| (folder.join(group.file()), manifest(group)));
+    for (file, made) in kinds.into_iter().chain([whole]) {
         if std::env::var_os("TORTIE_BLESS").is_some() {
             std::fs::write(&file, &made).expect("it can be written");
         }
