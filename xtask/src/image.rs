@@ -43,8 +43,23 @@ const LINKS: [(&str, &str); 16] = [
     ("licenses/LICENSE", "../LICENSE"),
 ];
 const FOLDERS: [&str; 17] = [
-    "calico-secrets", "dev", "etc", "host", "licenses", "opt", "opt/cni", "opt/cni/bin", "proc", "root", "run", "sys", "tmp", "usr",
-    "usr/bin", "usr/sbin", "var",
+    "calico-secrets",
+    "dev",
+    "etc",
+    "host",
+    "licenses",
+    "opt",
+    "opt/cni",
+    "opt/cni/bin",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "var",
 ];
 const FILES: [(&str, &str); 3] = [
     ("etc/passwd", "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
@@ -55,12 +70,8 @@ const FILES: [(&str, &str); 3] = [
 /// Makes the image. Without `binary`, builds one of the profile that needs no library of its host; with it, packs that
 /// one and, if it needs libraries, those of this machine.
 pub fn image(binary: Option<PathBuf>, profile: &str, output: Option<PathBuf>) -> Result<ExitCode> {
-    let binary = match binary {
-        Some(binary) => binary,
-        None => build(profile)?,
-    };
     let output = output.unwrap_or_else(|| target().join("tortie-image.tar"));
-    let size = pack(&binary, &output, &TAGS)?;
+    let size = pack_for(binary, profile, &output)?;
     println!("{}: {size} bytes, {}", output.display(), TAGS[0]);
     if size > MOST_BYTES && profile != "dev" {
         bail!("the image has {size} bytes; at most {MOST_BYTES} are wanted");
@@ -68,10 +79,30 @@ pub fn image(binary: Option<PathBuf>, profile: &str, output: Option<PathBuf>) ->
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same without a word; its size in bytes.
+pub fn pack_for(binary: Option<PathBuf>, profile: &str, output: &Path) -> Result<usize> {
+    let binary = match binary {
+        Some(binary) => binary,
+        None => build(profile)?,
+    };
+    pack(&binary, output, &TAGS)
+}
+
 /// Builds the binary with the C library inside, so that it runs as a plugin on any host.
 fn build(profile: &str) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut build = cargo(&["build", "--locked", "--package", "tortie", "--bin", "tortie", "--profile", profile, "--target", &triple]);
+    let mut build = cargo(&[
+        "build",
+        "--locked",
+        "--package",
+        "tortie",
+        "--bin",
+        "tortie",
+        "--profile",
+        profile,
+        "--target",
+        &triple,
+    ]);
     build.env("RUSTFLAGS", "-C target-feature=+crt-static");
     run(&mut build)?;
     let folder = if profile == "dev" { "debug" } else { profile };
@@ -208,7 +239,8 @@ impl Layer {
 
     /// A folder of this machine with all that is in it, as the root of the image.
     pub fn tree(&mut self, root: &Path, below: &Path) -> Result<()> {
-        let mut names: Vec<_> = fs::read_dir(root.join(below))?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+        let mut names: Vec<_> =
+            fs::read_dir(root.join(below))?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
         names.sort();
         for name in names {
             let path = below.join(name);
@@ -235,7 +267,14 @@ impl Layer {
 }
 
 /// Packs a folder as an image: what the lab's own images are made of.
-pub fn pack_folder(root: &Path, output: &Path, entrypoint: &[String], command: &[String], user: &str, tags: &[&str]) -> Result<usize> {
+pub fn pack_folder(
+    root: &Path,
+    output: &Path,
+    entrypoint: &[String],
+    command: &[String],
+    user: &str,
+    tags: &[&str],
+) -> Result<usize> {
     let mut layer = Layer::default();
     layer.tree(root, Path::new(""))?;
     let config = json!({

@@ -1,8 +1,9 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|image|manifests|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-k8s|lab-vm|test|bench|tidy|image|manifests|bless`.
 
 mod bench;
 mod command;
 mod image;
+mod k8s;
 mod lab;
 mod suite;
 mod tidy;
@@ -55,6 +56,28 @@ enum Chore {
         #[arg(long)]
         output: Option<std::path::PathBuf>,
     },
+    /// A real Kubernetes cluster with Tortie on it, and Kubernetes' own network tests.
+    LabK8s(k8s::Options),
+    /// A folder as an image of one layer, for the lab's own images.
+    #[command(hide = true)]
+    Pack {
+        /// The folder.
+        root: std::path::PathBuf,
+        /// The archive.
+        output: std::path::PathBuf,
+        /// Names of the image.
+        #[arg(long = "tag", required = true)]
+        tags: Vec<String>,
+        /// Words of the entry point.
+        #[arg(long)]
+        entrypoint: Vec<String>,
+        /// Words of the command.
+        #[arg(long)]
+        command: Vec<String>,
+        /// Who it runs as.
+        #[arg(long, default_value = "")]
+        user: String,
+    },
     /// The CRDs and manifests that are made from the types.
     Manifests,
     /// Rewrite the expected outputs of scenario and golden tests.
@@ -72,6 +95,11 @@ fn main() -> Result<ExitCode> {
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
         Chore::Image { binary, profile, output } => image::image(binary, &profile, output),
+        Chore::LabK8s(options) => k8s::lab(&options),
+        Chore::Pack { root, output, tags, entrypoint, command, user } => {
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            image::pack_folder(&root, &output, &entrypoint, &command, &user, &tags).map(|_| ExitCode::SUCCESS)
+        }
         Chore::Manifests => suite::manifests(),
         Chore::Bless => suite::bless(),
     }

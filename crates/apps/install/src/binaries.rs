@@ -109,8 +109,7 @@ fn same(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 /// Machines by their number in an ELF header (System V ABI, `e_machine`) and as the kernel names them.
-const MACHINES: [(u16, &str); 5] =
-    [(62, "x86_64"), (183, "aarch64"), (21, "ppc64le"), (22, "s390x"), (243, "riscv64")];
+const MACHINES: [(u16, &str); 5] = [(62, "x86_64"), (183, "aarch64"), (21, "ppc64le"), (22, "s390x"), (243, "riscv64")];
 
 /// Whether a program is one for this machine.
 fn check_machine(program: &Path) -> Result<()> {
@@ -125,10 +124,9 @@ fn check_machine(program: &Path) -> Result<()> {
     let host = nix::sys::utsname::uname().context("the kernel does not say what machine this is")?;
     let host = host.machine().to_string_lossy();
     match MACHINES.iter().find(|(known, _)| *known == number) {
-        Some((_, name)) if *name != host => bail!(
-            "{} is built for {name}, but this host is {host}: use the image for {host}",
-            program.display()
-        ),
+        Some((_, name)) if *name != host => {
+            bail!("{} is built for {name}, but this host is {host}: use the image for {host}", program.display())
+        }
         _ => Ok(()),
     }
 }

@@ -70,7 +70,9 @@ fn fill(settings: &Settings) -> Result<String> {
     let var = |name: &str, default: &str| settings.var(name, default).to_owned();
     let mut text = settings.template.clone();
     if text.contains("__SERVICEACCOUNT_TOKEN__") {
-        bail!("the CNI configuration asks for a token (__SERVICEACCOUNT_TOKEN__): name __KUBECONFIG_FILEPATH__ instead");
+        bail!(
+            "the CNI configuration asks for a token (__SERVICEACCOUNT_TOKEN__): name __KUBECONFIG_FILEPATH__ instead"
+        );
     }
     for (token, value) in [
         ("__KUBERNETES_NODE_NAME__", var("KUBERNETES_NODE_NAME", &host)),

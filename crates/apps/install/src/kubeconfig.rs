@@ -139,9 +139,9 @@ fn render(settings: &Settings, ca: &str, token: &str) -> String {
 
 /// Whole seconds of a duration such as `90s`, `30m` or `12h`.
 fn go_seconds(text: &str) -> Option<Duration> {
-    let (number, scale) = [("s", 1), ("m", 60), ("h", 3600)].iter().find_map(|(unit, scale)| {
-        Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, *scale))
-    })?;
+    let (number, scale) = [("s", 1), ("m", 60), ("h", 3600)]
+        .iter()
+        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, *scale)))?;
     number.checked_mul(scale).map(Duration::from_secs)
 }
 

@@ -27,7 +27,8 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Installs as the environment says; stays afterwards if it says so.
 pub fn main() -> ExitCode {
-    let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let vars =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     match Settings::read(&vars.collect()).and_then(|settings| install(&settings).map(|()| settings)) {
         Ok(settings) => {
             while settings.sleep {

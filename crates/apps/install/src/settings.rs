@@ -87,10 +87,13 @@ impl Settings {
             sleep: flag(vars, "SLEEP", true)?,
             vars: vars.clone(),
         };
-        for (variable, name) in [("CNI_CONF_NAME", &settings.conf_name), ("CNI_OLD_CONF_NAME", &settings.old_conf_name)] {
+        for (variable, name) in [("CNI_CONF_NAME", &settings.conf_name), ("CNI_OLD_CONF_NAME", &settings.old_conf_name)]
+        {
             let known = [".conf", ".conflist", ".json"].iter().any(|end| name.ends_with(end));
             if name.contains('/') || !known {
-                bail!("{variable}={name:?}: expected a file's name that ends in .conflist, such as \"10-calico.conflist\"");
+                bail!(
+                    "{variable}={name:?}: expected a file's name that ends in .conflist, such as \"10-calico.conflist\""
+                );
             }
         }
         Ok(settings)

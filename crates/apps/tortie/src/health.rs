@@ -47,7 +47,8 @@ pub struct Checks {
 impl Checks {
     /// Whether anything is asked for.
     pub fn any(&self) -> bool {
-        let Checks { felix_live, felix_ready, bird_live, bird_ready, bird6_live, bird6_ready, threshold_time: _ } = self;
+        let Checks { felix_live, felix_ready, bird_live, bird_ready, bird6_live, bird6_ready, threshold_time: _ } =
+            self;
         *felix_live || *felix_ready || *bird_live || *bird_ready || *bird6_live || *bird6_ready
     }
 

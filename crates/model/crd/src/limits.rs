@@ -15,7 +15,8 @@ pub(crate) fn add(kind: Kind, spec: &mut Value) {
             for field in ["cidr", "blockSize"] {
                 rule(&mut spec["properties"][field], "self == oldSelf", &format!("{field} is fixed once created"));
             }
-            let both = "!has(self.ipipMode) || !has(self.vxlanMode) || self.ipipMode == 'Never' || self.vxlanMode == 'Never'";
+            let both =
+                "!has(self.ipipMode) || !has(self.vxlanMode) || self.ipipMode == 'Never' || self.vxlanMode == 'Never'";
             rule(spec, both, "ipipMode and vxlanMode can't both be on");
         }
         Kind::IpReservation
@@ -31,7 +32,9 @@ pub(crate) fn add(kind: Kind, spec: &mut Value) {
         | Kind::Node
         | Kind::WorkloadEndpoint => {}
         Kind::BgpPeer => {
-            let one = |a: &str, b: &str| format!("!(has(self.{a}) && size(self.{a}) > 0 && has(self.{b}) && size(self.{b}) > 0)");
+            let one = |a: &str, b: &str| {
+                format!("!(has(self.{a}) && size(self.{a}) > 0 && has(self.{b}) && size(self.{b}) > 0)")
+            };
             rule(spec, &one("node", "nodeSelector"), "node and nodeSelector exclude each other");
             rule(spec, &one("peerIP", "peerSelector"), "peerIP and peerSelector exclude each other");
         }
