@@ -295,6 +295,10 @@ impl Calculator {
             Kind::StagedNetworkPolicy
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy
+            | Kind::KubernetesNetworkPolicy
+            | Kind::KubernetesClusterNetworkPolicy
+            | Kind::KubernetesEndpointSlice
+            | Kind::KubernetesService
             | Kind::IpReservation
             | Kind::IpamConfiguration
             | Kind::IpamBlock
