@@ -91,9 +91,14 @@ pub fn run(role: Role) -> ExitCode {
 fn open_store(datastore: Datastore) -> Result<Arc<dyn Store>> {
     match datastore {
         Datastore::Sqlite => Ok(Arc::new(SqliteStore::open(SqliteOptions::from_env()?)?)),
-        Datastore::Etcd | Datastore::Kubernetes => bail!(
-            "the environment variable DATASTORE_TYPE: etcdv3 and kubernetes are not in this version; use \"sqlite\""
-        ),
+        Datastore::Kubernetes => {
+            let variable = |name: &str| std::env::var(name).ok();
+            let options = tortie_store_kubernetes::Options::from_variables(variable).map_err(anyhow::Error::msg)?;
+            Ok(Arc::new(tortie_store_kubernetes::KubernetesStore::open(options)?))
+        }
+        Datastore::Etcd => {
+            bail!("the environment variable DATASTORE_TYPE: etcdv3 is not in this version; use \"sqlite\"")
+        }
     }
 }
 
