@@ -131,12 +131,18 @@ pub fn calico(args: Vec<OsString>) -> ExitCode {
             };
             health::answer(health::http(&host, port, path, timeout))
         }
-        CalicoCommand::Start => tortie_node::run(Role::Node),
+        CalicoCommand::Start => agent(),
         CalicoCommand::Version => {
             println!("{}", tortie_ctl::VERSION);
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Runs the node agent; in a pod, the credentials that the installer left for other programs are kept fresh beside it.
+pub fn agent() -> ExitCode {
+    tortie_install::keep_current();
+    tortie_node::run(Role::Node)
 }
 
 /// Runs a component.
@@ -223,7 +229,7 @@ struct Flags {
 /// Runs `calico-node` with these arguments.
 pub fn calico_node(args: Vec<OsString>) -> ExitCode {
     if args.len() < 2 {
-        return tortie_node::run(Role::Node);
+        return agent();
     }
     // Go's flags have one dash or two.
     let doubled = |arg: OsString| match arg.to_str() {

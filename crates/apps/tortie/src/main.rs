@@ -101,13 +101,13 @@ fn main() -> ExitCode {
         "calicoctl" => return tortie_ctl::main(args),
         "calico-node" => return component::calico_node(args),
         // The command of upstream's node image.
-        "start_runit" => return tortie_node::run(Role::Node),
+        "start_runit" => return component::agent(),
         "calico-felix" => return tortie_node::run(Role::Felix),
         _ => {}
     }
     let Tortie { program } = Tortie::parse_from(args);
     match program {
-        Program::Node => tortie_node::run(Role::Node),
+        Program::Node => component::agent(),
         Program::Felix => tortie_node::run(Role::Felix),
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),

@@ -28,12 +28,19 @@ pub(crate) trait Described {
 }
 
 macro_rules! parts_of_each {
-    ($($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*) => {
+    (
+        $($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*
+        @internal
+        $($internal:ident $iname:literal $iplural:literal $inamespaced:literal [];)*
+    ) => {
         /// The parts of a kind. No schema refers to another: each is written out in full.
         pub fn parts(kind: Kind) -> Parts {
-            let mut generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true)
-                .into_generator();
-            match kind { $(Kind::$variant => <$variant as Described>::parts(&mut generator)),* }
+            let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+            let mut generator = settings.into_generator();
+            match kind {
+                $(Kind::$variant => <$variant as Described>::parts(&mut generator),)*
+                $(Kind::$internal => <$internal as Described>::parts(&mut generator),)*
+            }
         }
     };
 }

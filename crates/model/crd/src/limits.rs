@@ -30,7 +30,11 @@ pub(crate) fn add(kind: Kind, spec: &mut Value) {
         | Kind::GlobalNetworkSet
         | Kind::Profile
         | Kind::Node
-        | Kind::WorkloadEndpoint => {}
+        | Kind::WorkloadEndpoint
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesService => {}
         Kind::BgpPeer => {
             let one = |a: &str, b: &str| {
                 format!("!(has(self.{a}) && size(self.{a}) > 0 && has(self.{b}) && size(self.{b}) > 0)")
@@ -52,8 +56,6 @@ pub(crate) fn add(kind: Kind, spec: &mut Value) {
         | Kind::StagedNetworkPolicy
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy => policy(spec),
-        #[allow(unreachable_patterns, reason = "kinds that no user writes have no definition")]
-        _ => {}
     }
 }
 
