@@ -1,5 +1,6 @@
 //! Requests to the API server: deadline, limit, repetition, and renewal of credentials, in one place.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use tokio::time::{Instant, sleep, timeout_at};
+use tortie_facts::{Key, Revision};
+use tortie_kubernetes::PodCidrs;
 
 use crate::config::{self, chain};
 use crate::fault::{Fault, Status, Verb};
 use crate::limit::{Limiter, Urgency};
+use crate::object::Lens;
 use crate::types::Type;
 use crate::{Group, Options};
 
@@ -37,13 +41,18 @@ pub(crate) struct Api {
     limiter: Limiter,
     client: Mutex<Option<Client>>,
     group: OnceLock<Group>,
+    /// Which pod an endpoint was at a revision; the newest last.
+    pods: Mutex<VecDeque<(Key, Revision, String)>>,
 }
+
+/// How many pods are remembered: those between a read and a write that builds on it.
+const PODS: usize = 512;
 
 impl Api {
     pub(crate) fn new(options: Options) -> Arc<Api> {
         let limiter = Limiter::new(options.qps.unwrap_or(50.0), options.burst.unwrap_or(100));
         let group = options.group.map(OnceLock::from).unwrap_or_default();
-        Arc::new(Api { options, limiter, client: Mutex::new(None), group })
+        Arc::new(Api { options, limiter, client: Mutex::new(None), group, pods: Mutex::default() })
     }
 
     /// How long a watch tries to go on by itself.
@@ -73,6 +82,28 @@ impl Api {
         let found = if has(Group::V3) && !has(Group::V1) { Group::V3 } else { Group::V1 };
         tracing::debug!(group = found.api_version(), "found the group of the custom resources");
         Ok(*self.group.get_or_init(|| found))
+    }
+
+    /// How objects are to be read.
+    pub(crate) async fn lens(&self) -> Result<Lens, Fault> {
+        let Options { use_pod_cidr, interface_prefix, .. } = &self.options;
+        let prefix = if interface_prefix.is_empty() { "cali" } else { interface_prefix };
+        let pod_cidrs = if *use_pod_cidr { PodCidrs::Used } else { PodCidrs::Unused };
+        Ok(Lens { group: self.group().await?, pod_cidrs, interface_prefix: Arc::from(prefix) })
+    }
+
+    /// Remembers which pod an endpoint was at a revision.
+    pub(crate) fn saw_pod(&self, key: &Key, revision: Revision, uid: &str) {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.push_back((key.clone(), revision, uid.to_owned()));
+        let surplus = pods.len().saturating_sub(PODS);
+        pods.drain(..surplus);
+    }
+
+    /// Which pod an endpoint was at a revision.
+    pub(crate) fn pod_seen(&self, key: &Key, revision: Revision) -> Option<String> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.iter().rev().find(|(k, r, _)| k == key && *r == revision).map(|(_, _, uid)| uid.clone())
     }
 
     fn known_group(&self) -> Group {

@@ -35,10 +35,14 @@ pub(crate) fn read(kind: Kind, group: Group, object: &Json, faces: Faces) -> Vec
     if faces.ipam
         && let Some(fact) = ipam(kind, object)
     {
+        let fact = fact.map_err(|reason| (unreadable_path(kind, object), reason));
         told.push(match fact {
             Ok((key, _)) if marked(object) => Told::Marked(key),
             Ok((key, value)) => Told::Put(key, value),
-            Err(reason) => Told::Invalid { path: unreadable_path(kind, object), reason },
+            Err((path, reason)) => match Key::from_path(&path) {
+                Ok(key) if marked(object) => Told::Marked(key),
+                Ok(_) | Err(_) => Told::Invalid { path, reason },
+            },
         });
     }
     if faces.resource {

@@ -53,7 +53,7 @@ impl Interest {
 
     fn add(&mut self, filter: &Filter) {
         match filter {
-            Filter::All => Kind::ALL.iter().for_each(|kind| self.add_kind(*kind, "", faces_of_all(*kind))),
+            Filter::All => Kind::every().for_each(|kind| self.add_kind(kind, "", faces_of_all(kind))),
             Filter::Kind(kind) => self.add_kind(*kind, "", RESOURCE),
             Filter::Namespace(kind, namespace) if names::usable(namespace) => {
                 self.add_kind(*kind, namespace, RESOURCE);
@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn everything_needs_every_type() {
         let all = Interest::of(&Filter::All);
-        for kind in Kind::ALL {
-            assert!(Type::of_kind(*kind).iter().all(|ty| all.types.contains_key(ty)), "{kind}");
+        for kind in Kind::every() {
+            assert!(Type::of_kind(kind).iter().all(|ty| all.types.contains_key(ty)), "{kind}");
         }
         assert_eq!(all.types[&Type::Custom(Kind::IpamBlock)].faces, IPAM);
     }

@@ -12,6 +12,7 @@ mod api;
 mod config;
 mod custom;
 mod derived;
+mod derived_write;
 mod fault;
 mod interest;
 mod limit;

@@ -69,17 +69,9 @@ pub(crate) fn usable(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME && name != "." && name != ".." && name.chars().all(good)
 }
 
-/// The identity of a v3 resource from that of the object that backs it, and back: each byte's bits are reversed, but
-/// for the two bytes that hold the version and variant of the UUID. What is no UUID stays as it is.
+/// The identity of a v3 resource from that of the object that backs it, and back. What is no UUID stays as it is.
 pub(crate) fn turn_uid(uid: &str) -> String {
-    let Ok(id) = uid.parse::<uuid::Uuid>() else { return uid.to_owned() };
-    let mut bytes = *id.as_bytes();
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        if at != 6 && at != 8 {
-            *byte = byte.reverse_bits();
-        }
-    }
-    uuid::Uuid::from_bytes(bytes).to_string()
+    tortie_kubernetes::transformed_uid(uid).unwrap_or_else(|| uid.to_owned())
 }
 
 /// The name that a policy has for users, where the object does not say: without the prefix of the default tier.

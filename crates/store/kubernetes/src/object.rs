@@ -1,13 +1,27 @@
 //! Any object of the API -> facts.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
+use tortie_kubernetes::PodCidrs;
 use tortie_facts::{Key, Revision};
 use tortie_store::{Entry, Event, InvalidEntry};
 
 use crate::custom::{self, Told};
 use crate::interest::{Faces, Interest};
 use crate::types::Type;
-use crate::Group;
+use crate::{Group, derived};
+
+/// How objects are to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Lens {
+    /// The group of the custom resources.
+    pub(crate) group: Group,
+    /// Where tunnel addresses come from.
+    pub(crate) pod_cidrs: PodCidrs,
+    /// What the host's side of a pod's interface is called at the beginning.
+    pub(crate) interface_prefix: Arc<str>,
+}
 
 /// What every object has.
 #[derive(Debug, Default, Deserialize)]
@@ -29,15 +43,11 @@ pub(crate) fn revision(text: &str) -> Option<u64> {
 }
 
 /// What an object says.
-pub(crate) fn read(ty: Type, group: Group, text: &str, faces: Faces) -> Vec<Told> {
-    match ty {
-        Type::Custom(kind) => match serde_json::from_str(text) {
-            Ok(object) => custom::read(kind, group, &object, faces),
-            Err(error) => {
-                vec![Told::Invalid { path: Key::resource(kind, "", "").path(), reason: error.to_string() }]
-            }
-        },
-        Type::Namespace | Type::ServiceAccount | Type::Pod | Type::Node => Vec::new(),
+pub(crate) fn read(lens: &Lens, ty: Type, text: &str, faces: Faces) -> Vec<Told> {
+    let Type::Custom(kind) = ty else { return derived::read(lens, ty, text) };
+    match serde_json::from_str(text) {
+        Ok(object) => custom::read(kind, lens.group, &object, faces),
+        Err(error) => vec![Told::Invalid { path: Key::resource(kind, "", "").path(), reason: error.to_string() }],
     }
 }
 

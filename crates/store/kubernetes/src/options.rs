@@ -33,6 +33,11 @@ pub struct Options {
     pub qps: Option<f64>,
     /// Requests at once (`K8S_CLIENT_BURST`); none means 100.
     pub burst: Option<u32>,
+    /// Tunnel addresses are the first of each node's own range (`USE_POD_CIDR`).
+    pub use_pod_cidr: bool,
+    /// What the host's side of a pod's interface is called at the beginning (`FELIX_INTERFACEPREFIX`); empty means
+    /// `cali`.
+    pub interface_prefix: String,
     /// The group of the custom resources (`CALICO_API_GROUP`); none: found out from the server.
     pub group: Option<Group>,
     /// How long one call may take, with all its repetitions; none means 15 seconds.
@@ -51,11 +56,13 @@ impl Options {
             let filled = |name: &str| value(name).filter(|text| !text.is_empty());
             filled(name).or_else(|| filled(&format!("CALICO_{name}"))).unwrap_or_default()
         };
-        let insecure = match text("K8S_INSECURE_SKIP_TLS_VERIFY").to_ascii_lowercase().as_str() {
-            "" | "0" | "f" | "false" => false,
-            "1" | "t" | "true" => true,
-            other => return Err(format!("K8S_INSECURE_SKIP_TLS_VERIFY={other:?}: expected true or false")),
+        let truth = |name: &str| match text(name).to_ascii_lowercase().as_str() {
+            "" | "0" | "f" | "false" => Ok(false),
+            "1" | "t" | "true" => Ok(true),
+            other => Err(format!("{name}={other:?}: expected true or false")),
         };
+        // The first of a list: the others are of other orchestrators.
+        let prefix = text("FELIX_INTERFACEPREFIX").split(',').next().unwrap_or_default().to_owned();
         Ok(Options {
             kubeconfig: text("KUBECONFIG"),
             context: text("K8S_CURRENT_CONTEXT"),
@@ -64,7 +71,9 @@ impl Options {
             key_file: text("K8S_KEY_FILE"),
             ca_file: text("K8S_CA_FILE"),
             token: text("K8S_API_TOKEN"),
-            insecure,
+            insecure: truth("K8S_INSECURE_SKIP_TLS_VERIFY")?,
+            use_pod_cidr: truth("USE_POD_CIDR")?,
+            interface_prefix: prefix,
             qps: number("K8S_CLIENT_QPS", &text("K8S_CLIENT_QPS"))?.filter(|qps| *qps != 0.0),
             burst: number("K8S_CLIENT_BURST", &text("K8S_CLIENT_BURST"))?.filter(|burst| *burst != 0),
             group: group(&value("CALICO_API_GROUP").unwrap_or_default()),

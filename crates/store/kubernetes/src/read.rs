@@ -16,8 +16,9 @@ use crate::custom::{self, Told};
 use crate::fault::{Fault, Verb};
 use crate::interest::{Interest, Scope, type_of};
 use crate::limit::Urgency;
+use crate::object::Lens;
 use crate::types::Type;
-use crate::{Group, names, object, write};
+use crate::{Group, derived, names, object, write};
 
 /// How often a listing starts over when its revision is compacted away under it.
 const ATTEMPTS: u32 = 3;
@@ -29,7 +30,14 @@ pub(crate) fn urgency(ty: Type) -> Urgency {
             Kind::IpamBlock | Kind::IpamHandle | Kind::BlockAffinity | Kind::IpamConfiguration | Kind::IpPool,
         ) => Urgency::Pod,
         Type::Pod => Urgency::Pod,
-        Type::Custom(_) | Type::Namespace | Type::ServiceAccount | Type::Node => Urgency::Other,
+        Type::Custom(_)
+        | Type::Namespace
+        | Type::ServiceAccount
+        | Type::Node
+        | Type::NetworkPolicy
+        | Type::ClusterNetworkPolicy
+        | Type::Service
+        | Type::EndpointSlice => Urgency::Other,
     }
 }
 
@@ -76,12 +84,16 @@ pub(crate) fn revision_of(object: &Json) -> u64 {
 pub(crate) async fn get(api: &Api, key: &Key) -> Result<Option<Entry>, StoreError> {
     let Some((ty, faces)) = type_of(key) else { return Ok(None) };
     let Some(name) = custom::object_name(key) else { return Ok(None) };
-    let Type::Custom(kind) = ty else { return Ok(None) };
     let namespace = match key {
         Key::Resource { kind: _, namespace, name: _ } => namespace.as_str(),
         Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => "",
     };
-    let group = api.group().await.map_err(|fault| fault.of_read(ty, Group::V1))?;
+    let lens = api.lens().await.map_err(|fault| fault.of_read(ty, Group::V1))?;
+    let group = lens.group;
+    let Type::Custom(kind) = ty else {
+        let found = derived::get(api, &lens, key).await.map_err(|fault| fault.of_read(ty, group))?;
+        return found.transpose().map_err(|reason| StoreError::Invalid(format!("{key}: {reason}")));
+    };
     let found = custom_object(api, group, kind, namespace, &name).await.map_err(|fault| fault.of_read(ty, group))?;
     let Some(object) = found else { return Ok(None) };
     let revision = Revision(revision_of(&object));
@@ -104,25 +116,26 @@ pub(crate) async fn get(api: &Api, key: &Key) -> Result<Option<Entry>, StoreErro
 pub(crate) async fn list(api: &Api, filter: &Filter) -> Result<Listing, StoreError> {
     let interest = Interest::of(filter);
     let fallback = Type::Custom(Kind::ClusterInformation);
-    let group = api.group().await.map_err(|fault| fault.of_read(fallback, Group::V1))?;
+    let lens = api.lens().await.map_err(|fault| fault.of_read(fallback, Group::V1))?;
     let mut attempt = 1;
     loop {
-        match list_once(api, group, &interest).await {
+        match list_once(api, &lens, &interest).await {
             Err((Fault::Expired, _)) if attempt < ATTEMPTS => attempt += 1,
-            Err((fault, ty)) => return Err(fault.of_read(ty, group)),
+            Err((fault, ty)) => return Err(fault.of_read(ty, lens.group)),
             Ok(listing) => return Ok(listing),
         }
     }
 }
 
-async fn list_once(api: &Api, group: Group, interest: &Interest) -> Result<Listing, (Fault, Type)> {
+async fn list_once(api: &Api, lens: &Lens, interest: &Interest) -> Result<Listing, (Fault, Type)> {
+    let group = lens.group;
     let mut revision = None;
     let (mut entries, mut invalid) = (Vec::new(), Vec::new());
     let alone = interest.types.len() == 1;
     for (ty, scope) in &interest.types {
         let mut take = |text: &str| {
             let Some(at) = object::revision(text) else { return };
-            object::listed(object::read(*ty, group, text, scope.faces), Revision(at), &mut entries, &mut invalid);
+            object::listed(object::read(lens, *ty, text, scope.faces), Revision(at), &mut entries, &mut invalid);
         };
         match list_type(api, group, *ty, scope, revision, &mut take).await {
             Ok(at) => revision = Some(at),

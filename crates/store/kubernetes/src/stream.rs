@@ -1,7 +1,7 @@
 //! One stream of changes of one type: opened again whenever it ends, always at its place.
 //!
 //! open -> changes and bookmarks move the place -> end, silence or break -> open at the place.
-//! 410 at any time -> lost: the history is gone. Not open for longer than the client's patience -> lost.
+//! 410, or an error twice at one place -> lost: the history is gone. Away for longer than the client's patience -> lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::api::{Api, Ask};
 use crate::fault::{Fault, Status, Verb};
 use crate::interest::{Interest, Scope};
 use crate::limit::Urgency;
+use crate::object::{self, Lens};
 use crate::types::Type;
-use crate::{Group, object};
 
 /// A stream on which nothing comes for this long, not even a bookmark (one a minute), is taken as dead.
 const SILENCE: Duration = Duration::from_secs(100);
@@ -32,6 +32,9 @@ const UNKNOWN_TYPE: Duration = Duration::from_secs(15);
 /// Before a stream that broke at once is opened again; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A stream that was open for this long did not break at once.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// What a stream says.
 pub(crate) enum Message {
@@ -46,7 +49,7 @@ pub(crate) enum Message {
 /// A stream of one type.
 pub(crate) struct Stream {
     pub(crate) api: Arc<Api>,
-    pub(crate) group: Group,
+    pub(crate) lens: Lens,
     pub(crate) ty: Type,
     pub(crate) scope: Scope,
     pub(crate) interest: Arc<Interest>,
@@ -59,6 +62,8 @@ pub(crate) struct Stream {
 enum End {
     /// The server or the line ended it.
     Broken,
+    /// The server can't go on from this place, at least not now.
+    Error,
     /// Nobody listens any more.
     Unheard,
     /// For good.
@@ -71,6 +76,7 @@ impl Stream {
         let mut opened = false;
         let mut pause = FIRST_PAUSE;
         let mut good = Instant::now();
+        let mut errors = 0;
         loop {
             let body = match self.open().await {
                 Ok(body) => Some(body),
@@ -85,17 +91,25 @@ impl Stream {
                 sleep(UNKNOWN_TYPE).await;
                 continue;
             };
-            let place = self.at;
-            match self.follow(body).await {
-                Ok(()) | Err(End::Broken) => {}
+            let (place, since) = (self.at, Instant::now());
+            let error = match self.follow(body).await {
+                Ok(()) | Err(End::Broken) => false,
+                Err(End::Error) => true,
                 Err(End::Unheard) => return,
                 Err(End::Lost(fault)) => return self.say(Message::Lost(fault)).await.unwrap_or(()),
-            }
-            if self.at > place {
-                (good, pause) = (Instant::now(), FIRST_PAUSE);
-            }
-            if good.elapsed() < Duration::from_secs(1) {
+            };
+            if self.at > place || since.elapsed() > STEADY {
+                (good, pause, errors) = (Instant::now(), FIRST_PAUSE, 0);
                 continue;
+            }
+            errors += u32::from(error);
+            if errors > 1 {
+                // The server can't read its history from here: a new listing leads past it.
+                return self.say(Message::Lost(Fault::Expired)).await.unwrap_or(());
+            }
+            if good.elapsed() > self.api.patience() {
+                let text = format!("the stream of {} breaks each time", self.ty.full_name(self.lens.group));
+                return self.say(Message::Lost(Fault::Unavailable(text))).await.unwrap_or(());
             }
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
@@ -107,7 +121,7 @@ impl Stream {
     }
 
     async fn open(&self) -> Result<Body, Fault> {
-        let path = self.ty.path(self.group, &self.scope.namespace);
+        let path = self.ty.path(self.lens.group, &self.scope.namespace);
         let query = format!("watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={TURN}", self.at);
         let path = format!("{path}?{query}");
         let ask = Ask { verb: Verb::Watch, ty: Some(self.ty), path, body: None, urgency: Urgency::Other };
@@ -151,11 +165,11 @@ impl Stream {
         let object = object.get();
         if kind == "ERROR" {
             let status = Status::read(0, object.as_bytes());
-            return Err(match status.fault(Verb::Watch, Some(self.ty), self.group, "") {
+            return Err(match status.fault(Verb::Watch, Some(self.ty), self.lens.group, "") {
                 Fault::Expired => End::Lost(Fault::Expired),
                 fault => {
-                    tracing::debug!(resource = self.ty.full_name(self.group), ?fault, "the server ended a watch");
-                    End::Broken
+                    tracing::debug!(resource = self.ty.full_name(self.lens.group), ?fault, "the server ended a watch");
+                    End::Error
                 }
             });
         }
@@ -165,7 +179,7 @@ impl Stream {
             return Ok(());
         }
         if kind != "BOOKMARK" {
-            let told = object::read(self.ty, self.group, object, self.scope.faces);
+            let told = object::read(&self.lens, self.ty, object, self.scope.faces);
             events.extend(object::changed(told, Revision(revision), kind == "DELETED", &self.interest));
         }
         self.at = revision;

@@ -42,6 +42,14 @@ pub(crate) enum Type {
     Pod,
     /// Nodes of `v1`.
     Node,
+    /// NetworkPolicies of `networking.k8s.io/v1`.
+    NetworkPolicy,
+    /// ClusterNetworkPolicies of `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy,
+    /// Services of `v1`.
+    Service,
+    /// EndpointSlices of `discovery.k8s.io/v1`.
+    EndpointSlice,
 }
 
 impl Type {
@@ -51,6 +59,10 @@ impl Type {
             Kind::Profile => &[Type::Namespace, Type::ServiceAccount],
             Kind::WorkloadEndpoint => &[Type::Pod],
             Kind::Node => &[Type::Node],
+            Kind::KubernetesNetworkPolicy => &[Type::NetworkPolicy],
+            Kind::KubernetesClusterNetworkPolicy => &[Type::ClusterNetworkPolicy],
+            Kind::KubernetesService => &[Type::Service],
+            Kind::KubernetesEndpointSlice => &[Type::EndpointSlice],
             Kind::NetworkPolicy => &[Type::Custom(Kind::NetworkPolicy)],
             Kind::GlobalNetworkPolicy => &[Type::Custom(Kind::GlobalNetworkPolicy)],
             Kind::StagedNetworkPolicy => &[Type::Custom(Kind::StagedNetworkPolicy)],
@@ -76,11 +88,14 @@ impl Type {
         }
     }
 
-    /// The API group; empty for the core.
-    pub(crate) fn group(self, group: Group) -> &'static str {
+    /// The group and version of the API; no group for the core.
+    fn api_version(self, group: Group) -> &'static str {
         match self {
-            Type::Custom(_) => group.name(),
-            Type::Namespace | Type::ServiceAccount | Type::Pod | Type::Node => "",
+            Type::Custom(_) => group.api_version(),
+            Type::Namespace | Type::ServiceAccount | Type::Pod | Type::Node | Type::Service => "v1",
+            Type::NetworkPolicy => "networking.k8s.io/v1",
+            Type::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
+            Type::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
 
@@ -93,14 +108,18 @@ impl Type {
             Type::ServiceAccount => "serviceaccounts",
             Type::Pod => "pods",
             Type::Node => "nodes",
+            Type::NetworkPolicy => "networkpolicies",
+            Type::ClusterNetworkPolicy => "clusternetworkpolicies",
+            Type::Service => "services",
+            Type::EndpointSlice => "endpointslices",
         }
     }
 
     /// The name for messages and roles, such as `ippools.crd.projectcalico.org`.
     pub(crate) fn full_name(self, group: Group) -> String {
-        match self.group(group) {
-            "" => self.plural(group).to_owned(),
-            name => format!("{}.{name}", self.plural(group)),
+        match self.api_version(group).split_once('/') {
+            None => self.plural(group).to_owned(),
+            Some((name, _)) => format!("{}.{name}", self.plural(group)),
         }
     }
 
@@ -115,16 +134,21 @@ impl Type {
     fn namespaced(self) -> bool {
         match self {
             Type::Custom(kind) => kind.namespaced(),
-            Type::ServiceAccount | Type::Pod => true,
-            Type::Namespace | Type::Node => false,
+            Type::ServiceAccount | Type::Pod | Type::NetworkPolicy | Type::Service | Type::EndpointSlice => true,
+            Type::Namespace | Type::Node | Type::ClusterNetworkPolicy => false,
         }
     }
 
     /// How many objects one page of a list holds: a page is in memory at once, and pods are large.
     pub(crate) fn page(self) -> u32 {
         match self {
-            Type::Pod | Type::Node => 200,
-            Type::Custom(_) | Type::Namespace | Type::ServiceAccount => 500,
+            Type::Pod | Type::Node | Type::EndpointSlice => 200,
+            Type::Custom(_)
+            | Type::Namespace
+            | Type::ServiceAccount
+            | Type::NetworkPolicy
+            | Type::ClusterNetworkPolicy
+            | Type::Service => 500,
         }
     }
 
@@ -137,10 +161,8 @@ impl Type {
 
     /// The path of the whole type, or of its objects in a namespace.
     pub(crate) fn path(self, group: Group, namespace: &str) -> String {
-        let root = match self {
-            Type::Custom(_) => format!("/apis/{}", group.api_version()),
-            Type::Namespace | Type::ServiceAccount | Type::Pod | Type::Node => "/api/v1".to_owned(),
-        };
+        let version = self.api_version(group);
+        let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
         let plural = self.plural(group);
         if namespace.is_empty() || !self.namespaced() {
             format!("{root}/{plural}")
@@ -164,12 +186,14 @@ mod tests {
         assert_eq!(config.full_name(Group::V3), "ipamconfigurations.projectcalico.org");
         assert_eq!(Type::Pod.path(Group::V1, "prod"), "/api/v1/namespaces/prod/pods");
         assert_eq!(Type::Pod.full_name(Group::V1), "pods");
+        assert_eq!(Type::EndpointSlice.full_name(Group::V1), "endpointslices.discovery.k8s.io");
+        assert_eq!(Type::NetworkPolicy.path(Group::V3, "a"), "/apis/networking.k8s.io/v1/namespaces/a/networkpolicies");
     }
 
     #[test]
     fn every_kind_comes_from_somewhere() {
-        for kind in Kind::ALL {
-            assert!(!Type::of_kind(*kind).is_empty(), "{kind}");
+        for kind in Kind::every() {
+            assert!(!Type::of_kind(kind).is_empty(), "{kind}");
         }
     }
 }

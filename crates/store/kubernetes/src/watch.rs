@@ -53,8 +53,9 @@ pub(crate) fn open(shared: Arc<Shared>, filter: &Filter, from: Revision) -> Resu
         return Err(WatchError::Gone);
     }
     let interest = Arc::new(Interest::of(filter));
-    let group = shared.api.group();
-    let group = shared.runtime().block_on(group).map_err(|fault| fault.of_watch(Type::Namespace, Group::V1))?;
+    let lens = shared.api.lens();
+    let lens = shared.runtime().block_on(lens).map_err(|fault| fault.of_watch(Type::Namespace, Group::V1))?;
+    let group = lens.group;
     let remembered = shared.recall(from.0);
     let (sender, mut messages) = mpsc::channel(QUEUE);
     let (mut streams, mut positions, mut early) = (JoinSet::new(), Positions::new(), VecDeque::new());
@@ -63,7 +64,7 @@ pub(crate) fn open(shared: Arc<Shared>, filter: &Filter, from: Revision) -> Resu
         positions.insert(*ty, at);
         let stream = Stream {
             api: Arc::clone(&shared.api),
-            group,
+            lens: lens.clone(),
             ty: *ty,
             scope: scope.clone(),
             interest: Arc::clone(&interest),

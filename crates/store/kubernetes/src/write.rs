@@ -16,7 +16,7 @@ use crate::fault::{Fault, Verb};
 use crate::interest::type_of;
 use crate::read::{self, custom_object, revision_of, urgency};
 use crate::types::Type;
-use crate::{Group, derived};
+use crate::{Group, derived_write};
 
 /// How often a write starts over when others are faster.
 const ATTEMPTS: u32 = 40;
@@ -46,7 +46,7 @@ pub(crate) async fn write(api: &Api, write: &Write) -> Result<Revision, WriteErr
     };
     let group = api.group().await.map_err(|fault| fault.of_write(&key, ty, Group::V1))?;
     let Type::Custom(kind) = ty else {
-        return derived::write(api, group, ty, write).await;
+        return derived_write::write(api, group, ty, write).await;
     };
     let namespace = match &write.key {
         Key::Resource { kind: _, namespace, name: _ } => namespace.as_str(),

@@ -40,7 +40,7 @@ struct Turn {
 }
 
 /// The types that the cases write.
-const USED: [&str; 4] = ["ipamhandles", "ipamblocks", "blockaffinities", "networkpolicies"];
+const USED: [&str; 3] = ["ipamhandles", "ipamblocks", "blockaffinities"];
 
 fn fresh(server: &'static Server, group: Group, forgets_at_once: bool) -> Turn {
     let turn = Arc::clone(&server.turn).blocking_lock_owned();
