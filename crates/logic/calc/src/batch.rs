@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::{BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TunnelDevice, Vtep, Vxlan};
+use tortie_desired::{
+    BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+};
 use tortie_net::IpNet;
 
 /// What the last flush left, for the tables that are compared as a whole or row by row.
@@ -12,6 +14,7 @@ use tortie_net::IpNet;
 pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
     pub(crate) vteps: BTreeMap<IpAddr, Vtep>,

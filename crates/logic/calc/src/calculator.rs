@@ -20,9 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
-use tortie_api::{Kind, Resource};
+use tortie_api::{Kind, Resource, StagedAction};
 use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
+use tortie_kubernetes::staged_network_policy;
 
 use crate::active::Active;
 use crate::batch::{Flushed, put, replace, replace_set};
@@ -136,7 +137,8 @@ impl Calculator {
         }
         for (id, body) in self.matching.take_policies() {
             if let Some(told) = self.active_policies.settle(&id, body, &mut self.sets) {
-                out.policies.insert(id, told);
+                let table = if id.kind.staged() { &mut out.staged } else { &mut out.policies };
+                table.insert(id, told);
             }
         }
         for (name, body) in self.profiles.take_dirty() {
@@ -169,13 +171,12 @@ impl Calculator {
         for (id, tier) in self.matching.without_tier() {
             let kind = match id.kind {
                 PolicyKind::GlobalNetworkPolicy => Kind::GlobalNetworkPolicy,
+                PolicyKind::KubernetesClusterNetworkPolicy => Kind::KubernetesClusterNetworkPolicy,
+                PolicyKind::KubernetesNetworkPolicy => Kind::KubernetesNetworkPolicy,
                 PolicyKind::NetworkPolicy => Kind::NetworkPolicy,
-                // Kinds that are not read here have no entry.
-                PolicyKind::KubernetesClusterNetworkPolicy
-                | PolicyKind::KubernetesNetworkPolicy
-                | PolicyKind::StagedGlobalNetworkPolicy
-                | PolicyKind::StagedKubernetesNetworkPolicy
-                | PolicyKind::StagedNetworkPolicy => continue,
+                PolicyKind::StagedGlobalNetworkPolicy => Kind::StagedGlobalNetworkPolicy,
+                PolicyKind::StagedKubernetesNetworkPolicy => Kind::StagedKubernetesNetworkPolicy,
+                PolicyKind::StagedNetworkPolicy => Kind::StagedNetworkPolicy,
             };
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
@@ -213,15 +214,19 @@ impl Calculator {
         dirty.extend(self.matching.take_endpoints());
         let mut seen = BTreeMap::new();
         for id in dirty {
-            let endpoint = self.local.get(&id).map(|local| {
+            let selected = self.matching.tiers_of(&id, &mut seen);
+            let local = self.local.get(&id);
+            let preview = selected.preview.filter(|_| local.is_some());
+            let endpoint = local.map(|local| {
                 Arc::new(Endpoint {
                     interface: local.interface.clone(),
                     addresses: local.addresses.clone(),
                     mac: local.mac,
-                    tiers: self.matching.tiers_of(&id, &mut seen),
+                    tiers: selected.enforced,
                     profiles: self.profiles.listed(&local.profiles),
                 })
             });
+            out.previews.extend(put(&mut self.flushed.previews, id.clone(), preview));
             out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
         }
     }
@@ -261,12 +266,35 @@ impl Calculator {
                 self.apply_item(ItemKind::GlobalNetworkSet, "", name, item);
             }
             Kind::NetworkPolicy => {
-                let source = this!(NetworkPolicy).map(PolicySource::namespaced);
+                let source = this!(NetworkPolicy).map(|p| PolicySource::namespaced(&p.metadata, &p.spec));
                 self.apply_policy(PolicyKind::NetworkPolicy, namespace, name, source, problems);
             }
             Kind::GlobalNetworkPolicy => {
-                let source = this!(GlobalNetworkPolicy).and_then(PolicySource::global);
+                let source = this!(GlobalNetworkPolicy).and_then(|p| PolicySource::global(&p.spec));
                 self.apply_policy(PolicyKind::GlobalNetworkPolicy, "", name, source, problems);
+            }
+            Kind::KubernetesNetworkPolicy => {
+                let source = this!(KubernetesNetworkPolicy).map(|p| PolicySource::namespaced(&p.metadata, &p.spec));
+                self.apply_policy(PolicyKind::KubernetesNetworkPolicy, namespace, name, source, problems);
+            }
+            Kind::KubernetesClusterNetworkPolicy => {
+                let source = this!(KubernetesClusterNetworkPolicy).and_then(|p| PolicySource::global(&p.spec));
+                self.apply_policy(PolicyKind::KubernetesClusterNetworkPolicy, "", name, source, problems);
+            }
+            Kind::StagedNetworkPolicy => {
+                let source = this!(StagedNetworkPolicy).and_then(PolicySource::staged);
+                self.apply_policy(PolicyKind::StagedNetworkPolicy, namespace, name, source, problems);
+            }
+            Kind::StagedGlobalNetworkPolicy => {
+                let source = this!(StagedGlobalNetworkPolicy).and_then(|p| PolicySource::staged_global(&p.spec));
+                self.apply_policy(PolicyKind::StagedGlobalNetworkPolicy, "", name, source, problems);
+            }
+            Kind::StagedKubernetesNetworkPolicy => {
+                self.apply_staged_kubernetes(namespace, name, this!(StagedKubernetesNetworkPolicy), problems);
+            }
+            Kind::KubernetesEndpointSlice => {
+                let slice = this!(KubernetesEndpointSlice).map(read::slice);
+                self.sets.set_slice(&strings.get(namespace), name, slice);
             }
             Kind::Tier => self.matching.set_tier(name, this!(Tier).map(read::tier)),
             Kind::Profile => self.apply_profile(name, this!(Profile), problems),
@@ -291,14 +319,8 @@ impl Calculator {
                 self.bgp.set_settings(name, settings);
             }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
-            // Staged policies are never enforced; the others concern other processes.
-            Kind::StagedNetworkPolicy
-            | Kind::StagedGlobalNetworkPolicy
-            | Kind::StagedKubernetesNetworkPolicy
-            | Kind::KubernetesNetworkPolicy
-            | Kind::KubernetesClusterNetworkPolicy
-            | Kind::KubernetesEndpointSlice
-            | Kind::KubernetesService
+            // They concern other processes; services match by what is behind them.
+            Kind::KubernetesService
             | Kind::IpReservation
             | Kind::IpamConfiguration
             | Kind::IpamBlock
@@ -353,6 +375,20 @@ impl Calculator {
         let facts = source.and_then(|source| source.read(&mut self.strings, problems));
         let id = PolicyId { name: Arc::from(name), namespace: self.strings.get(namespace), kind };
         self.matching.set_policy(&id, facts);
+    }
+
+    fn apply_staged_kubernetes(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        policy: Option<&tortie_api::StagedKubernetesNetworkPolicy>,
+        problems: &mut Vec<String>,
+    ) {
+        let heeded = policy.filter(|policy| policy.spec.staged_action != Some(StagedAction::Delete));
+        let converted = heeded.map(|policy| (&policy.metadata, staged_network_policy(&policy.spec)));
+        problems.extend(converted.iter().flat_map(|(_, (_, found))| found.iter().cloned()));
+        let source = converted.as_ref().map(|(metadata, (spec, _))| PolicySource::namespaced(metadata, spec));
+        self.apply_policy(PolicyKind::StagedKubernetesNetworkPolicy, namespace, name, source, problems);
     }
 
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {

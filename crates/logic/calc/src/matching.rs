@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tortie_desired::{EndpointId, Policy, PolicyId, TierPolicies};
+use tortie_desired::{EndpointId, Policy, PolicyId};
 use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::labels::{ClassId, Identity, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
 use crate::slab::Slab;
-use crate::tiers::{Rank, Tier, Tiers};
+use crate::tiers::{Rank, Selected, Tier, Tiers};
 
 /// What is kept of a policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,12 +154,10 @@ impl Matching {
     }
 
     /// The policies of an endpoint. Endpoints of one class have the same, which `seen` remembers within one flush.
-    pub(crate) fn tiers_of(
-        &mut self,
-        id: &EndpointId,
-        seen: &mut BTreeMap<ClassId, Vec<TierPolicies>>,
-    ) -> Vec<TierPolicies> {
-        let Some((_, class)) = self.endpoints.get(id) else { return Vec::new() };
+    pub(crate) fn tiers_of(&mut self, id: &EndpointId, seen: &mut BTreeMap<ClassId, Selected>) -> Selected {
+        let Some((_, class)) = self.endpoints.get(id) else {
+            return Selected { enforced: Vec::new(), preview: None };
+        };
         let (tiers, index) = (&mut self.tiers, &self.index);
         seen.entry(*class).or_insert_with(|| tiers.of(index.matches(*class))).clone()
     }

@@ -20,6 +20,8 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         settings,
         sets,
         policies,
+        staged,
+        previews,
         profiles,
         endpoints,
         pools,
@@ -51,6 +53,11 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         writeln!(out, "policy {id} tier {tier}")?;
         write_rules(out, ingress, egress)?;
     }
+    for (id, policy) in staged {
+        let Policy { tier, ingress, egress } = &**policy;
+        writeln!(out, "staged {id} tier {tier}")?;
+        write_rules(out, ingress, egress)?;
+    }
     for (name, profile) in profiles {
         let Profile { ingress, egress } = &**profile;
         writeln!(out, "profile {name}")?;
@@ -59,6 +66,10 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
     for (id, endpoint) in endpoints {
         write!(out, "endpoint {id}")?;
         write_endpoint(out, endpoint)?;
+    }
+    for (id, tiers) in previews {
+        writeln!(out, "preview {id}")?;
+        write_tiers(out, tiers)?;
     }
     for (net, Pool { nat_outgoing }) in pools {
         writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
@@ -178,6 +189,13 @@ fn joined<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+fn write_tiers(out: &mut String, tiers: &[TierPolicies]) -> fmt::Result {
+    for TierPolicies { tier, default_action, ingress, egress } in tiers {
+        writeln!(out, "  tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
+    }
+    Ok(())
+}
+
 fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
     let Endpoint { interface, addresses, mac, tiers, profiles } = endpoint;
     write!(out, " {interface} {}", joined(addresses))?;
@@ -185,9 +203,7 @@ fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
         write!(out, " mac {mac}")?;
     }
     writeln!(out)?;
-    for TierPolicies { tier, default_action, ingress, egress } in tiers {
-        writeln!(out, "  tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
-    }
+    write_tiers(out, tiers)?;
     if !profiles.is_empty() {
         writeln!(out, "  profiles {}", profiles.join(","))?;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tortie_api as api;
 use tortie_desired::{Policy, Profile, TierAction};
-use tortie_net::{Family, IpNet};
+use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 
 use crate::active::Body;
@@ -19,7 +19,7 @@ use crate::matching::PolicyFacts;
 use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
-use crate::sets::{Item, NamedPort};
+use crate::sets::{Item, NamedPort, Slice, service_name};
 use crate::strings::Strings;
 use crate::tiers::Tier;
 use crate::tunnels::{NodeEnd, NodeEnds};
@@ -161,10 +161,9 @@ pub(crate) struct PolicySource<'a> {
 }
 
 impl<'a> PolicySource<'a> {
-    pub(crate) fn namespaced(policy: &'a api::NetworkPolicy) -> PolicySource<'a> {
-        let spec = &policy.spec;
+    pub(crate) fn namespaced(metadata: &'a api::Metadata, spec: &'a api::NetworkPolicySpec) -> PolicySource<'a> {
         PolicySource {
-            namespace: &policy.metadata.namespace,
+            namespace: &metadata.namespace,
             tier: &spec.tier,
             order: spec.order,
             selector: &spec.selector,
@@ -177,9 +176,40 @@ impl<'a> PolicySource<'a> {
     }
 
     /// `None` for policies that apply before connection tracking or before NAT: those are for host endpoints alone.
-    pub(crate) fn global(policy: &'a api::GlobalNetworkPolicy) -> Option<PolicySource<'a>> {
-        let spec = &policy.spec;
+    pub(crate) fn global(spec: &'a api::GlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
         (!spec.do_not_track && !spec.pre_dnat).then_some(PolicySource {
+            namespace: "",
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: &spec.namespace_selector,
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        })
+    }
+
+    /// `None` for the proposal to delete a policy.
+    pub(crate) fn staged(policy: &'a api::StagedNetworkPolicy) -> Option<PolicySource<'a>> {
+        let spec = &policy.spec;
+        (spec.staged_action != Some(api::StagedAction::Delete)).then_some(PolicySource {
+            namespace: &policy.metadata.namespace,
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: "",
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        })
+    }
+
+    /// `None` for the proposal to delete a policy, and for what [`PolicySource::global`] leaves out.
+    pub(crate) fn staged_global(spec: &'a api::StagedGlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
+        let heeded = spec.staged_action != Some(api::StagedAction::Delete) && !spec.do_not_track && !spec.pre_dnat;
+        heeded.then_some(PolicySource {
             namespace: "",
             tier: &spec.tier,
             order: spec.order,
@@ -246,6 +276,25 @@ pub(crate) fn profile(profile: &api::Profile, problems: &mut Vec<String>) -> Bod
     let Resolved { ingress, egress, sets, problems: found } = Resolved::of("", &spec.ingress, &spec.egress);
     problems.extend(found);
     Body { rules: Arc::new(Profile { ingress, egress }), sets: sets.into_values().collect() }
+}
+
+/// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.
+pub(crate) fn slice(slice: &api::KubernetesEndpointSlice) -> Slice {
+    let api::KubernetesEndpointSliceSpec { service, address_type: _, endpoints, ports } = &slice.spec;
+    let texts = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let port = |api::SlicePort { name: _, protocol, port }: &api::SlicePort| {
+        let protocol = match protocol {
+            api::KubernetesProtocol::Tcp => Protocol::TCP,
+            api::KubernetesProtocol::Udp => Protocol::UDP,
+            api::KubernetesProtocol::Sctp => Protocol::SCTP,
+        };
+        port.map(|port| (protocol, port))
+    };
+    Slice {
+        service: service_name(&slice.metadata.namespace, service),
+        addresses: texts.filter_map(|text| text.parse().ok()).collect(),
+        ports: ports.iter().filter_map(port).collect(),
+    }
 }
 
 pub(crate) fn tier(tier: &api::Tier) -> Tier {

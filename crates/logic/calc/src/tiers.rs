@@ -1,7 +1,7 @@
 //! In what order do policies apply to an endpoint?
 //!
 //! Tiers by order (none is last), then name; policies by order, then upstream's text `name/namespace/kind`. The tier
-//! `default` is there even when nobody made it. A tier that is missing comes after all others and ends in `Deny`, as
+//! `default` and those of Kubernetes' cluster policies are there even when nobody made them. A tier that is missing comes after all others and ends in `Deny`, as
 //! upstream: its policies close what they select, and open what they allow, but never before anything else.
 
 use std::cmp::Ordering;
@@ -12,8 +12,12 @@ use tortie_desired::{PolicyId, PolicyKind, TierAction, TierPolicies};
 
 use crate::labels::SelectorId;
 
-const DEFAULT_TIER: &str = "default";
-const DEFAULT_TIER_ORDER: f64 = 1_000_000.0;
+/// Tiers with fixed settings, by name.
+const BUILT_IN: [(&str, Tier); 3] = [
+    ("default", Tier { order: 1_000_000.0, action: TierAction::Deny }),
+    ("kube-admin", Tier { order: 1_000.0, action: TierAction::Pass }),
+    ("kube-baseline", Tier { order: 10_000_000.0, action: TierAction::Pass }),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tier {
@@ -71,6 +75,14 @@ struct Member {
     egress: bool,
 }
 
+/// What applies to an endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    pub(crate) enforced: Vec<TierPolicies>,
+    /// The same if staged policies were enforced; `None` if none selects the endpoint.
+    pub(crate) preview: Option<Arc<[TierPolicies]>>,
+}
+
 /// All tiers and the policies in them, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Tiers {
@@ -95,7 +107,7 @@ impl Tiers {
     }
 
     pub(crate) fn is_missing(&self, name: &str) -> bool {
-        name != DEFAULT_TIER && !self.known.contains_key(name)
+        built_in(name).is_none() && !self.known.contains_key(name)
     }
 
     pub(crate) fn add_policy(
@@ -121,7 +133,14 @@ impl Tiers {
     }
 
     /// The policies behind these selectors (sorted), by tier and in order. Tiers without any are left out.
-    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Vec<TierPolicies> {
+    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Selected {
+        let (enforced, others) = self.filtered(matches, false);
+        Selected { enforced, preview: others.then(|| self.filtered(matches, true).0.into()) }
+    }
+
+    /// The policies with or without staged ones, and whether staged ones were left out.
+    fn filtered(&mut self, matches: &[SelectorId], with_staged: bool) -> (Vec<TierPolicies>, bool) {
+        let mut left_out = false;
         let order = self.order.take().unwrap_or_else(|| self.sorted());
         let mut out = Vec::new();
         for name in &order {
@@ -133,6 +152,10 @@ impl Tiers {
             };
             for (rank, member) in self.members.get(name).into_iter().flatten() {
                 if matches.binary_search(&member.selector).is_err() {
+                    continue;
+                }
+                if rank.id.kind.staged() && !with_staged {
+                    left_out = true;
                     continue;
                 }
                 if member.ingress {
@@ -147,7 +170,7 @@ impl Tiers {
             }
         }
         self.order = Some(order);
-        out
+        (out, left_out)
     }
 
     fn sorted(&self) -> Vec<Arc<str>> {
@@ -163,9 +186,13 @@ impl Tiers {
     }
 
     fn get(&self, name: &str) -> Tier {
-        let absent = if name == DEFAULT_TIER { DEFAULT_TIER_ORDER } else { f64::INFINITY };
-        self.known.get(name).copied().unwrap_or(Tier { order: absent, action: TierAction::Deny })
+        let missing = Tier { order: f64::INFINITY, action: TierAction::Deny };
+        self.known.get(name).copied().or_else(|| built_in(name)).unwrap_or(missing)
     }
+}
+
+fn built_in(name: &str) -> Option<Tier> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, tier)| *tier)
 }
 
 #[cfg(test)]

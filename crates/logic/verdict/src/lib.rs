@@ -7,6 +7,7 @@ mod condition;
 mod explain;
 mod matching;
 mod packet;
+mod staged;
 mod step;
 mod walk;
 
@@ -14,5 +15,6 @@ pub use condition::{Condition, Demand, Side, conditions};
 pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
 pub use matching::rule_matches;
 pub use packet::{Packet, Source, Target};
+pub use staged::with_staged;
 pub use step::{Direction, Place, Step, Verdict};
 pub use walk::{evaluate, evaluate_endpoint};

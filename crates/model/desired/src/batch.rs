@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind,
-    Settings, TunnelDevice, Vtep, Vxlan,
+    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -41,6 +41,10 @@ pub struct Batch {
     pub sets: BTreeMap<SetId, SetChange>,
     /// Policies.
     pub policies: BTreeMap<PolicyId, Option<Arc<Policy>>>,
+    /// Staged policies.
+    pub staged: BTreeMap<PolicyId, Option<Arc<Policy>>>,
+    /// The tiers of endpoints as they were if staged policies were enforced.
+    pub previews: BTreeMap<EndpointId, Option<Arc<[TierPolicies]>>>,
     /// Profiles.
     pub profiles: BTreeMap<Arc<str>, Option<Arc<Profile>>>,
     /// Endpoints.
@@ -86,7 +90,8 @@ impl Batch {
         *self == Batch::default()
     }
 
-    /// The steps in a safe order: upserts from sets up to routes, then removals from routes down to sets.
+    /// The steps in a safe order: upserts from sets up to routes, then removals from routes down to sets. What is
+    /// staged is no part of it, as no backend programs it.
     pub fn in_order(&self) -> impl Iterator<Item = Step<'_>> {
         let sets = |gone: bool| {
             self.sets.iter().filter(move |(_, c)| (**c == SetChange::Removed) == gone).map(|(k, c)| Step::Set(k, c))
@@ -115,6 +120,8 @@ impl Batch {
             settings,
             sets,
             policies,
+            staged,
+            previews,
             profiles,
             endpoints,
             pools,
@@ -135,6 +142,8 @@ impl Batch {
             };
         }
         self.policies.extend(policies);
+        self.staged.extend(staged);
+        self.previews.extend(previews);
         self.profiles.extend(profiles);
         self.endpoints.extend(endpoints);
         self.pools.extend(pools);

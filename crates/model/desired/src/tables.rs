@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
-    SetKind, Settings, TunnelDevice, Vtep, Vxlan,
+    SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -22,6 +22,10 @@ pub struct Tables {
     pub policies: BTreeMap<PolicyId, Arc<Policy>>,
     /// Active profiles.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// Staged policies that select a local endpoint. Never enforced: no backend reads them.
+    pub staged: BTreeMap<PolicyId, Arc<Policy>>,
+    /// The tiers of local endpoints that a staged policy selects, as they were if staged policies were enforced too.
+    pub previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
     /// Local endpoints.
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Pools by prefix.
@@ -47,6 +51,8 @@ impl Tables {
             settings,
             sets,
             policies,
+            staged,
+            previews,
             profiles,
             endpoints,
             pools,
@@ -79,6 +85,8 @@ impl Tables {
             }
         }
         put_all(&mut self.policies, policies);
+        put_all(&mut self.staged, staged);
+        put_all(&mut self.previews, previews);
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
         put_all(&mut self.pools, pools);

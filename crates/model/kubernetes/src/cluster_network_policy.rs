@@ -87,7 +87,6 @@ pub fn cluster_network_policy(from: &ClusterNetworkPolicy) -> Result<Converted, 
     let egress = rules(&spec.egress, Direction::Egress, &mut problems);
     let directions = [(PolicyType::Ingress, !ingress.is_empty()), (PolicyType::Egress, !egress.is_empty())];
     let types = directions.into_iter().filter(|(_, has)| *has).map(|(direction, _)| direction).collect();
-    let metadata = meta.identity(new_uid(&object, &meta.uid)?);
     let spec = GlobalNetworkPolicySpec {
         tier: tier.to_owned(),
         order: Some(f64::from(spec.priority)),
@@ -98,7 +97,8 @@ pub fn cluster_network_policy(from: &ClusterNetworkPolicy) -> Result<Converted, 
         egress,
         ..GlobalNetworkPolicySpec::default()
     };
-    let problems = problems.into_iter().map(|wrong| object.wrong(wrong)).collect();
+    let mut problems = problems.into_iter().map(|wrong| object.wrong(wrong)).collect();
+    let metadata = meta.identity(new_uid(&object, &meta.uid, &mut problems));
     Ok(Converted::of(KubernetesClusterNetworkPolicy { metadata, spec }, problems))
 }
 

@@ -74,13 +74,17 @@ pub fn endpoint_slice(from: &EndpointSlice) -> Result<Converted, ConversionError
     for (at, EndpointPort { name, protocol, port }) in ports.iter().enumerate() {
         let field = |name: &str| format!("ports[{at}].{name}");
         let Some(protocol) = self::protocol(protocol.as_deref()) else {
-            problems.push(object.error(field("protocol"), format!("{protocol:?}"), "TCP, UDP or SCTP"));
+            let found = format!("{:?}", protocol.as_deref().unwrap_or_default());
+            problems.push(object.error(field("protocol"), found, "TCP, UDP or SCTP"));
             continue;
         };
-        let number = port.map(u16::try_from).transpose();
-        let Ok(port) = number else {
-            problems.push(object.error(field("port"), format!("{port:?}"), "a port from 1 to 65535"));
-            continue;
+        let number = port.map(|port| u16::try_from(port).ok().filter(|number| *number > 0).ok_or(port)).transpose();
+        let port = match number {
+            Ok(port) => port,
+            Err(wrong) => {
+                problems.push(object.error(field("port"), wrong.to_string(), "a port from 1 to 65535"));
+                continue;
+            }
         };
         kept.push(SlicePort { name: name.clone().unwrap_or_default(), protocol, port });
     }

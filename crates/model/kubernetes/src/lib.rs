@@ -1,7 +1,8 @@
 //! Kubernetes objects as facts: the few fields that are read, and pure conversions to resources and back.
 //!
 //! Invariant: a part that is not understood never widens a policy. It is left out where that closes, it becomes a
-//! `Deny` where leaving it out would open, and either way it is told as a [`ConversionError`].
+//! `Deny` where leaving it out would open, and either way it is told as a [`ConversionError`]. An error instead of a
+//! [`Converted`] says that nothing can be made of the object at all; the conversions share one signature.
 
 mod cluster_network_policy;
 mod cluster_rule;

@@ -22,42 +22,27 @@ pub fn namespace_profile_name(namespace: &str) -> String {
 /// The profile `kns.NAME`: it allows everything that no policy decides, and lends the namespace's labels as `pcns.*`.
 pub fn namespace(from: &Namespace) -> Result<Converted, ConversionError> {
     let meta = &from.metadata;
+    let mut problems = Vec::new();
     let labels = meta.labels.iter().map(|(key, value)| (format!("pcns.{key}"), value.clone()));
     let name = [("pcns.projectcalico.org/name".to_owned(), meta.name.clone())];
     let allow = || vec![Rule { action: Action::Allow, ..Rule::default() }];
-    Ok(Converted::of(
-        Profile {
-            metadata: profile_metadata(
-                meta,
-                "Namespace",
-                namespace_profile_name(&meta.name),
-                format!("{}/", meta.resource_version),
-            )?,
-            spec: ProfileSpec { ingress: allow(), egress: allow(), labels_to_apply: labels.chain(name).collect() },
-        },
-        Vec::new(),
-    ))
+    let object = Object { kind: "Namespace", namespace: "", name: &meta.name };
+    let mut metadata = Metadata::named(namespace_profile_name(&meta.name));
+    metadata.uid = new_uid(&object, &meta.uid, &mut problems);
+    // A profile's revision tells out of which object it is made: NAMESPACE'S/ or /ACCOUNT'S.
+    metadata.resource_version = format!("{}/", meta.resource_version);
+    metadata.creation_timestamp = meta.creation_timestamp;
+    let spec = ProfileSpec { ingress: allow(), egress: allow(), labels_to_apply: labels.chain(name).collect() };
+    Ok(Converted::of(Profile { metadata, spec }, problems))
 }
 
-/// A profile's revision tells out of which object it is made: `NAMESPACE'S/` or `/ACCOUNT'S`.
-pub(crate) fn profile_metadata(
-    meta: &ObjectMeta,
-    kind: &'static str,
-    name: String,
-    revision: String,
-) -> Result<Metadata, ConversionError> {
-    let object = Object { kind, namespace: &meta.namespace, name: &meta.name };
-    let mut out = Metadata::named(name);
-    out.uid = new_uid(&object, &meta.uid)?;
-    out.resource_version = revision;
-    out.creation_timestamp = meta.creation_timestamp;
-    Ok(out)
-}
-
-/// The uid of what is made out of the object; empty stays empty.
-pub(crate) fn new_uid(object: &Object<'_>, old: &str) -> Result<String, ConversionError> {
+/// The uid of what is made out of the object; empty stays empty, and what is no UUID is told and left out.
+pub(crate) fn new_uid(object: &Object<'_>, old: &str, problems: &mut Vec<ConversionError>) -> String {
     if old.is_empty() {
-        return Ok(String::new());
+        return String::new();
     }
-    uid::transformed(old).ok_or_else(|| object.error("metadata.uid", format!("{old:?}"), "a UUID"))
+    uid::transformed(old).unwrap_or_else(|| {
+        problems.push(object.error("metadata.uid", format!("{old:?}"), "a UUID"));
+        String::new()
+    })
 }

@@ -81,8 +81,8 @@ pub fn network_policy(from: &NetworkPolicy) -> Result<Converted, ConversionError
         value => read::<LabelSelector>(value),
     };
     let spec = parts.into_spec(pods.and_then(|pods| selector::pods(Some(&pods))), "spec.podSelector", &mut problems);
-    let metadata = meta.identity(new_uid(&object, &meta.uid)?);
-    let problems = problems.into_iter().map(|wrong| object.wrong(wrong)).collect();
+    let mut problems = problems.into_iter().map(|wrong| object.wrong(wrong)).collect();
+    let metadata = meta.identity(new_uid(&object, &meta.uid, &mut problems));
     Ok(Converted::of(KubernetesNetworkPolicy { metadata, spec }, problems))
 }
 

@@ -125,8 +125,8 @@ pub fn pod(from: &Pod, interface_prefix: &str) -> Result<Option<Converted>, Conv
             labels.insert("projectcalico.org/serviceaccount".to_owned(), account.to_owned());
         }
     }
-    let spoofed = pod_annotations::allowed_sources(meta, &object)?;
-    let nats = pod_annotations::floating_ips(meta, &addresses, &object)?;
+    let spoofed = pod_annotations::allowed_sources(meta, &object, &mut problems);
+    let nats = pod_annotations::floating_ips(meta, &addresses, &object, &mut problems);
     let qos_controls = qos::controls(&meta.annotations, |field, value, expected| {
         problems.push(object.error(format!("metadata.annotations[{field}]"), format!("{value:?}"), expected));
     });

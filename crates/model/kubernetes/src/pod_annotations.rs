@@ -22,17 +22,32 @@ pub(crate) const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 const FLOATING_IPS: &str = "cni.projectcalico.org/floatingIPs";
 const ALLOWED_SOURCES: &str = "cni.projectcalico.org/allowedSourcePrefixes";
 
-fn list(meta: &ObjectMeta, key: &str, object: &Object<'_>) -> Result<Vec<String>, ConversionError> {
-    let Some(text) = meta.annotation(key) else { return Ok(Vec::new()) };
-    let wrong = |_| object.error(format!("metadata.annotations[{key}]"), format!("{text:?}"), "a JSON list of texts");
-    serde_json::from_str(text).map_err(wrong)
+/// What an annotation lists; what can't be read is told and counts as absent, which only takes from the pod.
+fn list(meta: &ObjectMeta, key: &str, object: &Object<'_>, problems: &mut Vec<ConversionError>) -> Vec<String> {
+    let Some(text) = meta.annotation(key) else { return Vec::new() };
+    serde_json::from_str(text).unwrap_or_else(|_| {
+        let field = format!("metadata.annotations[{key}]");
+        problems.push(object.error(field, format!("{text:?}"), "a JSON list of texts"));
+        Vec::new()
+    })
 }
 
 /// Sources other than its own that the pod may send from.
-pub(crate) fn allowed_sources(meta: &ObjectMeta, object: &Object<'_>) -> Result<Vec<IpNetText>, ConversionError> {
-    let texts = list(meta, ALLOWED_SOURCES, object)?;
-    let at = format!("metadata.annotations[{ALLOWED_SOURCES}]");
-    texts.iter().map(|text| prefix(text).map_err(|wrong| object.wrong(wrong.below(&at)))).collect()
+pub(crate) fn allowed_sources(
+    meta: &ObjectMeta,
+    object: &Object<'_>,
+    problems: &mut Vec<ConversionError>,
+) -> Vec<IpNetText> {
+    let mut out = Vec::new();
+    for text in list(meta, ALLOWED_SOURCES, object, problems) {
+        match prefix(&text) {
+            Ok(net) => out.push(net),
+            Err(wrong) => {
+                problems.push(object.wrong(wrong.below(&format!("metadata.annotations[{ALLOWED_SOURCES}]"))));
+            }
+        }
+    }
+    out
 }
 
 /// Addresses that stand for the pod's towards the outside: each for the pod's last address of the same family.
@@ -40,14 +55,20 @@ pub(crate) fn floating_ips(
     meta: &ObjectMeta,
     addresses: &[IpAddr],
     object: &Object<'_>,
-) -> Result<Vec<IpNat>, ConversionError> {
+    problems: &mut Vec<ConversionError>,
+) -> Vec<IpNat> {
     if addresses.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let own = |family| addresses.iter().rev().find(|addr| Family::of(**addr) == family);
-    let nat = |external: &String| {
-        let family = if external.contains(':') { Family::V6 } else { Family::V4 };
-        own(family).map(|own| IpNat { internal_ip: own.to_string(), external_ip: external.clone() })
-    };
-    Ok(list(meta, FLOATING_IPS, object)?.iter().filter_map(nat).collect())
+    let mut out = Vec::new();
+    for text in list(meta, FLOATING_IPS, object, problems) {
+        let Ok(external) = text.parse::<IpAddr>() else {
+            let field = format!("metadata.annotations[{FLOATING_IPS}]");
+            problems.push(object.error(field, format!("{text:?}"), "an address"));
+            continue;
+        };
+        let own = addresses.iter().rev().find(|addr| Family::of(**addr) == Family::of(external));
+        out.extend(own.map(|own| IpNat { internal_ip: own.to_string(), external_ip: text }));
+    }
+    out
 }

@@ -115,7 +115,7 @@ pub fn service(from: &Service) -> Result<Converted, ConversionError> {
                 ports.push(ServicePort { name: name.clone(), protocol, port, node_port, target_port });
             }
             (_, _, _) => {
-                let found = format!("{written:?} {port}, on nodes {node_port}");
+                let found = format!("{} {port}, on nodes {node_port}", written.as_deref().unwrap_or("TCP"));
                 let expected = "TCP, UDP or SCTP, and ports up to 65535";
                 problems.push(object.error(format!("spec.ports[{at}]"), found, expected));
             }

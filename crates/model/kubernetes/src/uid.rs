@@ -5,7 +5,7 @@
 pub fn transformed(uid: &str) -> Option<String> {
     let digits: Vec<u8> = uid.bytes().filter(|byte| *byte != b'-').collect();
     let dashes = uid.bytes().enumerate().filter(|(_, byte)| *byte == b'-').map(|(at, _)| at);
-    if digits.len() != 32 || !dashes.eq([8, 13, 18, 23]) {
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) || !dashes.eq([8, 13, 18, 23]) {
         return None;
     }
     let mut out = String::with_capacity(36);
