@@ -66,10 +66,12 @@ impl Subject for Turn {
     /// The API takes no text that is no object: what can't be read is an object of another shape.
     fn plant(&self, path: &str, text: &str) {
         let name = path.rsplit('/').next().expect("a path");
-        let (plural, kind) = if path.contains("/handle/") { ("ipamhandles", "IPAMHandle") } else { ("ipamblocks", "IPAMBlock") };
+        let (plural, kind) =
+            if path.contains("/handle/") { ("ipamhandles", "IPAMHandle") } else { ("ipamblocks", "IPAMBlock") };
         let root = format!("/apis/{}/{plural}", self.group.api_version());
         let spec = serde_json::from_str(text).unwrap_or(json!({"handleID": name, "block": text}));
-        let mut object = json!({"apiVersion": self.group.api_version(), "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let mut object =
+            json!({"apiVersion": self.group.api_version(), "kind": kind, "metadata": {"name": name}, "spec": spec});
         let there = self.cluster().call(Method::GET, &format!("{root}/{name}"), None);
         match there.map(|text| serde_json::from_str::<Json>(&text).expect("an object")) {
             Ok(there) => {

@@ -128,7 +128,8 @@ impl Cluster {
         .collect();
         start(&server, &arguments, &directory.join("apiserver.log"));
 
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let mut config = kube::Config::new(format!("https://127.0.0.1:{port}").parse().expect("a URL"));
         (config.accept_invalid_certs, config.default_retry) = (true, false);
         config.auth_info.token = Some(ADMIN.to_owned().into());
@@ -172,7 +173,8 @@ impl Cluster {
                 (_, kind) => (kind.name(), kind.plural()),
             };
             let status = group == Group::V3
-                && [Kind::IpPool, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration].contains(&kind);
+                && [Kind::IpPool, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration]
+                    .contains(&kind);
             let version = group.api_version().rsplit('/').next().expect("a version");
             let definition = json!({
                 "apiVersion": "apiextensions.k8s.io/v1",
@@ -203,7 +205,8 @@ impl Cluster {
         // Definitions settle: their status is written for a moment yet.
         let mut last = String::new();
         loop {
-            let now = self.object(Method::GET, "/api/v1/namespaces?limit=1", None)["metadata"]["resourceVersion"].to_string();
+            let now =
+                self.object(Method::GET, "/api/v1/namespaces?limit=1", None)["metadata"]["resourceVersion"].to_string();
             if now == last {
                 return;
             }
