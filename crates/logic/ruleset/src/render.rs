@@ -138,6 +138,8 @@ impl Renderer {
             bgp_speaker: _,
             bgp_peers: _,
             announcements: _,
+            staged: _,
+            previews: _,
         } = batch;
         let mut owners: BTreeSet<Owner> = policies.keys().cloned().map(Owner::Policy).collect();
         owners.extend(profiles.keys().cloned().map(Owner::Profile));
