@@ -27,7 +27,12 @@ up() {
 down() {
     for i in 1 2 3; do "$HERE/node.sh" wipe "$i"; done
     "$HERE/control.sh" stop
-    for n in kl-n1 kl-n2 kl-n3 kl-cp; do [ ! -e /run/netns/$n ] || ip netns del $n; done
+    for n in kl-n1 kl-n2 kl-n3 kl-cp; do
+        [ -e /run/netns/$n ] || continue
+        # Whatever is left in the lab's own namespaces is the lab's.
+        for pid in $(ip netns pids $n); do kill -9 "$pid" 2>/dev/null; done
+        ip netns del $n
+    done
     # Mount points that the nodes needed, where nothing else is in them.
     rmdir /etc/kubernetes /etc/cni/net.d /etc/cni /opt/cni/bin /opt/cni /var/lib/kubelet /var/lib/calico /var/log/pods /var/log/containers 2>/dev/null
     true

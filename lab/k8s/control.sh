@@ -2,7 +2,8 @@
 # control.sh start|stop: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and, for a way to the pods, BIRD,
 # in the namespace kl-cp.
 . "$(dirname "$(readlink -f "$0")")/settings.sh"; D=$RUN/cp
-run() { local name=$1; shift; in_control setsid "$@" >"$D/$name.log" 2>&1 & echo $! >"$D/$name.pid"; }
+# Nothing forks between the shell and the program, so that the id is the program's own.
+run() { local name=$1; shift; (exec nsenter --net=/run/netns/kl-cp setsid "$@") >"$D/$name.log" 2>&1 & echo $! >"$D/$name.pid"; }
 ready() { [ "$(in_control curl -s --cacert "$KEYS/ca.crt" -H "Authorization: Bearer $ADMIN" https://127.0.0.1:6443/readyz)" = ok ]; }
 
 start() {
