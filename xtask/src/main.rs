@@ -1,6 +1,7 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-k8s|lab-vm|test|bench|tidy|image|manifests|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-k8s|lab-vm|test|bench|tidy|image|manifests|bless|codegen`.
 
 mod bench;
+mod codegen;
 mod command;
 mod image;
 mod k8s;
@@ -82,6 +83,8 @@ enum Chore {
     Manifests,
     /// Rewrite the expected outputs of scenario and golden tests.
     Bless,
+    /// Make the code that is generated and checked in anew.
+    Codegen,
 }
 
 fn main() -> Result<ExitCode> {
@@ -102,5 +105,6 @@ fn main() -> Result<ExitCode> {
         }
         Chore::Manifests => suite::manifests(),
         Chore::Bless => suite::bless(),
+        Chore::Codegen => codegen::codegen(),
     }
 }

@@ -37,18 +37,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tortie_api::{FelixConfigurationSpec, Kind, Resource};
 use tortie_calc::{Calculator, Overrides};
+use tortie_datastore::Felix;
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor};
 use tortie_nftables::Nftables;
 use tortie_routing::{Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
-use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Message, Parts};
 use bgp::{Bgp, Told};
-use environment::{Backend, Datastore, Environment};
+use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
 use tunnel_addresses::TunnelAddresses;
 
@@ -67,7 +67,10 @@ pub enum Role {
 /// Runs the node until it is told to stop. A fault at start is printed and ends the process with 1.
 pub fn run(role: Role) -> ExitCode {
     memory::one_heap();
-    let environment = match Environment::from_process() {
+    let environment = match Environment::from_process(match role {
+        Role::Node => Felix::Last,
+        Role::Felix => Felix::First,
+    }) {
         Ok(environment) => environment,
         Err(faults) => {
             for fault in &faults {
@@ -87,21 +90,6 @@ pub fn run(role: Role) -> ExitCode {
     }
 }
 
-/// Opens the store that the environment names.
-fn open_store(datastore: Datastore) -> Result<Arc<dyn Store>> {
-    match datastore {
-        Datastore::Sqlite => Ok(Arc::new(SqliteStore::open(SqliteOptions::from_env()?)?)),
-        Datastore::Kubernetes => {
-            let variable = |name: &str| std::env::var(name).ok();
-            let options = tortie_store_kubernetes::Options::from_variables(variable).map_err(anyhow::Error::msg)?;
-            Ok(Arc::new(tortie_store_kubernetes::KubernetesStore::open(options)?))
-        }
-        Datastore::Etcd => {
-            bail!("the environment variable DATASTORE_TYPE: etcdv3 is not in this version; use \"sqlite\"")
-        }
-    }
-}
-
 fn serve(role: Role, environment: &Environment) -> Result<()> {
     let signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
@@ -110,7 +98,7 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     let name = startup::node_name(environment)?;
     let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
-    let store = open_store(environment.datastore)?;
+    let store = environment.datastore.clone().open()?;
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
         let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;

@@ -1,6 +1,8 @@
 //! Options -> the configuration of the HTTP client, by the rules of `kubectl`.
 
-use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster, NamedContext};
+use kube::config::{
+    Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster, NamedContext,
+};
 use kube::{Config, config::AuthInfo};
 use secrecy::SecretString;
 

@@ -60,7 +60,8 @@ pub(crate) fn marked(object: &Json) -> bool {
 
 /// Marks an object as deleted.
 pub(crate) fn mark(kind: Kind, group: Group, object: &mut Json) {
-    object["spec"]["deleted"] = if (kind, group) == (Kind::BlockAffinity, Group::V1) { json!("true") } else { json!(true) };
+    object["spec"]["deleted"] =
+        if (kind, group) == (Kind::BlockAffinity, Group::V1) { json!("true") } else { json!(true) };
 }
 
 fn name_of(object: &Json) -> &str {
@@ -114,13 +115,15 @@ fn block(spec: &Json) -> Result<(IpNet, Block), String> {
         members.insert("affinity_claim_time".into(), time);
     }
     let block: Block = serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))?;
-    let cidr = block.cidr.net().ok_or_else(|| format!("spec.cidr: {:?}: expected an IP prefix", block.cidr.as_str()))?;
+    let cidr =
+        block.cidr.net().ok_or_else(|| format!("spec.cidr: {:?}: expected an IP prefix", block.cidr.as_str()))?;
     Ok((cidr, block))
 }
 
 fn affinity(spec: &Json) -> Result<(AffinityKey, Affinity), String> {
     let text = |name: &str| spec[name].as_str().unwrap_or_default();
-    let cidr: IpNet = text("cidr").parse().map_err(|_| format!("spec.cidr: {}: expected an IP prefix", spec["cidr"]))?;
+    let cidr: IpNet =
+        text("cidr").parse().map_err(|_| format!("spec.cidr: {}: expected an IP prefix", spec["cidr"]))?;
     let kind = match text("type") {
         "" | "host" => OwnerKind::Host,
         "virtual" => OwnerKind::Virtual,
@@ -193,9 +196,7 @@ fn resource(kind: Kind, group: Group, object: &Json) -> Told {
     let name = name_of(&document).to_owned();
     match Resource::from_stored_json(&document.to_string()) {
         Ok((resource, _)) => Told::Put(Key::resource(kind, namespace, &name), Value::resource(resource)),
-        Err(error) => {
-            Told::Invalid { path: Key::resource(kind, namespace, &name).path(), reason: error.to_string() }
-        }
+        Err(error) => Told::Invalid { path: Key::resource(kind, namespace, &name).path(), reason: error.to_string() },
     }
 }
 
@@ -252,7 +253,8 @@ pub(crate) fn write_ipam(group: Group, key: &Key, value: &Value) -> Option<Json>
                 Group::V3 => json!(deleted),
             };
             let cidr = key.cidr.to_string();
-            let spec = json!({"state": state, "node": key.owner, "type": key.kind.word(), "cidr": cidr, "deleted": deleted});
+            let spec =
+                json!({"state": state, "node": key.owner, "type": key.kind.word(), "cidr": cidr, "deleted": deleted});
             let labels = names::affinity_labels(key).map(|(name, value)| (name.to_owned(), Json::from(value)));
             (Kind::BlockAffinity, spec, labels.into_iter().collect())
         }

@@ -176,7 +176,9 @@ mod tests {
         assert_eq!(fault(410, ""), Fault::Expired);
         assert_eq!(fault(404, "404 page not found"), Fault::NotFound { no_type: true });
         assert_eq!(fault(404, r#"{"code":404,"details":{"name":"x"}}"#), Fault::NotFound { no_type: false });
-        assert!(matches!(fault(500, "oops"), Fault::Unavailable(text) if text.contains("500") && text.contains("oops")));
+        assert!(
+            matches!(fault(500, "oops"), Fault::Unavailable(text) if text.contains("500") && text.contains("oops"))
+        );
         assert!(matches!(fault(422, r#"{"message":"spec.x: bad"}"#), Fault::Refused(text) if text == "spec.x: bad"));
     }
 

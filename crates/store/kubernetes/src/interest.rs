@@ -91,9 +91,7 @@ fn faces_of_all(kind: Kind) -> Faces {
 /// The type that holds the object of a key, and as which face; `None` for what the API has no place for.
 pub(crate) fn type_of(key: &Key) -> Option<(Type, Faces)> {
     match key {
-        Key::Resource { kind, namespace: _, name: _ } => {
-            Type::of_kind(*kind).first().map(|ty| (*ty, RESOURCE))
-        }
+        Key::Resource { kind, namespace: _, name: _ } => Type::of_kind(*kind).first().map(|ty| (*ty, RESOURCE)),
         Key::Block(_) => Some((Type::Custom(Kind::IpamBlock), IPAM)),
         Key::Affinity(_) => Some((Type::Custom(Kind::BlockAffinity), IPAM)),
         Key::Handle(_) => Some((Type::Custom(Kind::IpamHandle), IPAM)),

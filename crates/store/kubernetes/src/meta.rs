@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn objects_of_other_writers_are_taken_as_they_are() {
-        let stored = object(json!({"name": "default.web", "uid": UID, "labels": {"a": "b"}, "annotations": {"n": "x"}}));
+        let stored =
+            object(json!({"name": "default.web", "uid": UID, "labels": {"a": "b"}, "annotations": {"n": "x"}}));
         let meta = from_object(Kind::NetworkPolicy, &stored, "").expect("good");
         assert_eq!((&meta["name"], &meta["uid"]), (&json!("web"), &json!(TURNED)));
         assert_eq!((&meta["labels"], &meta["annotations"]), (&json!({"a": "b"}), &json!({"n": "x"})));

@@ -128,9 +128,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_names_and_back() {
-        for (cidr, name) in
-            [("10.0.0.0/26", "10-0-0-0-26"), ("fd00:10::40/122", "fd00-10--40-122"), ("::/0", "---0")]
-        {
+        for (cidr, name) in [("10.0.0.0/26", "10-0-0-0-26"), ("fd00:10::40/122", "fd00-10--40-122"), ("::/0", "---0")] {
             let net: IpNet = cidr.parse().expect("a prefix");
             assert_eq!(of_cidr(net), name);
             assert_eq!(to_cidr(name), Some(net), "{name}");

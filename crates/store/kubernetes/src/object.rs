@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tortie_kubernetes::PodCidrs;
 use tortie_facts::{Key, Revision};
+use tortie_kubernetes::PodCidrs;
 use tortie_store::{Entry, Event, InvalidEntry};
 
 use crate::custom::{self, Told};

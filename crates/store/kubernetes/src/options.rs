@@ -1,5 +1,6 @@
 //! How to reach the API server: upstream's settings, and what they mean together.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::Group;
 ///
 /// The text of a kubeconfig goes before its file, and single settings override what a file says. With neither a
 /// kubeconfig nor an endpoint, the pod's own service account is used.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Options {
     /// Kubeconfig files, separated by `:` (`KUBECONFIG`).
     pub kubeconfig: String,
@@ -46,6 +47,25 @@ pub struct Options {
     pub patience: Option<Duration>,
 }
 
+/// The rate, the one number with a point, is never NaN where it was read.
+impl Eq for Options {}
+
+impl fmt::Debug for Options {
+    /// Without secrets: a token, or a kubeconfig's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { context, endpoint, group, qps, burst, insecure, .. } = self;
+        f.debug_struct("Options")
+            .field("origin", &self.origin())
+            .field("endpoint", endpoint)
+            .field("context", context)
+            .field("group", group)
+            .field("qps", qps)
+            .field("burst", burst)
+            .field("insecure", insecure)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Options {
     /// Reads upstream's environment variables; `value` gives the value of one. A `CALICO_` before a name is allowed.
     ///
@@ -74,7 +94,7 @@ impl Options {
             insecure: truth("K8S_INSECURE_SKIP_TLS_VERIFY")?,
             use_pod_cidr: truth("USE_POD_CIDR")?,
             interface_prefix: prefix,
-            qps: number("K8S_CLIENT_QPS", &text("K8S_CLIENT_QPS"))?.filter(|qps| *qps != 0.0),
+            qps: rate(&text("K8S_CLIENT_QPS"))?,
             burst: number("K8S_CLIENT_BURST", &text("K8S_CLIENT_BURST"))?.filter(|burst| *burst != 0),
             group: group(&value("CALICO_API_GROUP").unwrap_or_default()),
             ..Options::default()
@@ -114,6 +134,14 @@ fn group(word: &str) -> Option<Group> {
     }
 }
 
+/// As upstream, zero means the default.
+fn rate(text: &str) -> Result<Option<f64>, String> {
+    match number::<f64>("K8S_CLIENT_QPS", text)? {
+        Some(qps) if !qps.is_finite() => Err(format!("K8S_CLIENT_QPS={text:?}: expected a number")),
+        qps => Ok(qps.filter(|qps| *qps != 0.0)),
+    }
+}
+
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -148,12 +176,21 @@ mod tests {
 
     #[test]
     fn wrong_values_name_their_variable() {
-        for (name, value) in
-            [("K8S_CLIENT_QPS", "fast"), ("K8S_CLIENT_BURST", "-1"), ("K8S_INSECURE_SKIP_TLS_VERIFY", "maybe")]
-        {
+        for (name, value) in [
+            ("K8S_CLIENT_QPS", "fast"),
+            ("K8S_CLIENT_QPS", "nan"),
+            ("K8S_CLIENT_BURST", "-1"),
+            ("K8S_INSECURE_SKIP_TLS_VERIFY", "maybe"),
+        ] {
             let error = read(&[(name, value)]).err().expect("no value of this variable");
             assert!(error.contains(name) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let options = Options { token: "s3cret".into(), kubeconfig_inline: "s3cret".into(), ..Options::default() };
+        assert!(!format!("{options:?}").contains("s3cret"));
     }
 
     #[test]

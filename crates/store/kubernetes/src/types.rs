@@ -154,8 +154,7 @@ impl Type {
 
     /// Whether the status of an object of this kind is written apart from the rest.
     pub(crate) fn status_apart(kind: Kind, group: Group) -> bool {
-        let statuses =
-            [Kind::IpPool, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration];
+        let statuses = [Kind::IpPool, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration];
         group == Group::V3 && statuses.contains(&kind)
     }
 

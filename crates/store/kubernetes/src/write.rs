@@ -94,7 +94,10 @@ impl Task<'_> {
         }
     }
 
-    async fn repeated<F: Future<Output = Result<u64, Missed>>>(&self, mut attempt: impl FnMut() -> F) -> Result<u64, WriteError> {
+    async fn repeated<F: Future<Output = Result<u64, Missed>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<u64, WriteError> {
         for _ in 0..ATTEMPTS {
             match attempt().await {
                 Ok(revision) => return Ok(revision),

@@ -157,6 +157,14 @@ impl Cluster {
         self.runtime.block_on(self.client.request_text(request.expect("a request")))
     }
 
+    /// Sends a request as it is; the answer's body is still to come.
+    pub fn send(
+        &self,
+        request: Request<kube::client::Body>,
+    ) -> Result<http::Response<kube::client::Body>, kube::Error> {
+        self.runtime.block_on(self.client.send(request))
+    }
+
     /// As [`Cluster::call`], for an object; panics where the server refuses.
     pub fn object(&self, method: Method, path: &str, body: Option<&Json>) -> Json {
         let text = self.call(method.clone(), path, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
