@@ -284,8 +284,8 @@ fn tier_place(facts: &Facts, name: &str) -> ((bool, f64, String), bool) {
 
 /// Staged policies as what they propose.
 fn proposals(facts: &Facts) -> Vec<(&Metadata, NetworkPolicySpec)> {
-    let proposal = |resource| match resource {
-        &Resource::StagedNetworkPolicy(ref policy) if policy.spec.staged_action != Some(StagedAction::Delete) => {
+    let proposed = resources(facts).filter_map(|resource| match resource {
+        Resource::StagedNetworkPolicy(policy) if policy.spec.staged_action != Some(StagedAction::Delete) => {
             let spec = policy.spec.clone();
             let proposed = NetworkPolicySpec {
                 tier: spec.tier,
@@ -300,8 +300,8 @@ fn proposals(facts: &Facts) -> Vec<(&Metadata, NetworkPolicySpec)> {
             Some((&policy.metadata, proposed))
         }
         _ => None,
-    };
-    resources(facts).filter_map(proposal).collect()
+    });
+    proposed.collect()
 }
 
 /// Whether policy and profiles let the packet through in one direction of a local endpoint; with `staged`, if staged
