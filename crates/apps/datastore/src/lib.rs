@@ -119,7 +119,8 @@ impl Choice {
             Choice::Sqlite(options) => Arc::new(SqliteStore::open(options)?),
             Choice::Etcd(options) => Arc::new(EtcdStore::open(options)?),
             Choice::Kubernetes(options) => Arc::new(
-                KubernetesStore::open(*options).map_err(|error| StoreError::Unavailable(format!("no thread: {error}")))?,
+                KubernetesStore::open(*options)
+                    .map_err(|error| StoreError::Unavailable(format!("no thread: {error}")))?,
             ),
         })
     }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep,
+    Vxlan,
 };
 use tortie_net::IpNet;
 
@@ -22,7 +23,14 @@ pub(crate) struct Flushed {
     pub(crate) routes: BTreeMap<IpNet, Route>,
     /// To other nodes; where both have one, that of `routes` counts.
     pub(crate) remote: BTreeMap<IpNet, Route>,
+    /// Blocks and addresses that are announced.
+    pub(crate) workload_announcements: BTreeSet<IpNet>,
+    /// Those and ranges of services.
     pub(crate) announcements: BTreeSet<IpNet>,
+    pub(crate) bgp_policy: BgpPolicy,
+    /// To peers that are behind a gateway.
+    pub(crate) peer_routes: BTreeMap<IpNet, Route>,
+    pub(crate) bgp_ranges: BTreeMap<IpNet, BgpPeer>,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,
     pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,
 }

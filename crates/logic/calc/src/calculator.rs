@@ -12,7 +12,7 @@
 //                    v      v
 // NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
 //
-// Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
+// Node, BGPPeer, BGPFilter, BGPConfiguration --> bgp <-- routes        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
 use tortie_api::{Kind, Resource, StagedAction};
-use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
+use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, Route, RouteTarget, SetId};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
 use tortie_kubernetes::staged_network_policy;
+use tortie_net::IpNet;
 
 use crate::active::Active;
 use crate::batch::{Flushed, put, replace, replace_set};
-use crate::bgp::{Bgp, BgpSettings, unsupported};
+use crate::bgp::{self, Bgp, BgpSettings, PeerFacts, Workload};
 use crate::config::{Config, Overrides};
 use crate::local::Local;
 use crate::matching::Matching;
@@ -148,20 +149,49 @@ impl Calculator {
         }
         out.sets = self.sets.flush();
         self.flush_endpoints(&mut out);
+        let mut news = self.bgp.is_dirty();
         if let Some(now) = self.routes.take(&self.local) {
             out.pools = replace(&mut self.flushed.pools, now.pools);
             out.routes = replace(&mut self.flushed.routes, now.routes);
-            out.announcements = replace_set(&mut self.flushed.announcements, now.announcements);
+            self.flushed.workload_announcements = now.announcements;
+            news = true;
         }
         self.flush_remote(&mut out);
-        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id) {
+        if news {
+            self.flush_bgp(&mut out);
+        }
+        out
+    }
+
+    fn flush_bgp(&mut self, out: &mut Batch) {
+        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
+        let workloads: Vec<Workload<'_>> =
+            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
+        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
             if speaker != self.flushed.bgp_speaker {
                 self.flushed.bgp_speaker = speaker.clone();
                 out.bgp_speaker = Some(speaker);
             }
-            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers);
+            let behind =
+                peers.by_address.iter().filter_map(|(addr, peer)| Some((*addr, peer.reachable_by?, &peer.name)));
+            let routes = behind.map(|(addr, via, name)| {
+                (IpNet::from(addr), Route { target: RouteTarget::Node { node: name.clone(), via } })
+            });
+            let told = replace(&mut self.flushed.peer_routes, routes.collect());
+            let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
+            out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
+            self.flushed.bgp_ranges = peers.ranges;
         }
-        out
+        let mut announced = self.flushed.workload_announcements.clone();
+        announced.extend(self.bgp.services(&self.node));
+        out.announcements = replace_set(&mut self.flushed.announcements, announced);
+        let prefixes = self.routes.prefixes(&self.local);
+        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
+        if policy != self.flushed.bgp_policy {
+            self.flushed.bgp_policy = policy.clone();
+            out.bgp_policy = Some(policy);
+        }
     }
 
     /// What could not be used as written, by the fact that holds it: unreadable values, parts that are not supported
@@ -181,6 +211,9 @@ impl Calculator {
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
         }
+        for (key, line) in self.bgp.problems() {
+            out.entry(key).or_default().push(line);
+        }
         out
     }
 
@@ -193,7 +226,7 @@ impl Calculator {
     fn flush_remote(&mut self, out: &mut Batch) {
         for (net, route) in &mut out.routes {
             if route.is_none() {
-                *route = self.flushed.remote.get(net).cloned();
+                *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
             }
         }
         self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
@@ -205,6 +238,7 @@ impl Calculator {
         let routes = &self.routes;
         for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
             let told = put(&mut self.flushed.remote, net, route);
+            let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
             out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
         }
     }
@@ -310,13 +344,15 @@ impl Calculator {
                 self.tunnels.set_node(name, node.map(|node| read::node_ends(node, problems)));
             }
             Kind::BgpPeer => {
-                let spec = this!(BgpPeer).map(|peer| peer.spec.clone());
-                problems.extend(spec.iter().flat_map(unsupported));
-                self.bgp.set_peer(name, spec);
+                self.bgp.set_peer(name, this!(BgpPeer).map(|peer| PeerFacts::of(peer, problems)));
             }
             Kind::BgpConfiguration => {
-                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
+                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(config, problems));
                 self.bgp.set_settings(name, settings);
+            }
+            Kind::BgpFilter => {
+                let filter = this!(BgpFilter).map(|filter| bgp::filter(name, &filter.spec, problems));
+                self.bgp.set_filter(name, filter);
             }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
             // They concern other processes; services match by what is behind them.
@@ -326,7 +362,6 @@ impl Calculator {
             | Kind::IpamBlock
             | Kind::IpamHandle
             | Kind::BlockAffinity
-            | Kind::BgpFilter
             | Kind::ClusterInformation
             | Kind::KubeControllersConfiguration
             | Kind::CalicoNodeStatus => {}
@@ -349,6 +384,7 @@ impl Calculator {
         let new_profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone());
         if self.local.set(&id, endpoint) {
             self.routes.mark();
+            self.bgp.mark();
             self.profiles.set_user(
                 &id,
                 old_profiles.as_deref().unwrap_or_default(),
@@ -393,7 +429,7 @@ impl Calculator {
 
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
         let name = self.strings.get(name);
-        let labels = profile.map(|profile| read::lent_labels(&mut self.strings, profile));
+        let labels = profile.map(read::lent_labels);
         self.sets.set_parent(&name, labels.clone());
         self.matching.set_parent(&name, labels);
         let body = profile.map(|profile| read::profile(profile, problems));

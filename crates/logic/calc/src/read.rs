@@ -13,7 +13,7 @@ use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::bgp::NodeFacts;
-use crate::labels::{Identity, LabelSet, label_set};
+use crate::labels::{Identity, LabelSet};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
 use crate::remote::Encap;
@@ -80,7 +80,7 @@ pub(crate) fn workload(strings: &mut Strings, wep: &api::WorkloadEndpoint, probl
     let labels = genuine.chain(forced.into_iter().filter(|(_, value)| !value.is_empty()));
     let nets = nets("ipNetworks", &spec.ip_networks, problems);
     (!nets.is_empty()).then(|| Item {
-        identity: Identity { own: label_set(strings, labels), parents: names(strings, &spec.profiles) },
+        identity: Identity { own: LabelSet::new(labels), parents: names(strings, &spec.profiles) },
         nets,
         ports,
     })
@@ -95,10 +95,7 @@ pub(crate) fn host(strings: &mut Strings, hep: &api::HostEndpoint, problems: &mu
     };
     Item {
         ports: spec.ports.iter().map(|p| port(p, strings)).collect(),
-        identity: Identity {
-            own: label_set(strings, own(&hep.metadata.labels)),
-            parents: names(strings, &spec.profiles),
-        },
+        identity: Identity { own: LabelSet::new(own(&hep.metadata.labels)), parents: names(strings, &spec.profiles) },
         nets: nets("expectedIPs", &spec.expected_ips, problems),
     }
 }
@@ -114,14 +111,14 @@ pub(crate) fn network_set(
     let labels = own(&metadata.labels).chain(namespace.map(|namespace| (NAMESPACE, namespace)));
     let parents = namespace.map(|namespace| strings.get(&format!("{NAMESPACE_PROFILE}{namespace}")));
     Item {
-        identity: Identity { own: label_set(strings, labels), parents: parents.into_iter().collect() },
+        identity: Identity { own: LabelSet::new(labels), parents: parents.into_iter().collect() },
         nets: nets("nets", texts, problems),
         ports: Vec::new(),
     }
 }
 
-pub(crate) fn lent_labels(strings: &mut Strings, profile: &api::Profile) -> LabelSet {
-    label_set(strings, own(&profile.spec.labels_to_apply))
+pub(crate) fn lent_labels(profile: &api::Profile) -> LabelSet {
+    LabelSet::new(own(&profile.spec.labels_to_apply))
 }
 
 /// The endpoint as the tables need it; `None` if nothing can be programmed for it.
@@ -144,6 +141,7 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         addresses: item.nets.iter().map(IpNet::addr).collect(),
         mac,
         profiles: item.identity.parents.clone(),
+        labels: item.identity.own.clone(),
     })
 }
 
@@ -331,14 +329,18 @@ pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
         }
         addr
     };
-    NodeFacts {
-        labels,
-        speaks: true,
-        ipv4: addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
-        ipv6: addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
-        asn: bgp.as_number,
-        cluster_id: bgp.route_reflector_cluster_id.clone(),
+    let (ipv4, ipv6) = (
+        addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
+        addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
+    );
+    let cluster = bgp.route_reflector_cluster_id.parse().ok();
+    if cluster.is_none() && !bgp.route_reflector_cluster_id.is_empty() {
+        let text = &bgp.route_reflector_cluster_id;
+        problems.push(format!(
+            "spec.bgp.routeReflectorClusterID: {text:?} is not of the form 1.0.0.1; the node reflects nothing"
+        ));
     }
+    NodeFacts { labels, speaks: true, ipv4, ipv6, asn: bgp.as_number, cluster }
 }
 
 /// The node's sides of its tunnels. What can't be read is told of by name and counts as not published.

@@ -119,14 +119,16 @@ fn packets() -> impl Strategy<Value = Vec<Packet>> {
             Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low % 8)]),
         }
     };
-    let protocol = select(vec![Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol::ICMP]);
+    let protocol =
+        select(vec![Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol::ICMP, Protocol::ICMPV6]);
     let icmp = (select(vec![0u8, 8, 128]), 0u8..3);
     let packet = (select(Family::ALL.to_vec()), 0u8..16, 0u8..16, protocol, 0u16..5, 0u16..5, icmp).prop_map(
         move |(family, src, dst, protocol, src_port, dst_port, icmp)| {
-            let is_icmp = protocol == Protocol::ICMP;
-            let protocol = if is_icmp && family == Family::V6 { Protocol::ICMPV6 } else { protocol };
             let (src, dst) = (address(family, src), address(family, dst));
-            Packet { src, dst, protocol, src_port, dst_port, icmp: is_icmp.then_some(icmp) }
+            // The other family's ICMP is a protocol like any other.
+            let own = if family == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
+            let icmp = (protocol == own).then_some(icmp);
+            Packet { src, dst, protocol, src_port, dst_port, icmp }
         },
     );
     proptest::collection::vec(packet, 24)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind,
-    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId,
+    SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -59,6 +59,8 @@ pub struct Batch {
     pub routes: BTreeMap<IpNet, Option<Route>>,
     /// The BGP identity; the inner `None` stops the speaker.
     pub bgp_speaker: Option<Option<BgpSpeaker>>,
+    /// What holds for all BGP sessions.
+    pub bgp_policy: Option<BgpPolicy>,
     /// BGP peers.
     pub bgp_peers: BTreeMap<IpAddr, Option<BgpPeer>>,
     /// Announced prefixes: present or not.
@@ -129,6 +131,7 @@ impl Batch {
             vteps,
             routes,
             bgp_speaker,
+            bgp_policy,
             bgp_peers,
             announcements,
         } = later;
@@ -152,6 +155,9 @@ impl Batch {
         self.routes.extend(routes);
         if bgp_speaker.is_some() {
             self.bgp_speaker = bgp_speaker;
+        }
+        if bgp_policy.is_some() {
+            self.bgp_policy = bgp_policy;
         }
         self.bgp_peers.extend(bgp_peers);
         self.announcements.extend(announcements);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
-    SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route,
+    SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -38,6 +38,8 @@ pub struct Tables {
     pub routes: BTreeMap<IpNet, Route>,
     /// This node's BGP identity; `None` when it does not speak BGP.
     pub bgp_speaker: Option<BgpSpeaker>,
+    /// What holds for all BGP sessions.
+    pub bgp_policy: BgpPolicy,
     /// BGP peers by address.
     pub bgp_peers: BTreeMap<IpAddr, BgpPeer>,
     /// Prefixes that this node announces.
@@ -60,6 +62,7 @@ impl Tables {
             vteps,
             routes,
             bgp_speaker,
+            bgp_policy,
             bgp_peers,
             announcements,
         } = batch;
@@ -95,6 +98,9 @@ impl Tables {
         put_all(&mut self.routes, routes);
         if let Some(speaker) = bgp_speaker {
             self.bgp_speaker = speaker.clone();
+        }
+        if let Some(policy) = bgp_policy {
+            self.bgp_policy = policy.clone();
         }
         put_all(&mut self.bgp_peers, bgp_peers);
         for (net, present) in announcements {

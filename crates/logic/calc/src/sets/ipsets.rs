@@ -4,7 +4,7 @@
 //! matches. Invariant: before anything changes, every member that the change could touch is noted with what it was
 //! at the last flush; the flush compares. So an address of two owners stays until both are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tortie_desired::{Member, SetChange, SetId, SetKind};
@@ -45,9 +45,9 @@ struct Set {
 #[derive(Debug, Default)]
 pub(crate) struct IpSets {
     index: Index,
-    keys: BTreeMap<ItemKey, ItemId>,
+    keys: HashMap<ItemKey, ItemId>,
     items: Slab<Kept>,
-    owners: BTreeMap<IpNet, Owners>,
+    owners: HashMap<IpNet, Owners>,
     ids: BTreeMap<SetId, SelectorId>,
     sets: BTreeMap<SelectorId, Set>,
     dirty: BTreeSet<SelectorId>,
@@ -290,7 +290,7 @@ fn is_prefix(member: &Member) -> bool {
 fn holds(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     selector: SelectorId,
     port: Option<&PortName>,
     member: &Member,
@@ -310,7 +310,7 @@ fn holds(
 fn touch(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
     item: ItemId,
@@ -323,7 +323,7 @@ fn touch(
 fn touch_kept(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
     kept: &Kept,

@@ -1,15 +1,18 @@
 //! What policy means, read straight from the resources: slow, and without any of the calculator's ideas.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use tortie_api::{
-    Action, EntityRule, GlobalNetworkPolicySpec, KubernetesProtocol, Metadata, NetworkPolicySpec, PolicyType, Port,
-    Profile, Resource, Rule, ServiceMatch, StagedAction, Tier, WorkloadEndpoint, WorkloadEndpointPort,
+    Action, EntityRule, GlobalNetworkPolicySpec, IcmpFields, KubernetesProtocol, Metadata, NetworkPolicySpec,
+    PolicyType, Port, Profile, Resource, Rule, ServiceMatch, StagedAction, Tier, WorkloadEndpoint,
+    WorkloadEndpointPort,
 };
 use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
-use tortie_net::{IpNet, Protocol};
+use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 use tortie_verdict::{Direction, Packet};
 
@@ -75,16 +78,23 @@ fn owners(facts: &Facts) -> Vec<Owner> {
     resources(facts).filter_map(owner).collect()
 }
 
+/// The selector of a text; read once, as a test asks for the same ones over and over.
+fn parsed(text: &str) -> Rc<Selector> {
+    thread_local!(static SEEN: RefCell<BTreeMap<String, Rc<Selector>>> = const { RefCell::new(BTreeMap::new()) });
+    let read = || Rc::new(Selector::parse(text).expect("generated selectors are good"));
+    SEEN.with_borrow_mut(|seen| seen.entry(text.to_owned()).or_insert_with(read).clone())
+}
+
 fn selects(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").matches(labels)
+    parsed(selector).matches(labels)
 }
 
 fn in_namespaces(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").rewrite_for_namespace().matches(labels)
+    Selector::clone(&parsed(selector)).rewrite_for_namespace().matches(labels)
 }
 
 fn of_accounts(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").rewrite_for_service_account().matches(labels)
+    Selector::clone(&parsed(selector)).rewrite_for_service_account().matches(labels)
 }
 
 /// Whether the owner meets everything that the entity asks of one; `None` if it asks nothing.
@@ -163,13 +173,26 @@ fn side_matches(
         return false;
     }
     let is = |wanted_port: &Port| match wanted_port {
-        Port::Range(range) => range.contains(port),
+        Port::Range(range) => packet.protocol.has_ports() && range.contains(port),
         Port::Named(name) => wanted().flat_map(|owner| &owner.ports).any(|declared| {
             let right = protocol.is_none_or(|protocol| protocol == declared.protocol.protocol());
             declared.name == *name && right && declared.protocol.protocol() == packet.protocol && declared.port == port
         }),
     };
     (entity.ports.is_empty() || entity.ports.iter().any(is)) && !entity.not_ports.iter().any(is)
+}
+
+/// Whether a rule can be about packets of this family: its own word for it, and that of the prefixes it names.
+fn of_family(rule: &Rule, family: Family) -> bool {
+    let lists = [&rule.source, &rule.destination].map(|end| [&end.nets, &end.not_nets]);
+    rule.ip_version.is_none_or(|version| version == family.version())
+        && lists.as_flattened().iter().all(|nets| nets.is_empty() || nets.iter().any(|n| n.family() == Some(family)))
+}
+
+fn is_icmp(wanted: &IcmpFields, packet: &Packet) -> bool {
+    let protocol = if packet.family() == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
+    let Some((icmp_type, code)) = packet.icmp.filter(|_| packet.protocol == protocol) else { return false };
+    wanted.icmp_type.is_none_or(|wanted| wanted == icmp_type) && wanted.code.is_none_or(|wanted| wanted == code)
 }
 
 fn rule_matches(facts: &Facts, all: &[Owner], namespace: &str, rule: &Rule, packet: &Packet) -> bool {
@@ -182,6 +205,9 @@ fn rule_matches(facts: &Facts, all: &[Owner], namespace: &str, rule: &Rule, pack
     }
     protocol.is_none_or(|protocol| protocol == packet.protocol)
         && rule.not_protocol.is_none_or(|protocol| protocol.protocol() != packet.protocol)
+        && of_family(rule, packet.family())
+        && rule.icmp.as_ref().is_none_or(|wanted| is_icmp(wanted, packet))
+        && rule.not_icmp.as_ref().is_none_or(|unwanted| !is_icmp(unwanted, packet))
         && side_matches(all, namespace, &rule.source, packet.src, protocol, packet, packet.src_port)
         && side_matches(all, namespace, &rule.destination, packet.dst, protocol, packet, packet.dst_port)
 }
@@ -248,7 +274,8 @@ fn global<'a>(
 ) -> Option<Applies<'a>> {
     let selected = !spec.do_not_track
         && selects(&spec.selector, labels)
-        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels));
+        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels))
+        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
     (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
         tier: &spec.tier,
         order: spec.order.unwrap_or(f64::INFINITY),
