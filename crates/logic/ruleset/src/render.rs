@@ -141,8 +141,6 @@ impl Renderer {
             bgp_policy: _,
             bgp_peers: _,
             announcements: _,
-            staged: _,
-            previews: _,
         } = batch;
         let mut owners: BTreeSet<Owner> = policies.keys().cloned().map(Owner::Policy).collect();
         owners.extend(profiles.keys().cloned().map(Owner::Profile));
