@@ -31,13 +31,11 @@ pub fn main() -> ExitCode {
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     match Settings::read(&vars.collect()).and_then(|settings| install(&settings).map(|()| settings)) {
         Ok(settings) => {
-            while settings.sleep {
-                std::thread::sleep(LOOK);
-                if let Err(error) = secrets::install(&settings) {
-                    eprintln!("install: {error:#}");
-                }
+            if settings.sleep {
+                stay(&settings)
+            } else {
+                ExitCode::SUCCESS
             }
-            ExitCode::SUCCESS
         }
         Err(error) => {
             let text = format!("install: {error:#}");
@@ -46,6 +44,16 @@ pub fn main() -> ExitCode {
                 let _ = std::fs::write(LAST_WORDS, &text);
             }
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps the secrets on the host as they are here.
+fn stay(settings: &Settings) -> ! {
+    loop {
+        std::thread::sleep(LOOK);
+        if let Err(error) = secrets::install(settings) {
+            eprintln!("install: {error:#}");
         }
     }
 }
