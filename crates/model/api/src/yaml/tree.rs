@@ -110,7 +110,9 @@ pub(crate) struct Documents<'a> {
 
 impl<'a> Documents<'a> {
     pub(crate) fn of(text: &'a str) -> Documents<'a> {
-        let parser = Parser::new_from_str(text);
+        // Said in so many words: another crate of the build may switch the parser's comments on for all.
+        let options = granit_parser::options! { emit_comments: false };
+        let parser = Parser::new_from_str_with_options(text, options);
         let builder = Builder { parser, document: 1, anchors: BTreeMap::new(), aliased: 0 };
         Documents { builder, seen: 0, ended: false }
     }
