@@ -58,7 +58,7 @@ fn increments_converge_and_a_second_pass_writes_nothing() {
 
 fn endpoint(interface: &str) -> Option<Arc<Endpoint>> {
     let addresses = vec!["10.0.0.1".parse().expect("literal")];
-    Some(Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers: vec![], profiles: vec![] }))
+    Some(Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers: vec![], profiles: vec![], ..Endpoint::default() }))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match as Wanted, Member, Policy, PolicyId, PolicyKind, Pool,
+    Action, Batch, Endpoint, EndpointId, HostAction, Match as Wanted, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
     Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
@@ -92,7 +92,7 @@ fn tables() -> Tables {
         destination: to_port,
         ..Desired::any(Action::Allow)
     };
-    let ingress = |rules: Vec<Desired>| Arc::new(Policy { tier: Arc::from("t"), ingress: rules, egress: vec![] });
+    let ingress = |rules: Vec<Desired>| Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: rules, egress: vec![] });
     tables.policies.insert(policy_id("web"), ingress(vec![web]));
     tables.policies.insert(policy_id("pass"), ingress(vec![Desired::any(Action::Log), Desired::any(Action::Pass)]));
     let any = || vec![Desired::any(Action::Allow)];
@@ -103,6 +103,7 @@ fn tables() -> Tables {
         mac: None,
         tiers: vec![tier("first", TierAction::Deny, &["pass"]), tier("second", TierAction::Deny, &["web"])],
         profiles: vec![Arc::from("kns.ns")],
+        ..Endpoint::default()
     };
     let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
     tables.endpoints.insert(id, Arc::new(endpoint));

@@ -5,6 +5,8 @@
 
 mod condition;
 mod explain;
+mod host;
+mod lists;
 mod matching;
 mod packet;
 mod step;
@@ -13,6 +15,6 @@ mod walk;
 pub use condition::{Condition, Demand, Side, conditions};
 pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
 pub use matching::rule_matches;
-pub use packet::{Packet, Source, Target};
-pub use step::{Direction, Place, Step, Verdict};
-pub use walk::{evaluate, evaluate_endpoint};
+pub use packet::{Packet, Source, Target, Way};
+pub use step::{Direction, Place, Stage, Step, Verdict};
+pub use walk::{evaluate, evaluate_endpoint, evaluate_way};

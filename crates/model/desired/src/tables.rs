@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
+    Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool, Profile, Route, SetChange, SetId,
     SetKind, Settings, TunnelDevice, Vtep, Vxlan,
 };
 
@@ -24,6 +24,8 @@ pub struct Tables {
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// Local endpoints.
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    /// The policy of the node's own interfaces.
+    pub host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// Pools by prefix.
     pub pools: BTreeMap<IpNet, Pool>,
     /// Tunnel devices.
@@ -49,6 +51,7 @@ impl Tables {
             policies,
             profiles,
             endpoints,
+            host_endpoints,
             pools,
             tunnels,
             vteps,
@@ -81,6 +84,7 @@ impl Tables {
         put_all(&mut self.policies, policies);
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
+        put_all(&mut self.host_endpoints, host_endpoints);
         put_all(&mut self.pools, pools);
         put_all(&mut self.tunnels, tunnels);
         put_all(&mut self.vteps, vteps);

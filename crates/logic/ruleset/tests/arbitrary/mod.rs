@@ -13,7 +13,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Pool,
+    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
     Profile, Rule, SetChange, SetId, SetKind, Settings, TierAction, TierPolicies,
 };
 use tortie_net::{Family, IpNet, PortRange, Protocol};
@@ -121,7 +121,7 @@ fn policy_ids() -> Vec<PolicyId> {
 
 fn policy() -> impl Strategy<Value = Arc<Policy>> {
     (vec(rule(), 0..4), vec(rule(), 0..4))
-        .prop_map(|(ingress, egress)| Arc::new(Policy { tier: Arc::from("t"), ingress, egress }))
+        .prop_map(|(ingress, egress)| Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress, egress }))
 }
 
 fn profile_names() -> Vec<Arc<str>> {
@@ -143,7 +143,7 @@ fn endpoint() -> impl Strategy<Value = Arc<Endpoint>> {
     let interface = select(vec!["cali0", "cali1", "cali2", "tap9"]);
     (interface, vec(address(), 0..3), vec(tier(), 0..3), subsequence(profile_names(), 0..=2usize)).prop_map(
         |(interface, addresses, tiers, profiles)| {
-            Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers, profiles })
+            Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers, profiles, ..Endpoint::default() })
         },
     )
 }
