@@ -7,7 +7,7 @@ use tortie_desired::{
     Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
-use tortie_ruleset::{CtState, Match, Renderer, Rule, Ruleset, Side, Statement, Verdict};
+use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict};
 
 /// A chain as text, one rule a line; the notation is this test's own.
 fn print(ruleset: &Ruleset, chain: &str) -> Vec<String> {
@@ -22,13 +22,18 @@ fn rule(rule: &Rule) -> String {
         Statement::Log { prefix } => format!("log {prefix:?}"),
         Statement::SetMark(bits) => format!("set {bits:#x}"),
         Statement::ClearMark(bits) => format!("clear {bits:#x}"),
+        Statement::NoTrack => "notrack".to_owned(),
+        Statement::SetDscp { family: _, value } => format!("dscp {value}"),
     });
     let verdict = verdict.iter().map(|v| match v {
         Verdict::Accept => "accept".to_owned(),
         Verdict::Drop => "drop".to_owned(),
         Verdict::Reject => "reject".to_owned(),
         Verdict::Return => "return".to_owned(),
-        Verdict::Masquerade => "masquerade".to_owned(),
+        Verdict::Reset => "reset".to_owned(),
+        Verdict::SourceNat { address: None, ports: None } => "masquerade".to_owned(),
+        Verdict::SourceNat { address, ports } => format!("snat {address:?} {ports:?}"),
+        Verdict::DestinationNat(addr) => format!("dnat {addr}"),
         Verdict::Jump(name) => format!("jump {name}"),
         Verdict::Goto(name) => format!("goto {name}"),
         Verdict::Dispatch { side, map } => format!("{} by {map}", interface(*side)),
@@ -56,7 +61,13 @@ fn condition(condition: &Match) -> String {
         Match::Protocol { protocol, negate } => format!("{}{protocol}", not(*negate)),
         Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
         Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
-        Match::InterfaceAddressIn { family: _, set } => format!("iif+src @{set}"),
+        Match::InterfaceAddressIn { family: _, set, negate } => format!("iif+src {}@{set}", not(*negate)),
+        Match::Translated { negate } => format!("{}translated", not(*negate)),
+        Match::Rate { rate, over } => {
+            let Rate { packets, period, burst } = rate;
+            format!("{} {packets}/{period:?} burst {burst}", if *over { "over" } else { "within" })
+        }
+        Match::ConnectionsOver(limit) => format!("connections > {limit}"),
         Match::Address { side, net, negate } => format!("{} {}{net}", end(*side), not(*negate)),
         Match::AddressIn { side, family: _, set, negate } => format!("{} {}@{set}", end(*side), not(*negate)),
         Match::AddressPortIn { side, family: _, set, negate } => {
@@ -119,6 +130,8 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
         [
             "established IPv4 accept",
             "established IPv6 iif+src @cali-wl-sources-v6 accept",
+            "IPv4 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v4 drop",
+            "IPv6 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v6 drop",
             "iif by cali-from-wl-dispatch",
             "iif cali* drop"
         ]
@@ -136,8 +149,8 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
             "iif cali* drop"
         ]
     );
-    assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-fw-cali1");
-    assert_eq!(&*ruleset.maps["cali-to-wl-dispatch"]["cali1"], "cali-tw-cali1");
+    assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-go-cali1");
+    assert_eq!(&*ruleset.maps["cali-to-wl-dispatch"]["cali1"], "cali-gi-cali1");
     assert!(!ruleset.chains.contains_key("nat-POSTROUTING"), "without a pool there is nothing to translate");
 }
 
@@ -146,13 +159,13 @@ fn an_endpoint_goes_through_tiers_and_profiles() {
     let renderer = Renderer::new(&tables(), 200);
     let ruleset = renderer.ruleset();
     assert_eq!(
-        print(ruleset, "cali-tw-cali1"),
-        ["invalid drop", "jump cali-pi-np/ns/pass", "mark 0x20000 clear 0x20000 goto cali-tw-cali1/1", "drop"]
+        print(ruleset, "cali-gi-cali1"),
+        ["invalid drop", "jump cali-pi-np/ns/pass", "mark 0x20000 clear 0x20000 goto cali-gi-cali1/1", "drop"]
     );
-    assert_eq!(print(ruleset, "cali-tw-cali1/1"), ["jump cali-pi-np/ns/web", "drop"]);
+    assert_eq!(print(ruleset, "cali-gi-cali1/1"), ["jump cali-pi-np/ns/web", "drop"]);
     assert_eq!(
-        print(ruleset, "cali-fw-cali1"),
-        ["invalid drop", "IPv4 src !10.65.0.1/32 drop", "IPv6 drop", "jump cali-pro-kns.ns", "drop"]
+        print(ruleset, "cali-go-cali1"),
+        ["invalid drop", "UDP dstport 4789 drop", "4 drop", "jump cali-pro-kns.ns", "drop"]
     );
     assert_eq!(print(ruleset, "cali-pi-np/ns/pass"), ["log \"calico-packet: \"", "set 0x20000 return"]);
     assert_eq!(
@@ -172,7 +185,7 @@ fn what_is_missing_or_empty_never_opens() {
     tables.apply(&batch);
     renderer.update(&tables, &batch);
     assert_eq!(print(renderer.ruleset(), "cali-pi-np/ns/web"), Vec::<String>::new());
-    assert_eq!(print(renderer.ruleset(), "cali-tw-cali1"), ["invalid drop", "drop", "drop"]);
+    assert_eq!(print(renderer.ruleset(), "cali-gi-cali1"), ["invalid drop", "drop", "drop"]);
     // No prefix: nothing is taken for a workload's interface but the endpoint's own.
     let settings = Settings { interface_prefixes: vec![Arc::from("")], ..Settings::default() };
     let batch = Batch { settings: Some(settings), ..Batch::default() };
@@ -201,11 +214,16 @@ fn settings_shape_the_rules() {
     let ruleset = renderer.ruleset();
     assert_eq!(
         print(ruleset, "filter-INPUT"),
-        ["established accept", "iif by cali-from-wl-dispatch", "iif cali* drop"]
+        [
+            "established accept",
+            "IPv4 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v4 drop",
+            "iif by cali-from-wl-dispatch",
+            "iif cali* drop"
+        ]
     );
     assert_eq!(
-        print(ruleset, "cali-fw-cali1"),
-        ["IPv6 drop", "IPv4 src !10.65.0.1/32 drop", "jump cali-pro-kns.ns", "reject"]
+        print(ruleset, "cali-go-cali1"),
+        ["IPv6 drop", "UDP dstport 4789 reject", "4 reject", "jump cali-pro-kns.ns", "reject"]
     );
     assert_eq!(print(ruleset, "cali-pi-np/ns/web"), ["TCP dstport 80 IPv4 src @cali40s-web accept"]);
     assert_eq!(

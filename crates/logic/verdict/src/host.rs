@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use tortie_desired::{Failsafe, HostEndpoint, HostInterface, Tables};
+use tortie_net::Family;
 
 use crate::lists::Look;
 use crate::{Direction, Packet, Stage, Step};
@@ -36,6 +37,10 @@ pub(crate) fn ask(
     packet: &Packet,
     steps: &mut Vec<Step>,
 ) -> Ruling {
+    // Of the node's own packets, IPv6 is left alone where it is not managed, as upstream.
+    if packet.family() == Family::V6 && !tables.settings.ipv6 {
+        return Ruling::Passes;
+    }
     let Some(endpoint) = of_interface(tables, interface) else { return Ruling::Passes };
     let HostEndpoint { name: _, untracked, pre_dnat, forward, tiers, profiles } = endpoint;
     let list = match stage {

@@ -67,18 +67,19 @@ impl<'a> Walk<'a> {
     fn arrives(&mut self, name: &str, target: Target) -> bool {
         let sender = by_interface(self.tables, name);
         let prefixes = &self.tables.settings.interface_prefixes;
-        let of_workload = sender.is_some() || prefixes.iter().any(|prefix| name.starts_with(&**prefix));
+        let of_workload = sender.is_some() || prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
         let mut accepted = false;
+        let (dst, dst_port) = self.way.arrived_for;
+        let arrived = Packet { dst, dst_port, ..*self.packet };
         if !of_workload {
-            match self.ask(Some(name), Stage::Untracked, Direction::Ingress, *self.packet) {
+            match self.ask(Some(name), Stage::Untracked, Direction::Ingress, arrived) {
                 Ruling::Passes => {}
                 Ruling::Accepted => accepted = true,
                 Ruling::Denied => return false,
             }
         }
         if !accepted {
-            let (dst, dst_port) = self.way.arrived_for;
-            match self.ask(Some(name), Stage::PreDnat, Direction::Ingress, Packet { dst, dst_port, ..*self.packet }) {
+            match self.ask(Some(name), Stage::PreDnat, Direction::Ingress, arrived) {
                 Ruling::Passes => {}
                 Ruling::Accepted => accepted = true,
                 Ruling::Denied => return false,
@@ -161,7 +162,8 @@ impl<'a> Walk<'a> {
         if self.ask(out, Stage::Forward, Direction::Egress, *packet) == Ruling::Denied {
             return false;
         }
-        if let Some(net) = tables.settings.service_loops.iter().find(|net| net.contains(&packet.dst)) {
+        let managed = tables.settings.ipv6 || packet.family() == Family::V4;
+        if let Some(net) = tables.settings.service_loops.iter().find(|net| managed && net.contains(&packet.dst)) {
             self.steps.push(Step::ServiceLoop(*net));
             return false;
         }
@@ -185,16 +187,13 @@ impl<'a> Walk<'a> {
             return false;
         }
         let Some((id, _)) = receiver(self.tables, self.packet) else { return self.leaves_host(self.way.leaves_by) };
-        if self.packet.family() == Family::V6 && !self.tables.settings.ipv6 {
-            self.steps.push(Step::Ipv6Off(id.clone()));
-            return false;
-        }
         self.steps.push(Step::FromHost(id.clone()));
         true
     }
 
     fn leaves_host(&mut self, interface: Option<&str>) -> bool {
-        match self.ask(interface, Stage::Untracked, Direction::Egress, *self.packet) {
+        let (dst, dst_port) = self.way.arrived_for;
+        match self.ask(interface, Stage::Untracked, Direction::Egress, Packet { dst, dst_port, ..*self.packet }) {
             Ruling::Passes => {}
             Ruling::Accepted => return true,
             Ruling::Denied => return false,
@@ -213,7 +212,8 @@ impl<'a> Walk<'a> {
     fn vxlan(&mut self, peer: std::net::IpAddr) -> Option<bool> {
         let Packet { protocol, dst_port, .. } = *self.packet;
         let device = self.tables.tunnels.get(&TunnelDevice::vxlan(self.packet.family()))?;
-        if protocol != Protocol::UDP || dst_port != device.port {
+        let managed = self.tables.settings.ipv6 || self.packet.family() == Family::V4;
+        if protocol != Protocol::UDP || dst_port != device.port || !managed {
             return None;
         }
         let allowed = self.tables.vteps.values().any(|vtep| vtep.underlay == peer);

@@ -26,7 +26,7 @@ impl fmt::Display for EndpointId {
 }
 
 /// The policies of one tier that select an endpoint, in the order of evaluation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TierPolicies {
     /// Name of the tier.
     pub tier: Arc<str>,
