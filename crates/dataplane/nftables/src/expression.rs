@@ -6,8 +6,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tortie_net::{Family, Protocol};
-use tortie_ruleset::{CtState, Match, Rule, Side, Statement, Verdict};
+use tortie_desired::Period;
+use tortie_net::{Family, PortRange, Protocol};
+use tortie_ruleset::{CtState, Match, Rate, Rule, Side, Statement, Verdict};
 
 use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
 use crate::wire::Writer;
@@ -18,6 +19,8 @@ const VERDICT: u32 = 0;
 const FIRST: u32 = 1;
 /// The second data register, 16 bytes.
 const SECOND: u32 = 2;
+/// The third data register, 16 bytes.
+const THIRD: u32 = 3;
 /// The 4-byte registers that overlay the data registers start here.
 const SMALL: u32 = 8;
 const INTERFACE_LEN: usize = 16;
@@ -67,6 +70,7 @@ impl Program {
     fn condition(&mut self, condition: &Match) {
         match condition {
             Match::Conntrack(state) => self.conntrack(*state),
+            Match::Translated { negate } => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED, !negate),
             Match::Family(family) => {
                 self.meta(expr::META_NFPROTO, FIRST);
                 let number = if *family == Family::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
@@ -84,10 +88,10 @@ impl Program {
                 self.interface(*side);
                 self.lookup(set, false, None);
             }
-            Match::InterfaceAddressIn { family, set } => {
+            Match::InterfaceAddressIn { family, set, negate } => {
                 self.interface(Side::Source);
                 self.load_address_into(Side::Source, *family, SECOND);
-                self.lookup(set, false, None);
+                self.lookup(set, *negate, None);
             }
             Match::Address { side, net, negate } => self.address(*side, *net, *negate),
             Match::AddressIn { side, family, set, negate } => {
@@ -123,7 +127,29 @@ impl Program {
                 self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
                 self.compare(&[0; 4], true);
             }
+            Match::Rate { rate, over } => self.rate(*rate, *over),
+            Match::ConnectionsOver(limit) => self.add("connlimit", |w| {
+                w.put_be32(expr::CONNLIMIT_COUNT, *limit);
+                w.put_be32(expr::CONNLIMIT_FLAGS, expr::CONNLIMIT_INVERTED);
+            }),
         }
+    }
+
+    fn rate(&mut self, rate: Rate, over: bool) {
+        let Rate { packets, period, burst } = rate;
+        let seconds: u64 = match period {
+            Period::Second => 1,
+            Period::Minute => 60,
+            Period::Hour => 3600,
+            Period::Day => 86400,
+        };
+        self.add("limit", |w| {
+            w.put(expr::LIMIT_RATE, &u64::from(packets).to_be_bytes());
+            w.put(expr::LIMIT_UNIT, &seconds.to_be_bytes());
+            w.put_be32(expr::LIMIT_BURST, burst);
+            w.put_be32(expr::LIMIT_TYPE, 0);
+            w.put_be32(expr::LIMIT_FLAGS, if over { expr::LIMIT_INVERTED } else { 0 });
+        });
     }
 
     fn conntrack(&mut self, state: CtState) {
@@ -131,12 +157,17 @@ impl Program {
             CtState::EstablishedOrRelated => expr::CT_BIT_ESTABLISHED | expr::CT_BIT_RELATED,
             CtState::Invalid => expr::CT_BIT_INVALID,
         };
+        self.ct_bits(expr::CT_STATE, bits, true);
+    }
+
+    /// One of the bits is set, or none with `set` false.
+    fn ct_bits(&mut self, key: u32, bits: u32, set: bool) {
         self.add("ct", |w| {
             w.put_be32(expr::CT_DREG, FIRST);
-            w.put_be32(expr::CT_KEY, expr::CT_STATE);
+            w.put_be32(expr::CT_KEY, key);
         });
         self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
-        self.compare(&[0; 4], true);
+        self.compare(&[0; 4], set);
     }
 
     fn address(&mut self, side: Side, net: IpNet, negate: bool) {
@@ -177,7 +208,28 @@ impl Program {
             }),
             Statement::SetMark(bits) => self.mark(!bits, *bits),
             Statement::ClearMark(bits) => self.mark(!bits, 0),
+            Statement::NoTrack => self.add("notrack", |_| {}),
+            Statement::SetDscp { family, value } => self.dscp(*family, *value),
         }
+    }
+
+    /// The field lies in the first two bytes of both headers; congestion notification beside it stays.
+    fn dscp(&mut self, family: Family, value: u8) {
+        let (keep, shift, checksum) = match family {
+            Family::V4 => (0xff03_u16, 2, Some(10)),
+            Family::V6 => (0xf03f_u16, 6, None),
+        };
+        self.payload(expr::BASE_NETWORK, 0, 2, FIRST);
+        self.bitwise(&keep.to_be_bytes(), &(u16::from(value) << shift).to_be_bytes());
+        self.add("payload", |w| {
+            w.put_be32(expr::PAYLOAD_SREG, FIRST);
+            w.put_be32(expr::PAYLOAD_BASE, expr::BASE_NETWORK);
+            w.put_be32(expr::PAYLOAD_OFFSET, 0);
+            w.put_be32(expr::PAYLOAD_LEN, 2);
+            w.put_be32(expr::PAYLOAD_CSUM_TYPE, checksum.map_or(0, |_| expr::CSUM_INET));
+            w.put_be32(expr::PAYLOAD_CSUM_OFFSET, checksum.unwrap_or(0));
+            w.put_be32(expr::PAYLOAD_CSUM_FLAGS, 0);
+        });
     }
 
     fn mark(&mut self, keep: u32, set: u32) {
@@ -204,8 +256,54 @@ impl Program {
                 self.interface(*side);
                 self.lookup(map, false, Some(VERDICT));
             }
-            Verdict::Masquerade => self.add("masq", |w| w.put_be32(expr::MASQ_FLAGS, expr::RANDOM_FULLY)),
+            Verdict::Reset => self.add("reject", |w| w.put_be32(expr::REJECT_TYPE, expr::REJECT_TCP_RESET)),
+            Verdict::SourceNat { address: None, ports } => self.masquerade(*ports),
+            Verdict::SourceNat { address: Some(address), ports } => self.nat(expr::NAT_SOURCE, *address, *ports),
+            Verdict::DestinationNat(address) => self.nat(expr::NAT_DESTINATION, *address, None),
         }
+    }
+
+    fn masquerade(&mut self, ports: Option<PortRange>) {
+        self.ports(ports);
+        self.add("masq", |w| {
+            w.put_be32(expr::MASQ_FLAGS, expr::RANDOM_FULLY | ports.map_or(0, |_| expr::RANGE_PORTS));
+            if ports.is_some() {
+                w.put_be32(expr::MASQ_PROTO_MIN, SECOND);
+                w.put_be32(expr::MASQ_PROTO_MAX, THIRD);
+            }
+        });
+    }
+
+    fn nat(&mut self, kind: u32, address: IpAddr, ports: Option<PortRange>) {
+        self.value(&octets(address), FIRST);
+        self.ports(ports);
+        let family = if address.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+        self.add("nat", |w| {
+            w.put_be32(expr::NAT_TYPE, kind);
+            w.put_be32(expr::NAT_FAMILY, u32::from(family));
+            w.put_be32(expr::NAT_ADDR_MIN, FIRST);
+            w.put_be32(expr::NAT_ADDR_MAX, FIRST);
+            if ports.is_some() {
+                w.put_be32(expr::NAT_PROTO_MIN, SECOND);
+                w.put_be32(expr::NAT_PROTO_MAX, THIRD);
+            }
+            w.put_be32(expr::NAT_FLAGS, expr::RANGE_ADDRESS | ports.map_or(0, |_| expr::RANGE_PORTS));
+        });
+    }
+
+    fn ports(&mut self, ports: Option<PortRange>) {
+        if let Some(ports) = ports {
+            self.value(&ports.first().to_be_bytes(), SECOND);
+            self.value(&ports.last().to_be_bytes(), THIRD);
+        }
+    }
+
+    /// Loads a value into a register.
+    fn value(&mut self, value: &[u8], register: u32) {
+        self.add("immediate", |w| {
+            w.put_be32(expr::IMMEDIATE_DREG, register);
+            w.nest(expr::IMMEDIATE_DATA, |w| w.put(data::VALUE, value));
+        });
     }
 
     fn decide(&mut self, code: i32, chain: Option<&str>) {

@@ -104,7 +104,7 @@ fn everything_is_written_once_and_reads_back_equal() {
         let listed = run("nft", &["list", "table", "inet", &options.table]);
         println!("{listed}");
         for wanted in
-            ["goto cali-fw-cali1", "jump cali-pi-np/ns/all", "masquerade", "calico-packet: ", "10.0.0.1 . tcp . 443"]
+            ["goto cali-go-cali1", "jump cali-pi-np/ns/all", "masquerade", "calico-packet: ", "10.0.0.1 . tcp . 443"]
         {
             assert!(listed.contains(wanted), "{wanted} is missing in {listed}");
         }
