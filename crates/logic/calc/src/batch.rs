@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::{BgpPeer, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TunnelDevice, Vtep, Vxlan};
+use tortie_desired::{
+    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings, TunnelDevice, Vtep, Vxlan,
+};
 use tortie_net::IpNet;
 
 /// What the last flush left, for the tables that are compared as a whole or row by row.
@@ -12,6 +14,9 @@ use tortie_net::IpNet;
 pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
+    /// The addresses of all nodes, while they are asked for.
+    pub(crate) all_hosts: Option<BTreeSet<Member>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
     pub(crate) vteps: BTreeMap<IpAddr, Vtep>,

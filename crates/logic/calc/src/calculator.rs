@@ -12,24 +12,32 @@
 //                    v      v
 // NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
 //
+// HEP, the node's interfaces --> hosts --> host endpoints of the tables <-- matching, profiles
+//
 // Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
 use tortie_api::{Kind, Resource};
-use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
+use tortie_desired::{
+    Batch, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, PolicyKind, Profile, SetChange,
+    SetId, SetKind,
+};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
+use tortie_net::IpNet;
 
 use crate::active::Active;
 use crate::batch::{Flushed, put, replace, replace_set};
 use crate::bgp::{Bgp, BgpSettings, unsupported};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, WorkloadSettings};
+use crate::hosts::Hosts;
 use crate::local::Local;
-use crate::matching::Matching;
+use crate::matching::{Matching, is_host};
 use crate::profiles::Profiles;
 use crate::read::{self, PolicySource};
 use crate::remote::{BlockFacts, Remote};
@@ -48,6 +56,10 @@ pub struct Calculator {
     synced: bool,
     strings: Strings,
     local: Local,
+    hosts: Hosts,
+    workload_settings: WorkloadSettings,
+    /// The prefixes of services, by the BGPConfiguration for all nodes.
+    services: BTreeSet<IpNet>,
     matching: Matching,
     profiles: Profiles,
     sets: IpSets,
@@ -70,6 +82,9 @@ impl Calculator {
             synced: false,
             strings: Strings::default(),
             local: Local::default(),
+            hosts: Hosts::default(),
+            workload_settings: WorkloadSettings::default(),
+            services: BTreeSet::new(),
             matching: Matching::default(),
             profiles: Profiles::default(),
             sets: IpSets::default(),
@@ -118,6 +133,12 @@ impl Calculator {
         }
     }
 
+    /// Takes the addresses of the node's own interfaces, by which host endpoints may be found. Interfaces of workloads
+    /// are not to be among them.
+    pub fn set_interfaces(&mut self, interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
+        self.hosts.set_interfaces(interfaces);
+    }
+
     /// Says that the facts are complete for the first time. From here on [`Calculator::flush`] tells.
     pub fn in_sync(&mut self) {
         self.synced = true;
@@ -129,7 +150,12 @@ impl Calculator {
         if !self.synced {
             return out;
         }
-        let settings = self.config.settings(self.bgp.labels(&self.node));
+        let settings = self.config.settings(self.bgp.labels(&self.node), &self.services);
+        let workload_settings = self.config.workloads(self.bgp.labels(&self.node));
+        if workload_settings != self.workload_settings {
+            self.workload_settings = workload_settings;
+            self.local.mark_all();
+        }
         if settings != self.flushed.settings {
             self.flushed.settings = settings.clone();
             out.settings = Some(settings);
@@ -145,6 +171,7 @@ impl Calculator {
             }
         }
         out.sets = self.sets.flush();
+        self.flush_all_hosts(&mut out);
         self.flush_endpoints(&mut out);
         if let Some(now) = self.routes.take(&self.local) {
             out.pools = replace(&mut self.flushed.pools, now.pools);
@@ -180,6 +207,13 @@ impl Calculator {
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
         }
+        if !self.workload_settings.source_spoofing {
+            let unheeded = self.local.iter().filter(|(_, endpoint)| !endpoint.allowed_sources.is_empty());
+            for (id, _) in unheeded {
+                let line = "spec.allowSpoofedSourcePrefixes: not heeded, as workloadSourceSpoofing is not Any".to_owned();
+                out.entry(Key::resource(Kind::WorkloadEndpoint, &id.namespace, &id.name)).or_default().push(line);
+            }
+        }
         out
     }
 
@@ -213,17 +247,64 @@ impl Calculator {
         dirty.extend(self.matching.take_endpoints());
         let mut seen = BTreeMap::new();
         for id in dirty {
+            if is_host(&id) {
+                self.hosts.mark();
+                continue;
+            }
+            let WorkloadSettings { floating, source_spoofing } = self.workload_settings;
             let endpoint = self.local.get(&id).map(|local| {
                 Arc::new(Endpoint {
                     interface: local.interface.clone(),
                     addresses: local.addresses.clone(),
                     mac: local.mac,
-                    tiers: self.matching.tiers_of(&id, &mut seen),
+                    tiers: self.matching.tiers_of(&id, &mut seen).normal.clone(),
                     profiles: self.profiles.listed(&local.profiles),
+                    allowed_sources: if source_spoofing { local.allowed_sources.clone() } else { Vec::new() },
+                    floating: if floating || local.openstack { local.floating.clone() } else { Vec::new() },
+                    limits: local.limits,
                 })
             });
             out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
         }
+        let Some(governed) = self.hosts.take() else { return };
+        let mut now = BTreeMap::new();
+        for (interface, name) in governed {
+            let Some(host) = self.hosts.get(&name) else { continue };
+            let id = EndpointId { namespace: Arc::from(""), name: name.clone() };
+            let applied = self.matching.tiers_of(&id, &mut seen).clone();
+            // Upstream has no untracked policy for all interfaces.
+            let untracked = if interface == HostInterface::All { Vec::new() } else { applied.untracked };
+            let endpoint = HostEndpoint {
+                name,
+                untracked,
+                pre_dnat: applied.pre_dnat,
+                forward: applied.forward,
+                tiers: applied.normal,
+                profiles: self.profiles.listed(&host.profiles),
+            };
+            now.insert(interface, Arc::new(endpoint));
+        }
+        out.host_endpoints = replace(&mut self.flushed.host_endpoints, now);
+    }
+
+    /// The set of all nodes' addresses, while outgoing NAT asks for it.
+    fn flush_all_hosts(&mut self, out: &mut Batch) {
+        let wanted = self.flushed.settings.nat.exclude_hosts;
+        let now: Option<BTreeSet<Member>> =
+            wanted.then(|| self.bgp.addresses().map(|addr| Member::Net(IpNet::from(addr))).collect());
+        if now == self.flushed.all_hosts {
+            return;
+        }
+        let change = match (&self.flushed.all_hosts, &now) {
+            (Some(old), Some(now)) => SetChange::Delta {
+                added: now.difference(old).copied().collect(),
+                removed: old.difference(now).copied().collect(),
+            },
+            (None, Some(now)) => SetChange::Whole { kind: SetKind::Addresses, members: now.clone() },
+            (_, None) => SetChange::Removed,
+        };
+        out.sets.insert(SetId::new(SetId::ALL_HOSTS), change);
+        self.flushed.all_hosts = now;
     }
 
     fn apply_resource(
@@ -246,10 +327,7 @@ impl Calculator {
         let strings = &mut self.strings;
         match kind {
             Kind::WorkloadEndpoint => self.apply_workload(namespace, name, this!(WorkloadEndpoint), problems),
-            Kind::HostEndpoint => {
-                let item = this!(HostEndpoint).map(|hep| read::host(strings, hep, problems));
-                self.apply_item(ItemKind::Host, "", name, item);
-            }
+            Kind::HostEndpoint => self.apply_host(name, this!(HostEndpoint), problems),
             Kind::NetworkSet => {
                 let set = this!(NetworkSet).map(|set| (&set.metadata, &set.spec.nets));
                 let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
@@ -265,7 +343,7 @@ impl Calculator {
                 self.apply_policy(PolicyKind::NetworkPolicy, namespace, name, source, problems);
             }
             Kind::GlobalNetworkPolicy => {
-                let source = this!(GlobalNetworkPolicy).and_then(PolicySource::global);
+                let source = this!(GlobalNetworkPolicy).map(PolicySource::global);
                 self.apply_policy(PolicyKind::GlobalNetworkPolicy, "", name, source, problems);
             }
             Kind::Tier => self.matching.set_tier(name, this!(Tier).map(read::tier)),
@@ -287,6 +365,9 @@ impl Calculator {
                 self.bgp.set_peer(name, spec);
             }
             Kind::BgpConfiguration => {
+                if name == "default" {
+                    self.services = this!(BgpConfiguration).map(|config| read::service_nets(&config.spec)).unwrap_or_default();
+                }
                 let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
                 self.bgp.set_settings(name, settings);
             }
@@ -331,6 +412,20 @@ impl Calculator {
         }
         self.matching.set_endpoint(&id, identity);
         self.apply_item(ItemKind::Workload, namespace, name, item);
+    }
+
+    fn apply_host(&mut self, name: &str, hep: Option<&tortie_api::HostEndpoint>, problems: &mut Vec<String>) {
+        let item = hep.map(|hep| read::host(&mut self.strings, hep, problems));
+        let mine = hep.filter(|hep| hep.spec.node == *self.node).zip(item.as_ref());
+        let endpoint = mine.map(|(hep, item)| read::local_host(hep, item));
+        let identity = mine.map(|(_, item)| item.identity.clone());
+        let id = EndpointId { namespace: Arc::from(""), name: Arc::from(name) };
+        let old = self.hosts.get(name).map(|old| old.profiles.clone()).unwrap_or_default();
+        let new = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();
+        self.hosts.set(&id.name, endpoint);
+        self.profiles.set_user(&id, &old, &new);
+        self.matching.set_endpoint(&id, identity);
+        self.apply_item(ItemKind::Host, "", name, item);
     }
 
     fn apply_item(&mut self, kind: ItemKind, namespace: &str, name: &str, item: Option<Item>) {

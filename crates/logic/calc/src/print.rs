@@ -1,10 +1,12 @@
 //! The tables as text for people, one row a line, always in the same order.
 
+mod settings;
+
 use std::fmt::{self, Write as _};
 
 use tortie_desired::{
-    BgpPeer, BgpSpeaker, Endpoint, IcmpMatch, Match, Member, Policy, Pool, Profile, Route, RouteTarget, Rule, SetId,
-    SetKind, Settings, Tables, TierPolicies, Vtep, Vxlan,
+    BgpPeer, BgpSpeaker, Endpoint, FloatingAddress, HostEndpoint, IcmpMatch, Limits, Match, Member, PacketRate, Policy,
+    PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId, SetKind, Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -22,6 +24,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         policies,
         profiles,
         endpoints,
+        host_endpoints,
         pools,
         tunnels,
         vteps,
@@ -30,7 +33,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         bgp_peers,
         announcements,
     } = tables;
-    write_settings(out, settings)?;
+    settings::write(out, settings)?;
     for (id, (kind, members)) in sets {
         let kind = match kind {
             SetKind::Addresses => "addresses",
@@ -47,8 +50,13 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         }
     }
     for (id, policy) in policies {
-        let Policy { tier, ingress, egress } = &**policy;
-        writeln!(out, "policy {id} tier {tier}")?;
+        let Policy { tier, stage, ingress, egress } = &**policy;
+        let stage = match stage {
+            PolicyStage::Normal => "",
+            PolicyStage::PreDnat => " pre-dnat",
+            PolicyStage::Untracked => " untracked",
+        };
+        writeln!(out, "policy {id} tier {tier}{stage}")?;
         write_rules(out, ingress, egress)?;
     }
     for (name, profile) in profiles {
@@ -59,6 +67,14 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
     for (id, endpoint) in endpoints {
         write!(out, "endpoint {id}")?;
         write_endpoint(out, endpoint)?;
+    }
+    for (interface, endpoint) in host_endpoints {
+        let HostEndpoint { name, untracked, pre_dnat, forward, tiers, profiles } = &**endpoint;
+        writeln!(out, "host-endpoint {interface} {name}")?;
+        for (what, list) in [("untracked ", untracked), ("pre-dnat ", pre_dnat), ("forward ", forward), ("", tiers)] {
+            write_tiers(out, what, list)?;
+        }
+        write_profiles(out, profiles)?;
     }
     for (net, Pool { nat_outgoing }) in pools {
         writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
@@ -94,30 +110,6 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         let BgpPeer { asn, port, origin, name, keep_next_hop, max_restart_secs } = peer;
         let keep = if *keep_next_hop { " keep-next-hop" } else { "" };
         writeln!(out, "peer {addr} port {port} as {asn} {} {name}{keep} restart {max_restart_secs}s", origin.text())?;
-    }
-    Ok(())
-}
-
-fn write_settings(out: &mut String, settings: &Settings) -> fmt::Result {
-    let default = Settings::default();
-    let Settings { interface_prefixes, endpoint_to_host, reject_denied, log_prefix, accept_invalid, ipv6 } = settings;
-    if *interface_prefixes != default.interface_prefixes {
-        writeln!(out, "setting interface-prefixes {}", interface_prefixes.join(","))?;
-    }
-    if *endpoint_to_host != default.endpoint_to_host {
-        writeln!(out, "setting endpoint-to-host {endpoint_to_host:?}")?;
-    }
-    if *reject_denied != default.reject_denied {
-        writeln!(out, "setting reject-denied {reject_denied}")?;
-    }
-    if *log_prefix != default.log_prefix {
-        writeln!(out, "setting log-prefix {log_prefix}")?;
-    }
-    if *accept_invalid != default.accept_invalid {
-        writeln!(out, "setting accept-invalid {accept_invalid}")?;
-    }
-    if *ipv6 != default.ipv6 {
-        writeln!(out, "setting ipv6 {ipv6}")?;
     }
     Ok(())
 }
@@ -179,19 +171,43 @@ fn joined<T: fmt::Display>(items: &[T]) -> String {
 }
 
 fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
-    let Endpoint { interface, addresses, mac, tiers, profiles } = endpoint;
+    let Endpoint { interface, addresses, mac, tiers, profiles, allowed_sources, floating, limits } = endpoint;
     write!(out, " {interface} {}", joined(addresses))?;
     if let Some(mac) = mac {
         write!(out, " mac {mac}")?;
     }
     writeln!(out)?;
-    for TierPolicies { tier, default_action, ingress, egress } in tiers {
-        writeln!(out, "  tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
+    write_tiers(out, "", tiers)?;
+    write_profiles(out, profiles)?;
+    if !allowed_sources.is_empty() {
+        writeln!(out, "  sources {}", joined(allowed_sources))?;
     }
-    if !profiles.is_empty() {
-        writeln!(out, "  profiles {}", profiles.join(","))?;
+    for FloatingAddress { external, internal } in floating {
+        writeln!(out, "  floating {external} to {internal}")?;
+    }
+    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp } = limits;
+    for (direction, packets, connections) in
+        [("ingress", ingress_packets, ingress_connections), ("egress", egress_packets, egress_connections)]
+    {
+        if let Some(PacketRate { per_second, burst }) = packets {
+            writeln!(out, "  limit {direction} {per_second} packets/s burst {burst}")?;
+        }
+        if let Some(connections) = connections {
+            writeln!(out, "  limit {direction} {connections} connections")?;
+        }
+    }
+    dscp.map_or(Ok(()), |dscp| writeln!(out, "  dscp {dscp}"))
+}
+
+fn write_tiers(out: &mut String, what: &str, tiers: &[TierPolicies]) -> fmt::Result {
+    for TierPolicies { tier, default_action, ingress, egress } in tiers {
+        writeln!(out, "  {what}tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
     }
     Ok(())
+}
+
+fn write_profiles(out: &mut String, profiles: &[std::sync::Arc<str>]) -> fmt::Result {
+    if profiles.is_empty() { Ok(()) } else { writeln!(out, "  profiles {}", profiles.join(",")) }
 }
 
 fn ids<T: fmt::Display>(items: &[T]) -> String {

@@ -2,17 +2,18 @@
 //!
 //! Text that can't be read is left out and told as a problem; nothing here stops at the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api as api;
-use tortie_desired::{Policy, Profile, TierAction};
+use tortie_desired::{FloatingAddress, Limits, PacketRate, Policy, PolicyStage, Profile, TierAction};
 use tortie_net::{Family, IpNet};
 use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::bgp::NodeFacts;
+use crate::hosts::{LocalHost, Wanted};
 use crate::labels::{Identity, LabelSet, label_set};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
@@ -21,7 +22,7 @@ use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
 use crate::sets::{Item, NamedPort};
 use crate::strings::Strings;
-use crate::tiers::Tier;
+use crate::tiers::{Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
 
 const NAMESPACE: &str = "projectcalico.org/namespace";
@@ -131,12 +132,6 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
         return None;
     }
-    let unsupported = [
-        ("spec.allowSpoofedSourcePrefixes", !spec.allow_spoofed_source_prefixes.is_empty()),
-        ("spec.ipNATs", !spec.ip_nats.is_empty()),
-        ("spec.qosControls", spec.qos_controls.is_some()),
-    ];
-    problems.extend(not_yet(&unsupported));
     let mac = if spec.mac.is_empty() { None } else { Some(spec.mac.parse()) };
     let mac = mac.and_then(|mac| mac.inspect_err(|error| problems.push(format!("spec.mac: {error}"))).ok());
     Some(LocalEndpoint {
@@ -144,7 +139,90 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         addresses: item.nets.iter().map(IpNet::addr).collect(),
         mac,
         profiles: item.identity.parents.clone(),
+        allowed_sources: nets("allowSpoofedSourcePrefixes", &spec.allow_spoofed_source_prefixes, problems),
+        floating: floating(spec, problems),
+        limits: limits(spec, problems),
+        openstack: spec.orchestrator == "openstack",
     })
+}
+
+fn floating(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Vec<FloatingAddress> {
+    let read = |(index, nat): (usize, &api::IpNat)| {
+        let api::IpNat { internal_ip, external_ip } = nat;
+        let (internal, external) = (internal_ip.parse().ok()?, external_ip.parse().ok()?);
+        let pair = FloatingAddress { external, internal };
+        (Family::of(external) == Family::of(internal)).then_some((index, pair))
+    };
+    let mut out = Vec::new();
+    for (index, nat) in spec.ip_nats.iter().enumerate() {
+        match read((index, nat)) {
+            Some((_, pair)) => out.push(pair),
+            None => problems.push(format!("spec.ipNATs[{index}]: no two addresses of one family")),
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Upstream's burst where none is given, packets.
+const DEFAULT_PACKET_BURST: u32 = 5;
+
+fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Limits {
+    let Some(controls) = &spec.qos_controls else { return Limits::default() };
+    let api::QosControls {
+        ingress_bandwidth,
+        ingress_burst: _,
+        ingress_peakrate: _,
+        ingress_minburst: _,
+        egress_bandwidth,
+        egress_burst: _,
+        egress_peakrate: _,
+        egress_minburst: _,
+        ingress_packet_rate,
+        ingress_packet_burst,
+        egress_packet_rate,
+        egress_packet_burst,
+        ingress_max_connections,
+        egress_max_connections,
+        dscp,
+    } = controls;
+    problems.extend(not_yet(&[
+        ("spec.qosControls.ingressBandwidth", *ingress_bandwidth != 0),
+        ("spec.qosControls.egressBandwidth", *egress_bandwidth != 0),
+    ]));
+    // 0 is no limit; what is over the largest number that can be counted is none either.
+    let count = |value: i64| u32::try_from(value).ok().filter(|value| *value > 0);
+    let rate = |rate: i64, burst: i64| {
+        let burst = count(burst).unwrap_or(DEFAULT_PACKET_BURST);
+        count(rate).map(|per_second| PacketRate { per_second, burst })
+    };
+    Limits {
+        ingress_packets: rate(*ingress_packet_rate, *ingress_packet_burst),
+        egress_packets: rate(*egress_packet_rate, *egress_packet_burst),
+        ingress_connections: count(*ingress_max_connections),
+        egress_connections: count(*egress_max_connections),
+        dscp: dscp.as_ref().map(api::Dscp::value),
+    }
+}
+
+/// A host endpoint of this node.
+pub(crate) fn local_host(hep: &api::HostEndpoint, item: &Item) -> LocalHost {
+    let spec = &hep.spec;
+    let interface = match spec.interface_name.as_str() {
+        "*" => Wanted::All,
+        "" => Wanted::WithOneOf(item.nets.iter().map(IpNet::addr).collect()),
+        name => Wanted::Named(Arc::from(name)),
+    };
+    LocalHost { interface, profiles: item.identity.parents.clone() }
+}
+
+/// The prefixes of services, whose packets nobody but a translator takes.
+pub(crate) fn service_nets(spec: &api::BgpConfigurationSpec) -> BTreeSet<IpNet> {
+    let clusters = spec.service_cluster_ips.iter().map(|block| &block.cidr);
+    let externals = spec.service_external_ips.iter().map(|block| &block.cidr);
+    let balancers = spec.service_load_balancer_ips.iter().map(|block| &block.cidr);
+    clusters.chain(externals).chain(balancers).filter_map(|cidr| cidr.net()).collect()
 }
 
 /// The parts that NetworkPolicy and GlobalNetworkPolicy share.
@@ -156,6 +234,8 @@ pub(crate) struct PolicySource<'a> {
     pub(crate) namespace_selector: &'a str,
     pub(crate) service_account_selector: &'a str,
     pub(crate) types: &'a [api::PolicyType],
+    pub(crate) stage: PolicyStage,
+    pub(crate) forward: bool,
     pub(crate) ingress: &'a [api::Rule],
     pub(crate) egress: &'a [api::Rule],
 }
@@ -171,15 +251,21 @@ impl<'a> PolicySource<'a> {
             namespace_selector: "",
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: false,
             ingress: &spec.ingress,
             egress: &spec.egress,
         }
     }
 
-    /// `None` for policies that apply before connection tracking or before NAT: those are for host endpoints alone.
-    pub(crate) fn global(policy: &'a api::GlobalNetworkPolicy) -> Option<PolicySource<'a>> {
+    pub(crate) fn global(policy: &'a api::GlobalNetworkPolicy) -> PolicySource<'a> {
         let spec = &policy.spec;
-        (!spec.do_not_track && !spec.pre_dnat).then_some(PolicySource {
+        let stage = match (spec.do_not_track, spec.pre_dnat) {
+            (true, _) => PolicyStage::Untracked,
+            (false, true) => PolicyStage::PreDnat,
+            (false, false) => PolicyStage::Normal,
+        };
+        PolicySource {
             namespace: "",
             tier: &spec.tier,
             order: spec.order,
@@ -187,9 +273,11 @@ impl<'a> PolicySource<'a> {
             namespace_selector: &spec.namespace_selector,
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage,
+            forward: spec.apply_on_forward,
             ingress: &spec.ingress,
             egress: &spec.egress,
-        })
+        }
     }
 
     /// `None`, with a problem, if it can't be said whom the policy selects.
@@ -199,14 +287,14 @@ impl<'a> PolicySource<'a> {
         let Resolved { ingress, egress, sets, problems: found } =
             Resolved::of(self.namespace, self.ingress, self.egress);
         problems.extend(found);
-        let (to, from) = self.directions();
+        let (ingress_applies, egress_applies) = self.directions();
+        let (stage, forward) = (self.stage, self.forward);
         Some(PolicyFacts {
             tier: tier.clone(),
             order: self.order.unwrap_or(f64::INFINITY),
-            ingress: to,
-            egress: from,
+            scope: Scope { ingress: ingress_applies, egress: egress_applies, stage, forward },
             selector,
-            body: Body { rules: Arc::new(Policy { tier, ingress, egress }), sets: sets.into_values().collect() },
+            body: Body { rules: Arc::new(Policy { tier, stage, ingress, egress }), sets: sets.into_values().collect() },
         })
     }
 
