@@ -46,7 +46,7 @@ use tortie_store::{Reader, Store};
 use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
 use tracing::{info, warn};
 
-use agent::{Agent, AgentHandle, Inbox, Message, Parts};
+use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
 use bgp::{Bgp, Told};
 use environment::{Backend, Datastore, Environment};
 use health::{Health, Listener, Pages};
@@ -207,6 +207,7 @@ impl Node {
             routing,
             tunnels: Tunnels::new(Handle::open)?,
             tunnel_addresses,
+            interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,
             bgp,
             service: service.clone(),

@@ -31,7 +31,16 @@ pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec
     match table {
         Table::Endpoints => {
             let row = |(id, endpoint): (&tortie_desired::EndpointId, &std::sync::Arc<Endpoint>)| {
-                let Endpoint { interface, addresses, mac: _, tiers, profiles } = &**endpoint;
+                let Endpoint {
+                    interface,
+                    addresses,
+                    mac: _,
+                    tiers,
+                    profiles,
+                    allowed_sources: _,
+                    floating: _,
+                    limits: _,
+                } = &**endpoint;
                 let list = |of: fn(&TierPolicies) -> &[tortie_desired::PolicyId]| {
                     let name = |tier: &TierPolicies| {
                         of(tier).iter().map(|id| format!("{}:{id}", tier.tier)).collect::<Vec<_>>()
@@ -53,7 +62,7 @@ pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec
         Table::Policies => {
             let mut out = Vec::new();
             for (id, policy) in &tables.policies {
-                let Policy { tier, ingress, egress } = &**policy;
+                let Policy { tier, stage: _, ingress, egress } = &**policy;
                 let start = out.len();
                 for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
                     for (index, rule) in rules.iter().enumerate() {

@@ -133,6 +133,11 @@ impl Calculator {
         }
     }
 
+    /// Whether [`Calculator::set_interfaces`] matters: a host endpoint of this node is found by address.
+    pub fn needs_interfaces(&self) -> bool {
+        self.hosts.by_address()
+    }
+
     /// Takes the addresses of the node's own interfaces, by which host endpoints may be found. Interfaces of workloads
     /// are not to be among them.
     pub fn set_interfaces(&mut self, interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {

@@ -53,6 +53,11 @@ impl Hosts {
         self.endpoints.get(name)
     }
 
+    /// Whether one is found by address.
+    pub(crate) fn by_address(&self) -> bool {
+        self.endpoints.values().any(|endpoint| matches!(endpoint.interface, Wanted::WithOneOf(_)))
+    }
+
     /// The addresses of the node's own interfaces.
     pub(crate) fn set_interfaces(&mut self, interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
         self.dirty |= self.interfaces != interfaces;

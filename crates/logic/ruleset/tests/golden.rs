@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match as Wanted, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
+    Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate,
+    Period, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
     Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
@@ -231,4 +232,87 @@ fn settings_shape_the_rules() {
         ["IPv4 src @cali4-masq-ipam-pools dst !@cali4-all-ipam-pools masquerade"]
     );
     assert!(ruleset.sets.keys().all(|name| !name.starts_with("cali6")));
+}
+
+#[test]
+fn log_lines_name_their_policy_and_are_limited() {
+    let mut tables = tables();
+    let settings = Settings {
+        log_prefix: Arc::from("%t %k %n %p %x %"),
+        log_limit: Some(LogLimit { rate: 10, period: Period::Minute, burst: 5 }),
+        ..Settings::default()
+    };
+    tables.settings = settings;
+    let profile = Profile { ingress: vec![Desired::any(Action::Log)], egress: vec![] };
+    tables.profiles.insert(Arc::from("kns.ns"), Arc::new(profile));
+    let renderer = Renderer::new(&tables, 200);
+    assert_eq!(
+        print(renderer.ruleset(), "cali-pi-np/ns/pass"),
+        ["within 10/Minute burst 5 log \"t np pass ns/pass %x %: \"", "set 0x20000 return"]
+    );
+    assert_eq!(
+        print(renderer.ruleset(), "cali-pri-kns.ns"),
+        ["within 10/Minute burst 5 log \" pro kns.ns kns.ns %x %: \""]
+    );
+}
+
+#[test]
+fn workloads_with_the_same_policies_share_their_chains() {
+    let mut tables = tables();
+    let id = |name: &str| EndpointId { namespace: Arc::from("ns"), name: Arc::from(name) };
+    let first = tables.endpoints[&id("pod")].clone();
+    for n in 2..=100 {
+        let endpoint = Endpoint { interface: Arc::from(format!("cali{n}")), ..(*first).clone() };
+        tables.endpoints.insert(id(&format!("pod{n}")), Arc::new(endpoint));
+    }
+    let mut renderer = Renderer::new(&tables, 200);
+    let groups = renderer.ruleset().chains.keys().filter(|name| name.starts_with("cali-g")).count();
+    assert_eq!(groups, 3, "two of ingress, one of egress");
+    // Another policy for all of them touches one chain of rules and no element.
+    let more = Policy {
+        tier: Arc::from("second"),
+        stage: PolicyStage::Normal,
+        ingress: vec![Desired::any(Action::Deny)],
+        egress: vec![],
+    };
+    let mut batch = Batch { policies: [(policy_id("zzz"), Some(Arc::new(more)))].into(), ..Batch::default() };
+    for (id, endpoint) in &tables.endpoints {
+        let mut endpoint = (**endpoint).clone();
+        endpoint.tiers[1].ingress.push(policy_id("zzz"));
+        batch.endpoints.insert(id.clone(), Some(Arc::new(endpoint)));
+    }
+    tables.apply(&batch);
+    let delta = renderer.update(&tables, &batch);
+    assert_eq!(delta.chains.keys().map(|name| &**name).collect::<Vec<_>>(), ["cali-gi-cali1/1", "cali-pi-np/ns/zzz"]);
+    assert!(delta.maps.is_empty() && delta.sets.is_empty(), "{delta:?}");
+}
+
+#[test]
+fn limits_give_a_workload_a_chain_of_its_own() {
+    let mut tables = tables();
+    let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
+    let limits = Limits {
+        egress_packets: Some(PacketRate { per_second: 100, burst: 7 }),
+        ingress_connections: Some(3),
+        ..Limits::default()
+    };
+    let limited = Endpoint { limits, ..(*tables.endpoints[&id]).clone() };
+    tables.endpoints.insert(id, Arc::new(limited));
+    let renderer = Renderer::new(&tables, 200);
+    let ruleset = renderer.ruleset();
+    assert_eq!(print(ruleset, "filter-FORWARD-from-wl")[0], "iif @cali-from-wl-own iif by cali-from-wl-dispatch");
+    assert_eq!(
+        print(ruleset, "cali-fw-cali1"),
+        [
+            "IPv4 src !10.65.0.1/32 drop",
+            "IPv6 drop",
+            "over 100/Second burst 7 drop",
+            "established accept",
+            "goto cali-go-cali1"
+        ]
+    );
+    assert_eq!(
+        print(ruleset, "cali-tw-cali1"),
+        ["established accept", "TCP connections > 3 reset", "goto cali-gi-cali1"]
+    );
 }
