@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Rule, SetChange, SetId, SetKind,
-    Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Rule, SetChange,
+    SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::{Error, Nftables};

@@ -25,8 +25,7 @@ fn any() -> PolicyId {
 
 fn endpoint(pod: &Pod) -> Endpoint {
     let default_action = TierAction::Deny;
-    let tier =
-        TierPolicies { tier: Arc::from("default"), default_action, ingress: vec![any()], egress: vec![any()] };
+    let tier = TierPolicies { tier: Arc::from("default"), default_action, ingress: vec![any()], egress: vec![any()] };
     Endpoint {
         interface: Arc::from(pod.interface.as_str()),
         addresses: pod.addresses.clone(),
@@ -239,7 +238,8 @@ fn what_leaves_the_cluster_is_marked() {
     let mut stage = Stage::new();
     let inner = Pod::new("cali0b", &["10.65.0.2", "fd00::2"]);
     let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("inner") };
-    let pools = ["10.65.0.0/16", "fd00::/64"].map(|net| (net.parse().expect("literal"), Some(Pool { nat_outgoing: false })));
+    let pools =
+        ["10.65.0.0/16", "fd00::/64"].map(|net| (net.parse().expect("literal"), Some(Pool { nat_outgoing: false })));
     stage.commit(&Batch {
         endpoints: [(id, Some(Arc::new(endpoint(&inner))))].into(),
         pools: pools.into(),

@@ -63,8 +63,11 @@ impl Stage {
         run("ip", &["address", "add", HOST[1], "dev", "eth9", "nodad"]);
         let mut tables = Tables::default();
         let failsafe = |port| vec![Failsafe { protocol: Protocol::UDP, port, net: None }];
-        tables.settings =
-            Settings { failsafe_inbound: failsafe(FAILSAFE), failsafe_outbound: failsafe(FAILSAFE), ..Settings::default() };
+        tables.settings = Settings {
+            failsafe_inbound: failsafe(FAILSAFE),
+            failsafe_outbound: failsafe(FAILSAFE),
+            ..Settings::default()
+        };
         let any = vec![Rule::any(Action::Allow)];
         policy(&mut tables, "any", PolicyStage::Normal, any.clone(), any);
         let endpoint = Endpoint {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use pods::{Pod, arrives, bind, is_dropped, node};
 use support::run;
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Rule,
-    SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
+    Rule, SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};

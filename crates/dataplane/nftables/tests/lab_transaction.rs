@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use support::{lab, run};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
-    Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind,
+    PolicyStage, Pool, Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};

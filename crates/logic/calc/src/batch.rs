@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings,
+    TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::IpNet;
 

@@ -215,7 +215,8 @@ impl Calculator {
         if !self.workload_settings.source_spoofing {
             let unheeded = self.local.iter().filter(|(_, endpoint)| !endpoint.allowed_sources.is_empty());
             for (id, _) in unheeded {
-                let line = "spec.allowSpoofedSourcePrefixes: not heeded, as workloadSourceSpoofing is not Any".to_owned();
+                let line =
+                    "spec.allowSpoofedSourcePrefixes: not heeded, as workloadSourceSpoofing is not Any".to_owned();
                 out.entry(Key::resource(Kind::WorkloadEndpoint, &id.namespace, &id.name)).or_default().push(line);
             }
         }
@@ -371,7 +372,8 @@ impl Calculator {
             }
             Kind::BgpConfiguration => {
                 if name == "default" {
-                    self.services = this!(BgpConfiguration).map(|config| read::service_nets(&config.spec)).unwrap_or_default();
+                    self.services =
+                        this!(BgpConfiguration).map(|config| read::service_nets(&config.spec)).unwrap_or_default();
                 }
                 let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
                 self.bgp.set_settings(name, settings);

@@ -202,11 +202,7 @@ impl Config {
 
     /// The settings of a node with these labels; a node that is not there matches no selector. `services` are the
     /// prefixes of services.
-    pub(crate) fn settings(
-        &self,
-        labels: Option<&BTreeMap<String, String>>,
-        services: &BTreeSet<IpNet>,
-    ) -> Settings {
+    pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>, services: &BTreeSet<IpNet>) -> Settings {
         let loops = self.sources(labels).filter_map(|source| source.service_loops).last();
         let service_loops = if loops == Some(ServiceLoops::Allow) { BTreeSet::new() } else { services.clone() };
         let mut settings = Settings { service_loops, ..Settings::default() };

@@ -151,9 +151,9 @@ impl Matching {
             let active = match facts.scope.stage {
                 PolicyStage::Normal => classes.next().is_some(),
                 // Those are for host endpoints alone.
-                PolicyStage::PreDnat | PolicyStage::Untracked => classes.any(|class| {
-                    self.index.items(class).any(|item| self.names.get(item).is_some_and(is_host))
-                }),
+                PolicyStage::PreDnat | PolicyStage::Untracked => {
+                    classes.any(|class| self.index.items(class).any(|item| self.names.get(item).is_some_and(is_host)))
+                }
             };
             active.then(|| facts.body.clone())
         };
@@ -166,11 +166,7 @@ impl Matching {
     }
 
     /// The policies of an endpoint. Endpoints of one class have the same, which `seen` remembers within one flush.
-    pub(crate) fn tiers_of<'a>(
-        &mut self,
-        id: &EndpointId,
-        seen: &'a mut BTreeMap<ClassId, Applied>,
-    ) -> &'a Applied {
+    pub(crate) fn tiers_of<'a>(&mut self, id: &EndpointId, seen: &'a mut BTreeMap<ClassId, Applied>) -> &'a Applied {
         let Some((_, class)) = self.endpoints.get(id) else { return &NONE };
         let (tiers, index) = (&mut self.tiers, &self.index);
         seen.entry(*class).or_insert_with(|| tiers.of(index.matches(*class)))

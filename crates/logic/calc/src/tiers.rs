@@ -133,13 +133,7 @@ impl Tiers {
         name != DEFAULT_TIER && !self.known.contains_key(name)
     }
 
-    pub(crate) fn add_policy(
-        &mut self,
-        tier: &Arc<str>,
-        rank: Rank,
-        selector: SelectorId,
-        scope: Scope,
-    ) {
+    pub(crate) fn add_policy(&mut self, tier: &Arc<str>, rank: Rank, selector: SelectorId, scope: Scope) {
         if !self.members.contains_key(tier) {
             self.order = None;
         }

@@ -98,8 +98,7 @@ fn to_point(shape: &Shape<'_>, point: Point) -> Vec<Rule> {
     let Some(AtPoint { map, default }) = shape.host.points.get(&point) else { return vec![] };
     // Of the host's own packets, IPv6 is left alone where it is not managed, as upstream.
     let unmanaged = (!shape.settings.ipv6).then(|| Rule::new([Match::Family(Family::V6)], Verdict::Accept));
-    let by_name =
-        (!map.is_empty()).then(|| Rule::new([], Verdict::Dispatch { side: point.side(), map: point.map() }));
+    let by_name = (!map.is_empty()).then(|| Rule::new([], Verdict::Dispatch { side: point.side(), map: point.map() }));
     let to_chains = by_name.into_iter().chain(default.clone().map(|chain| Rule::new([], Verdict::Goto(chain))));
     unmanaged.into_iter().chain(to_chains).collect()
 }
@@ -274,11 +273,8 @@ fn after_nat(shape: &Shape<'_>) -> Option<Chain> {
     if !judges_after_nat(shape) {
         return None;
     }
-    let mut rules = vec![
-        Rule::new([Match::Translated { negate: true }], Verdict::Accept),
-        accepted_before(),
-        established(),
-    ];
+    let mut rules =
+        vec![Rule::new([Match::Translated { negate: true }], Verdict::Accept), accepted_before(), established()];
     rules.extend(of_workloads(shape.settings, Side::Destination, &Verdict::Accept));
     let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
     rules.push(Rule::new([known], Verdict::Accept));

@@ -28,7 +28,12 @@ impl Lists {
                 Direction::Ingress => (ingress, vec![]),
                 Direction::Egress => (vec![], egress),
             };
-            (!(ingress.is_empty() && egress.is_empty())).then_some(TierPolicies { tier, default_action, ingress, egress })
+            (!(ingress.is_empty() && egress.is_empty())).then_some(TierPolicies {
+                tier,
+                default_action,
+                ingress,
+                egress,
+            })
         };
         let tiers = endpoint.tiers.iter().filter_map(own).collect();
         Lists { direction, tiers, profiles: endpoint.profiles.clone() }

@@ -26,15 +26,8 @@ pub(crate) enum Point {
 }
 
 impl Point {
-    pub(crate) const ALL: [Point; 7] = [
-        Point::RawIn,
-        Point::RawOut,
-        Point::BeforeNat,
-        Point::ForwardIn,
-        Point::ForwardOut,
-        Point::In,
-        Point::Out,
-    ];
+    pub(crate) const ALL: [Point; 7] =
+        [Point::RawIn, Point::RawOut, Point::BeforeNat, Point::ForwardIn, Point::ForwardOut, Point::In, Point::Out];
 
     /// Upstream's prefix of chains; its tables are told apart by another prefix here.
     fn prefix(self) -> &'static str {

@@ -22,8 +22,8 @@ mod workload;
 
 pub use delta::{ChainEdit, Delta, MapEdit, SetEdit};
 pub use model::{
-    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rate, Rule, Ruleset, Set, SetType, Side, Statement,
-    Verdict,
+    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rate, Rule, Ruleset, Set, SetType, Side,
+    Statement, Verdict,
 };
 pub use policy::{ACCEPT_MARK, PASS_MARK};
 pub use render::Renderer;

@@ -251,12 +251,7 @@ impl Renderer {
         host::render(&tables.host_endpoints, self.names, &tables.settings, &referents)
     }
 
-    fn with_referents<T>(
-        &self,
-        tables: &Tables,
-        direction: Direction,
-        work: impl FnOnce(&Referents<'_>) -> T,
-    ) -> T {
+    fn with_referents<T>(&self, tables: &Tables, direction: Direction, work: impl FnOnce(&Referents<'_>) -> T) -> T {
         work(&Referents {
             names: self.names,
             settings: &tables.settings,

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tortie_desired::{Action, IcmpMatch, LogLimit, Match as Wanted, PolicyId, PolicyStage, Rule as Desired, SetId, SetKind, Settings};
+use tortie_desired::{
+    Action, IcmpMatch, LogLimit, Match as Wanted, PolicyId, PolicyStage, Rule as Desired, SetId, SetKind, Settings,
+};
 use tortie_net::{Family, Protocol};
 
 use crate::literal::Literals;
@@ -142,7 +144,11 @@ fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec
 fn cost(condition: &Match) -> u8 {
     match condition {
         // An IPv6 rule mostly follows an IPv4 twin, which has tested port and protocol for the packets of both.
-        Match::Conntrack(_) | Match::Translated { .. } | Match::Mark(_) | Match::InterfacePrefix { .. } | Match::Family(Family::V6) => 0,
+        Match::Conntrack(_)
+        | Match::Translated { .. }
+        | Match::Mark(_)
+        | Match::InterfacePrefix { .. }
+        | Match::Family(Family::V6) => 0,
         Match::Protocol { .. } => 1,
         Match::Port { .. } | Match::Icmp { .. } => 2,
         Match::Family(Family::V4) => 3,

@@ -20,7 +20,8 @@ pub(crate) fn hygiene(direction: Direction, settings: &Settings) -> Vec<Rule> {
     if direction == Direction::Egress {
         // Tunnelled packets would carry what policy does not see.
         if !settings.vxlan_from_workloads {
-            let port = Match::Port { side: Side::Destination, range: PortRange::single(settings.vxlan_port), negate: false };
+            let port =
+                Match::Port { side: Side::Destination, range: PortRange::single(settings.vxlan_port), negate: false };
             rules.push(Rule::new([Match::Protocol { protocol: Protocol::UDP, negate: false }, port], deny(settings)));
         }
         if !settings.ipip_from_workloads {

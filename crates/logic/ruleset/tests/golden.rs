@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate,
-    Period, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
-    Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate, Period,
+    Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule as Desired, SetId, SetKind, Settings, Tables,
+    TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
 use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict};
@@ -104,7 +104,9 @@ fn tables() -> Tables {
         destination: to_port,
         ..Desired::any(Action::Allow)
     };
-    let ingress = |rules: Vec<Desired>| Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: rules, egress: vec![] });
+    let ingress = |rules: Vec<Desired>| {
+        Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: rules, egress: vec![] })
+    };
     tables.policies.insert(policy_id("web"), ingress(vec![web]));
     tables.policies.insert(policy_id("pass"), ingress(vec![Desired::any(Action::Log), Desired::any(Action::Pass)]));
     let any = || vec![Desired::any(Action::Allow)];

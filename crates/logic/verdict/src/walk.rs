@@ -36,8 +36,7 @@ pub fn evaluate_way(tables: &Tables, packet: &Packet, way: &Way<'_>) -> Verdict 
 pub fn evaluate_endpoint(tables: &Tables, id: &EndpointId, direction: Direction, packet: &Packet) -> Option<Verdict> {
     let endpoint = tables.endpoints.get(id)?;
     let mut steps = Vec::new();
-    let allowed =
-        Look { tables, id, direction, packet, steps: &mut steps }.all(&endpoint.tiers, &endpoint.profiles);
+    let allowed = Look { tables, id, direction, packet, steps: &mut steps }.all(&endpoint.tiers, &endpoint.profiles);
     Some(Verdict { allowed, steps })
 }
 
@@ -57,9 +56,7 @@ impl<'a> Walk<'a> {
         match (self.way.source, self.way.target) {
             (Source::Interface(name), target) => self.arrives(name, target),
             (Source::Host, Target::Routed) => self.sent_by_host(),
-            (Source::Host, Target::Host) => {
-                self.leaves_host(Some(LOOPBACK)) && self.arrives(LOOPBACK, Target::Host)
-            }
+            (Source::Host, Target::Host) => self.leaves_host(Some(LOOPBACK)) && self.arrives(LOOPBACK, Target::Host),
         }
     }
 
@@ -67,7 +64,8 @@ impl<'a> Walk<'a> {
     fn arrives(&mut self, name: &str, target: Target) -> bool {
         let sender = by_interface(self.tables, name);
         let prefixes = &self.tables.settings.interface_prefixes;
-        let of_workload = sender.is_some() || prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
+        let of_workload =
+            sender.is_some() || prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
         let mut accepted = false;
         let (dst, dst_port) = self.way.arrived_for;
         let arrived = Packet { dst, dst_port, ..*self.packet };

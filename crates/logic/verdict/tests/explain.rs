@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Endpoint, EndpointId, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule, SetId,
-    SetKind, Tables, TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule,
+    SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_verdict::{Direction, Packet, Place, Step, conditions, evaluate_endpoint, explain, rule_matches};

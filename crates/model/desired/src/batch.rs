@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool, Profile, Route, SetId, SetKind,
-    Settings, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool, Profile,
+    Route, SetId, SetKind, Settings, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.

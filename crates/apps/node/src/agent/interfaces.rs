@@ -50,7 +50,8 @@ impl Interfaces {
         if !self.stale {
             return None;
         }
-        let own = |name: &str| !workload_prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
+        let own =
+            |name: &str| !workload_prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
         match self.read() {
             Ok(all) => {
                 self.stale = false;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tortie_api::{
-    FelixConfigurationSpec, NatOutgoingExclusions, Port, ProtoPort, Toggle,
-};
+use tortie_api::{FelixConfigurationSpec, NatOutgoingExclusions, Port, ProtoPort, Toggle};
 use tortie_desired::{Failsafe, HostAction, LogLimit, Period};
 use tortie_net::Protocol;
 
@@ -42,7 +40,11 @@ impl Overrides {
             log_limit: log_limit(spec, problems),
             accept_invalid: spec.disable_conntrack_invalid_check,
             ipv6: spec.ipv6_support,
-            failsafe_inbound: failsafes("failsafeInboundHostPorts", spec.failsafe_inbound_host_ports.as_ref(), problems),
+            failsafe_inbound: failsafes(
+                "failsafeInboundHostPorts",
+                spec.failsafe_inbound_host_ports.as_ref(),
+                problems,
+            ),
             failsafe_outbound: failsafes(
                 "failsafeOutboundHostPorts",
                 spec.failsafe_outbound_host_ports.as_ref(),

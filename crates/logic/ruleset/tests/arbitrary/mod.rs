@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, Failsafe, FloatingAddress, HostAction, HostEndpoint, HostInterface, IcmpMatch,
-    Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange, SetId,
-    SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange,
+    SetId, SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::{Family, IpNet, PortRange, Protocol};
 
@@ -149,8 +149,9 @@ fn any_policy() -> impl Strategy<Value = (PolicyId, Option<Arc<Policy>>)> {
 }
 
 fn policy() -> impl Strategy<Value = Arc<Policy>> {
-    (vec(rule(), 0..4), vec(rule(), 0..4))
-        .prop_map(|(ingress, egress)| Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress, egress }))
+    (vec(rule(), 0..4), vec(rule(), 0..4)).prop_map(|(ingress, egress)| {
+        Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress, egress })
+    })
 }
 
 fn profile_names() -> Vec<Arc<str>> {
@@ -174,7 +175,8 @@ fn tier_of(ids: Vec<PolicyId>) -> impl Strategy<Value = TierPolicies> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let rate = || option::weighted(0.1, (1u32..9, 1u32..9).prop_map(|(per_second, burst)| PacketRate { per_second, burst }));
+    let rate =
+        || option::weighted(0.1, (1u32..9, 1u32..9).prop_map(|(per_second, burst)| PacketRate { per_second, burst }));
     let count = || option::weighted(0.1, 1u32..9);
     (rate(), rate(), count(), count(), option::weighted(0.2, 0u8..64)).prop_map(
         |(ingress_packets, egress_packets, ingress_connections, egress_connections, dscp)| Limits {
