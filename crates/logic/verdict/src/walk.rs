@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
             return false;
         }
         match target {
-            Target::Host if of_workload => self.to_host(),
+            Target::Host if of_workload => self.reaches_host(),
             Target::Host if accepted => true,
             Target::Host => {
                 if host::of_interface(self.tables, Some(name)).is_none() {
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A workload's packet to the node itself, which the workload's policy allows.
-    fn to_host(&mut self) -> bool {
+    fn reaches_host(&mut self) -> bool {
         let action = self.tables.settings.endpoint_to_host;
         self.steps.push(Step::ToHost(action));
         match action {
