@@ -5,6 +5,7 @@
 
 mod bed;
 mod bgp;
+mod calculation;
 mod conditions;
 mod figures;
 mod node;
@@ -69,6 +70,9 @@ fn main() -> Result<ExitCode> {
     }
     if name == "speaker" {
         return bgp::speaker::program(&rest).map(|()| ExitCode::SUCCESS);
+    }
+    if name == "calculation" && !rest.is_empty() {
+        return calculation::program(&rest).map(|()| ExitCode::SUCCESS);
     }
     if name == "list" {
         for Figure { name, what, .. } in FIGURES {

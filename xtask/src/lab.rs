@@ -8,23 +8,37 @@ use crate::command::{cargo, has, is_root, run};
 use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
-const PEERS: [(&str, &str); 4] = [
+const PEERS: [(&str, &str); 5] = [
     ("bird", "BGP against BIRD 2"),
+    ("vtysh", "BGP against FRR, and two racks"),
     ("gobgpd", "BGP against GoBGP"),
     ("nft", "reading back rules with another tool"),
     ("ip", "reading back routes with another tool"),
 ];
 
-/// Runs the lab tests and prints the summary.
-pub fn lab(filter: Option<&str>) -> Result<ExitCode> {
-    Ok(close(lab_counts(filter)?))
+/// Runs the lab tests and prints the summary; `full`: random and repeated ones at full length, with their figures shown.
+pub fn lab(filter: Option<&str>, full: bool) -> Result<ExitCode> {
+    Ok(close(lab_counts(filter, full)?))
 }
 
-/// Runs the lab tests, one at a time: each owns the machine's namespaces while it runs.
-pub fn lab_counts(filter: Option<&str>) -> Result<Counts> {
+/// Runs every fault that is made on purpose, and lists how each shows.
+pub fn mutants() -> Result<ExitCode> {
+    need_root()?;
+    let args = ["test", "--package", "tortie-oracle", "--locked", "--test", "lab_mutants", "--"];
+    let shown = ["--ignored", "--nocapture", "--test-threads=1"];
+    Ok(close(cargo_test(&mut cargo(&[&args[..], &shown].concat()))?))
+}
+
+fn need_root() -> Result<()> {
     if !is_root() {
         bail!("the lab needs root: it makes network namespaces");
     }
+    Ok(())
+}
+
+/// Runs the lab tests, one at a time: each owns the machine's namespaces while it runs.
+pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
+    need_root()?;
     for (program, what) in PEERS {
         if !has(program) {
             println!("skipped: {what} ({program} is not installed)");
@@ -34,7 +48,11 @@ pub fn lab_counts(filter: Option<&str>) -> Result<Counts> {
     run(&mut cargo(&["build", "--workspace", "--locked", "--bins", "--tests"]))?;
     let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast", "--", "--ignored", "--test-threads=1"];
     args.extend(filter);
-    let counts = cargo_test(&mut cargo(&args))?;
+    let mut command = cargo(&args);
+    if full {
+        command.arg("--nocapture").env("TORTIE_FULL", "1");
+    }
+    let counts = cargo_test(&mut command)?;
     Ok(Counts { ignored: 0, ..counts })
 }
 

@@ -1,4 +1,4 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|test|bench|tidy|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-vm|mutants|test|bench|tidy|bless`.
 
 mod bench;
 mod command;
@@ -27,7 +27,12 @@ enum Chore {
     Lab {
         /// Run only tests whose name contains this.
         filter: Option<String>,
+        /// Random and repeated tests at full length, which takes many minutes.
+        #[arg(long)]
+        full: bool,
     },
+    /// Faults made on purpose in policy calculation, rules and their encoding: lists each, and whether a packet told.
+    Mutants,
     /// Tests that need a kernel of their own, in a virtual machine.
     LabVm,
     /// Everything that can run on this machine; says what was skipped and why.
@@ -51,7 +56,8 @@ fn main() -> Result<ExitCode> {
     std::env::set_current_dir(command::root())?;
     match chore {
         Chore::Check => suite::check(),
-        Chore::Lab { filter } => lab::lab(filter.as_deref()),
+        Chore::Lab { filter, full } => lab::lab(filter.as_deref(), full),
+        Chore::Mutants => lab::mutants(),
         Chore::LabVm => Ok(lab::lab_vm()),
         Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),

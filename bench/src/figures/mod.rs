@@ -1,6 +1,7 @@
 //! The figures, one file each.
 
 mod bgp;
+mod calculation;
 mod cni;
 mod control;
 mod datapath;
@@ -41,6 +42,11 @@ pub const FIGURES: &[Figure] = &[
         name: "node-memory",
         what: "the node with 100 local endpoints, 1,000 policies, 10,000 remote endpoints: memory, time to in sync",
         run: memory::run,
+    },
+    Figure {
+        name: "calculation",
+        what: "from facts to desired state, without a kernel: snapshots and single steps",
+        run: calculation::run,
     },
     Figure { name: "binary-size", what: "size of the stripped release binary", run: control::size },
     Figure { name: "calicoctl", what: "calicoctl version, whole process, beside /bin/true", run: control::version },

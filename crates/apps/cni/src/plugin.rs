@@ -101,7 +101,12 @@ fn passed_on(operation: Operation, version: &str) -> bool {
     match operation {
         Operation::Check => version >= "0.4.0",
         Operation::Gc | Operation::Status => version >= "1.1.0",
-        Operation::Add | Operation::Del | Operation::IpamAdd | Operation::IpamDel | Operation::NodeStatus => false,
+        Operation::Add
+        | Operation::Del
+        | Operation::IpamAdd
+        | Operation::IpamDel
+        | Operation::NodeStatus
+        | Operation::BgpRoutes => false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,16 @@ use crate::spec::{CniError, Outcome};
 
 /// Name of the node's socket below its state directory.
 pub const SOCKET: &str = "cni.sock";
+
+/// Ending of the path of a second socket beside the state directory, for everybody's questions about the state.
+const STATUS_ENDING: &str = ".status";
+
+/// The socket that anybody may ask for the state of the node with this state directory.
+pub fn status_socket(state_dir: &Path) -> PathBuf {
+    let mut path = state_dir.as_os_str().to_owned();
+    path.push(STATUS_ENDING);
+    path.into()
+}
 
 /// Longest message, bytes: a configuration with a GC list of thousands of attachments fits.
 const MAX_MESSAGE: usize = 4 << 20;
@@ -39,6 +50,8 @@ pub enum Operation {
     IpamAdd,
     /// Give addresses back.
     IpamDel,
+    /// What the BGP peer whose address is the argument `PEER` tells and is told.
+    BgpRoutes,
     /// The node's own state, for `calicoctl node status`.
     NodeStatus,
 }

@@ -2,6 +2,12 @@
 //!
 //! Invariant: nothing here reads a file or a store.
 
+mod addresses;
+mod data;
+
+pub use addresses::{Ipam, Persistence};
+pub use data::{Cluster, ClusterDiags, Config, ConvertFormat, Datastore, Migrate, SettingPlace};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -186,16 +192,39 @@ pub enum Command {
         #[command(subcommand)]
         command: Node,
     },
-    /// Lock, export and import the datastore (not in this version)
-    #[command(disable_help_flag = true)]
-    Datastore(Later),
-    /// Collect the state of the cluster (not in this version)
-    #[command(disable_help_flag = true)]
-    Cluster(Later),
-    /// Convert resources of old versions (not in this version)
-    #[command(disable_help_flag = true)]
-    Convert(Later),
+    /// Read and change the settings that v1 knew by name
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: Config,
+    },
+    /// Lock, export and import the datastore
+    Datastore {
+        /// What to do.
+        #[command(subcommand)]
+        command: Datastore,
+    },
+    /// Look after the cluster
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: Cluster,
+    },
+    /// Show resources of the old apiVersion v1 in their new form
+    #[command(after_help = "Example: calicoctl convert -f old-policy.yaml -o yaml > policy.yaml")]
+    Convert {
+        /// File with the resources, or - for standard input.
+        #[arg(short, long, value_name = "FILE")]
+        filename: String,
+        /// yaml or json.
+        #[arg(short, long, default_value = "yaml", value_name = "FORMAT")]
+        output: ConvertFormat,
+        /// Show what would not be accepted as well.
+        #[arg(long)]
+        ignore_validation: bool,
+    },
     /// Show the version of this program and of the cluster
+    #[command(after_help = "Example: calicoctl version --client")]
     Version {
         /// Only that of this program.
         #[arg(long)]
@@ -263,95 +292,11 @@ pub enum PatchType {
     Merge,
 }
 
-/// `calicoctl ipam`.
-#[derive(Debug, Subcommand)]
-pub enum Ipam {
-    /// Show how full pools and blocks are, or who has an address
-    Show {
-        /// Who has this address.
-        #[arg(long, value_name = "ADDRESS")]
-        ip: Option<String>,
-        /// Blocks too.
-        #[arg(long)]
-        show_blocks: bool,
-        /// Addresses that nodes have from blocks of others.
-        #[arg(long)]
-        show_borrowed: bool,
-        /// The settings.
-        #[arg(long)]
-        show_configuration: bool,
-    },
-    /// Compare blocks, handles and affinities with each other and with who uses addresses
-    Check {
-        /// Every address that is looked at.
-        #[arg(long)]
-        show_all_ips: bool,
-        /// Every problem.
-        #[arg(long)]
-        show_problem_ips: bool,
-        /// File for a report that ipam release can read.
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<String>,
-        /// Not needed; accepted for upstream's scripts.
-        #[arg(long, hide = true)]
-        kubeconfig: Option<String>,
-    },
-    /// Release addresses
-    Release {
-        /// This address.
-        #[arg(long, value_name = "ADDRESS", required_unless_present = "from_report")]
-        ip: Option<String>,
-        /// What a report of ipam check found unused; of several reports, what all found.
-        #[arg(long, value_name = "FILE")]
-        from_report: Vec<String>,
-        /// Although the datastore is not locked, or another version made the report.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Change the settings
-    #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
-    Configure {
-        /// Whether nodes use addresses of their own blocks only.
-        #[arg(long, group = "setting", value_name = "BOOL")]
-        strictaffinity: Option<bool>,
-        /// How many blocks a node may have.
-        #[arg(long, group = "setting", value_name = "NUMBER")]
-        max_blocks_per_host: Option<i64>,
-        /// Whether virtual machines keep their addresses.
-        #[arg(long, group = "setting", value_name = "CHOICE")]
-        kubevirt_ip_persistence: Option<Persistence>,
-        /// Seconds for which a released address is not given out again.
-        #[arg(long, group = "setting", value_name = "SECONDS")]
-        ip_cooldown_seconds: Option<i64>,
-    },
-    /// Split a pool into smaller ones of equal size
-    Split {
-        /// Into how many; a power of two.
-        number: u32,
-        /// The pool's range.
-        #[arg(long, required_unless_present = "name")]
-        cidr: Option<String>,
-        /// The pool's name.
-        #[arg(long)]
-        name: Option<String>,
-    },
-}
-
-/// Whether virtual machines keep their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Persistence {
-    /// They do.
-    #[value(name = "Enabled")]
-    Enabled,
-    /// They do not.
-    #[value(name = "Disabled")]
-    Disabled,
-}
-
 /// `calicoctl node`.
 #[derive(Debug, Subcommand)]
 pub enum Node {
     /// Show whether the node runs, and its BGP sessions
+    #[command(after_help = "Example: sudo calicoctl node status")]
     Status {
         /// table or json.
         #[arg(short, long, default_value = "table")]
@@ -360,12 +305,20 @@ pub enum Node {
     /// Start a node (not in this version: `tortie node`)
     #[command(disable_help_flag = true)]
     Run(Later),
-    /// Collect the state of this node (not in this version)
-    #[command(disable_help_flag = true)]
-    Diags(Later),
-    /// Check this host (not in this version)
-    #[command(disable_help_flag = true)]
-    Checksystem(Later),
+    /// Collect the state and the logs of this node in one file
+    #[command(after_help = "Example: sudo calicoctl node diags --log-dir /var/log/calico")]
+    Diags {
+        /// Where the logs are.
+        #[arg(long, default_value = "/var/log/calico", value_name = "DIRECTORY")]
+        log_dir: String,
+    },
+    /// Check whether this host can run a node
+    #[command(after_help = "Example: sudo calicoctl node checksystem")]
+    Checksystem {
+        /// The kernel's configuration, where it is not at a usual place.
+        #[arg(short = 'f', long, value_name = "FILE")]
+        kernel_config: Option<String>,
+    },
 }
 
 /// How the node's status is shown.

@@ -2,12 +2,14 @@
 //!
 //! Invariant: all of them are read and checked before any is handed on; every fault of every file is told.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tortie_api::{Resource, manifest};
+use tortie_legacy::Converted;
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug)]
@@ -22,20 +24,54 @@ pub(crate) struct Sources<'a> {
     pub(crate) checked: bool,
 }
 
+/// What files hold.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// The resources, those of v1 in their new form.
+    pub(crate) resources: Vec<Resource>,
+    /// Which of them were of v1, by their place.
+    pub(crate) old: BTreeSet<usize>,
+    /// What the conversion has to tell.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Loaded {
+    /// Reads one text; the number of its resources.
+    fn take(&mut self, shown: &str, text: &str, checked: bool) -> Result<usize, manifest::ManifestError> {
+        let mut old = Vec::new();
+        let resources = manifest::parse_with(shown, text, checked, &mut |value| {
+            tortie_legacy::convert(value).map(|result| {
+                let all = result?;
+                let keep = |Converted { resource, notes }| {
+                    self.notes.extend(notes);
+                    old.push((resource.kind(), resource.metadata().name.clone()));
+                    resource
+                };
+                Ok(all.into_iter().map(keep).collect())
+            })
+        })?;
+        let count = resources.len();
+        let mut old = old.into_iter().peekable();
+        for resource in resources {
+            let is_old = old.next_if(|(kind, name)| *kind == resource.kind() && *name == resource.metadata().name);
+            self.old.extend(is_old.map(|_| self.resources.len()));
+            self.resources.push(resource);
+        }
+        Ok(count)
+    }
+}
+
 /// Reads all resources, in the order of the files' names.
-pub(crate) fn load(sources: Sources<'_>, stdin: &mut dyn Read) -> Result<Vec<Resource>> {
+pub(crate) fn load(sources: Sources<'_>, stdin: &mut dyn Read) -> Result<Loaded> {
     let Sources { names, recursive, skip_empty, checked } = sources;
-    let mut found = Vec::new();
+    let mut loaded = Loaded::default();
     let mut faults = Vec::new();
     for name in names {
-        let before = found.len();
+        let before = loaded.resources.len();
         let mut take = |shown: &str, text: &str| -> Result<()> {
-            let parsed = if checked { manifest::parse(shown, text) } else { manifest::parse_unchecked(shown, text) };
-            match parsed {
-                Ok(resources) if resources.is_empty() && !skip_empty => {
-                    bail!("no resources specified in file {shown}")
-                }
-                Ok(resources) => found.extend(resources),
+            match loaded.take(shown, text, checked) {
+                Ok(0) if !skip_empty => bail!("no resources specified in file {shown}"),
+                Ok(_) => {}
                 Err(error) => faults.push(error.to_string()),
             }
             Ok(())
@@ -54,14 +90,14 @@ pub(crate) fn load(sources: Sources<'_>, stdin: &mut dyn Read) -> Result<Vec<Res
         for file in walk(path, recursive)? {
             take(&file.display().to_string(), &read(&file)?)?;
         }
-        if found.len() == before && faults.is_empty() && !skip_empty {
+        if loaded.resources.len() == before && faults.is_empty() && !skip_empty {
             bail!("no resources specified in directory {name}");
         }
     }
     if !faults.is_empty() {
         bail!("failed to execute command: {}", faults.join("\n"));
     }
-    Ok(found)
+    Ok(loaded)
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -3,11 +3,14 @@
 //! [`run`] is the whole program without its process: arguments, streams and environment are arguments. Everything that
 //! is given is read and checked before anything is written.
 
+mod ask;
+pub mod bgp;
 mod cli;
 mod commands;
 mod drive;
 mod files;
 mod merge;
+mod old;
 mod print;
 mod select;
 mod session;
@@ -16,7 +19,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
@@ -41,6 +44,8 @@ pub struct Io<'a> {
     pub err: &'a mut dyn Write,
     /// The environment.
     pub env: BTreeMap<String, OsString>,
+    /// Whether somebody watches standard error, so that long work tells how far it is.
+    pub watched: bool,
 }
 
 /// The store that this process's environment or a configuration file names.
@@ -58,7 +63,9 @@ fn environment() -> BTreeMap<String, OsString> {
 /// Runs the program in this process; the first argument is its name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut io = Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env: environment() };
+    let watched = io::stderr().is_terminal();
+    let mut io =
+        Io { stdin: &mut io::stdin().lock(), out: &mut out, err: &mut io::stderr(), env: environment(), watched };
     let code = run(&args, &mut io);
     // A reader that went away, such as `head`, is no fault of this program.
     match out.flush() {

@@ -30,6 +30,11 @@ impl<'a, 'b> Session<'a, 'b> {
         let _ = writeln!(self.io.err, "WARNING: {text}");
     }
 
+    /// Writes something worth knowing to standard error.
+    pub(crate) fn notice(&mut self, text: &str) {
+        let _ = writeln!(self.io.err, "NOTICE: {text}");
+    }
+
     /// Writes a step to standard error if the log level asks for it.
     pub(crate) fn log(&mut self, level: LogLevel, text: impl FnOnce() -> String) {
         if level <= self.global.log_level {

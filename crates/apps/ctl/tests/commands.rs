@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 
+use common::addresses::{assign, first_address};
 use common::{Cluster, manifest};
 use similar_asserts::assert_eq;
 use tortie_cni::wire::{self, Operation, Reply, Request};
@@ -291,8 +291,9 @@ fn wrong_command_lines_name_the_right_word() {
         ("patch node n1 -p {} --type jsn", "json"),
         ("delete node", "expected one or more names"),
         ("create -f /nowhere.yaml", "/nowhere.yaml"),
-        ("convert -f x", "not in this version"),
-        ("datastore migrate export", "not in this version"),
+        ("convert -f x", "open x"),
+        ("datastore migrate exprot", "'export'"),
+        ("config set nodeToNodMesh off", "did you mean \"nodeToNodeMesh\"?"),
         ("node run", "tortie node"),
         ("get node --config /nowhere.cfg", "Error reading config file: /nowhere.cfg"),
     ] {
@@ -302,24 +303,42 @@ fn wrong_command_lines_name_the_right_word() {
     for line in ["--help", "get --help", "create --help", "ipam show --help", "node status --help", "help patch"] {
         assert!(cluster.good(line, "").contains("Usage: calicoctl"), "{line}");
     }
+    for line in [
+        "apply",
+        "create",
+        "replace",
+        "validate",
+        "delete",
+        "get",
+        "patch",
+        "label",
+        "convert",
+        "version",
+        "completion",
+        "config set",
+        "config get",
+        "config unset",
+        "ipam show",
+        "ipam check",
+        "ipam release",
+        "ipam configure",
+        "ipam split",
+        "node status",
+        "node diags",
+        "node checksystem",
+        "cluster diags",
+        "datastore migrate export",
+        "datastore migrate import",
+        "datastore migrate lock",
+        "datastore migrate unlock",
+        "datastore migrate-policy-names",
+    ] {
+        let help = cluster.good(&format!("{line} --help"), "");
+        assert!(help.contains("Example: "), "{line}: {help}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         assert!(cluster.good(&format!("completion {shell}"), "").contains("calicoctl"));
     }
-}
-
-#[test]
-fn the_seeds_manifests_of_version_1_are_refused_with_the_way_out() {
-    let cluster = Cluster::new();
-    let text = "- apiVersion: v1\n  kind: profile\n  metadata:\n    name: net1\n";
-    let error = cluster.bad("apply -f -", text);
-    for part in ["stdin:2", "\"profile\"", "projectcalico.org/v3", "converted first", "\"Profile\""] {
-        assert!(error.contains(part), "{error}");
-    }
-    // What get prints can be changed and given back, as the seeds do.
-    cluster.good("create -f -", &pool("a", "10.0.0.0/16"));
-    let list = cluster.good("get ipPool -o yaml", "").replace("    cidr:", "    natOutgoing: true\n    cidr:");
-    assert_eq!(cluster.good("replace -f -", &list), "Successfully replaced 1 'IPPool' resource(s)\n");
-    assert!(cluster.good("get ippool -o wide", "").contains("10.0.0.0/16   true"));
 }
 
 #[test]
@@ -335,77 +354,6 @@ fn a_store_that_can_not_be_used_is_named() {
     cluster.env.insert("DATASTORE_TYPE".into(), "sqllite".into());
     let error = cluster.bad("get node", "");
     assert!(error.contains("DATASTORE_TYPE") && error.contains("\"sqlite\""), "{error}");
-}
-
-/// Gives addresses to a pod.
-fn assign(cluster: &Cluster, node: &str, handle: &str, count: usize) {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-    use tortie_ipam::{
-        Answer, Ask, Assign, Client, Expect, Fact, Holder, Machine, Now, Outcome, Request, Settings, View,
-    };
-    use tortie_store::{Entry, Expect as StoreExpect, Reader, Store, Write};
-
-    let store = cluster.store();
-    let listing = store.list(&Settings::filter()).expect("listed");
-    let settings = Arc::new(Settings::from_facts(listing.entries.iter().map(|e| (&e.key, &e.value))));
-    let fact = |Entry { key, value, revision }: Entry| Fact { key, value, revision };
-    for _ in 0..count {
-        let attrs = [("pod", "web"), ("namespace", "prod"), ("node", node)];
-        let holder = Holder {
-            handle: Some(handle.to_owned()),
-            attrs: attrs.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
-        };
-        let request = Request::one(Client::workload(node), holder, tortie_net::Family::V4);
-        let mut machine = Machine::new(Assign::new(request, settings.clone(), Now(1)), View::default());
-        let done = tortie_ipam::drive(&mut machine, |ask| -> Result<Answer, tortie_store::StoreError> {
-            Ok(match ask {
-                Ask::Get(keys) => {
-                    Answer::Got(keys.iter().map(|key| Ok(Reader::get(&store, key)?.map(fact))).collect::<Result<
-                        _,
-                        tortie_store::StoreError,
-                    >>(
-                    )?)
-                }
-                Ask::List(filter) => Answer::Listed(store.list(&filter)?.entries.into_iter().map(fact).collect()),
-                Ask::Write(writes) => {
-                    let writes: Vec<Write> = writes
-                        .into_iter()
-                        .map(|w| Write {
-                            key: w.key,
-                            expect: match w.expect {
-                                Expect::Absent => StoreExpect::Absent,
-                                Expect::Revision(revision) => StoreExpect::Revision(revision),
-                            },
-                            value: w.value,
-                        })
-                        .collect();
-                    Answer::Wrote(
-                        store
-                            .write(&writes)
-                            .into_iter()
-                            .map(|r| Outcome::Done(r.expect("nobody else writes")))
-                            .collect(),
-                    )
-                }
-            })
-        });
-        done.expect("read").expect("assigned");
-    }
-}
-
-/// Some address that is assigned.
-fn first_address(cluster: &Cluster) -> IpAddr {
-    use tortie_facts::{Filter, Key};
-    use tortie_ipam::block;
-    use tortie_store::Reader;
-    let listing = cluster.store().list(&Filter::Blocks).expect("listed");
-    let found = listing.entries.iter().find_map(|entry| {
-        let (Key::Block(cidr), Some(one)) = (&entry.key, entry.value.as_block()) else { return None };
-        let at = one.allocations.iter().position(Option::is_some)?;
-        Some(block::address(*cidr, at))
-    });
-    found.expect("one is assigned")
 }
 
 fn change_cluster(cluster: &Cluster, change: impl Fn(&mut tortie_api::ClusterInformation)) {

@@ -294,3 +294,23 @@ fn what_is_missing_prints_no_table() {
     let empty = cluster.good("get nodes -o json", "");
     assert!(empty.contains("\"kind\": \"NodeList\"") && empty.contains("\"items\": []"), "{empty}");
 }
+
+#[test]
+fn a_resource_that_is_given_twice_is_created_once_and_it_is_said_so() {
+    let cluster = Cluster::new();
+    let twice = manifest("NetworkSet", "s", "nets: [10.0.0.0/8]") + &manifest("NetworkSet", "s", "nets: [11.0.0.0/8]");
+    let ran = cluster.run("create -f -", &twice);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (1, "Partial success: created the first 1 out of 2 'NetworkSet' resources:\n")
+    );
+    assert_eq!(
+        ran.err,
+        "hit error: [NetworkSet(default/s) is given more than once: create takes each resource once]\n"
+    );
+    assert!(cluster.good("get networkset s -o yaml", "").contains("10.0.0.0/8"));
+    // Where the last one counts, it does.
+    assert_eq!(cluster.good("apply -f -", &twice), "Successfully applied 2 'NetworkSet' resource(s)\n");
+    assert!(cluster.good("get networkset s -o yaml", "").contains("11.0.0.0/8"));
+    assert_eq!(cluster.good("create --skip-exists -f -", &twice), "Successfully created 2 'NetworkSet' resource(s)\n");
+}

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::time::Instant;
 
 use common::{Cluster, manifest};
+use tortie_ctl::{Io, run};
 
 #[test]
 fn ten_thousand_resources_are_applied_in_few_calls() {
@@ -32,4 +34,18 @@ fn ten_thousand_resources_are_applied_in_few_calls() {
     let start = Instant::now();
     cluster.good("delete -f -", &text);
     eprintln!("apply {first:?}, again {second:?}, get {get:?}, delete {:?}", start.elapsed());
+}
+
+#[test]
+fn who_watches_is_told_how_far_a_long_write_is() {
+    let cluster = Cluster::new();
+    let text: String = (0..2500).map(|i| manifest("NetworkSet", &format!("s{i}"), "nets: [10.0.0.0/8]")).collect();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut stdin = text.as_bytes();
+    let mut io = Io { stdin: &mut stdin, out: &mut out, err: &mut err, env: cluster.env.clone(), watched: true };
+    let args = ["calicoctl", "apply", "-f", "-"].map(OsString::from);
+    assert_eq!(run(&args, &mut io), 0);
+    assert_eq!(String::from_utf8_lossy(&out), "Successfully applied 2500 'NetworkSet' resource(s)\n");
+    let told = String::from_utf8_lossy(&err);
+    assert_eq!(told, "\r1000 of 2500 applied\r2000 of 2500 applied\r2500 of 2500 applied\n");
 }

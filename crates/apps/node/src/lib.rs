@@ -9,6 +9,7 @@
 //!        |  writes endpoints and addresses         | +--Wanted--> bgp --TCP--> peers
 //!        +--> store                                |<--Learned, Recovered--+
 //!        +--devices--> reaper, mend --> kernel     |
+//!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
 //!   http (health, metrics) reads Health, which the agent writes
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
@@ -23,12 +24,14 @@ mod cni;
 mod environment;
 mod health;
 mod host;
+mod lock;
 mod logging;
 mod memory;
 mod startup;
 mod tunnel_addresses;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -98,7 +101,7 @@ fn open_store(datastore: Datastore) -> Result<Arc<dyn Store>> {
 }
 
 fn serve(role: Role, environment: &Environment) -> Result<()> {
-    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
         warn!(name, "the environment variable is set, but no setting of that name is known");
     }
@@ -106,6 +109,9 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
     let store = open_store(environment.datastore)?;
+    if !lock::wait(&*store, &mut signals)? {
+        return Ok(());
+    }
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
         let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;
@@ -176,7 +182,8 @@ impl Node {
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_learned_routes()?;
-        let bgp = if speaks { Some(start_bgp(restarting, post.clone())?) } else { None };
+        let bgp =
+            if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
         let mut routing =
             Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
@@ -241,12 +248,12 @@ fn follow(store: Arc<dyn Store>) -> Arc<dyn Reader> {
     store
 }
 
-fn start_bgp(restarting: bool, post: agent::Post) -> Result<Bgp> {
+fn start_bgp(restarting: bool, secrets: Option<PathBuf>, post: agent::Post) -> Result<Bgp> {
     let tell = move |told| match told {
         Told::Routes(changes) => post.send(Message::Learned(changes)),
         Told::Recovered => post.send(Message::Recovered),
     };
-    Bgp::start(restarting, tell).context("can't start the BGP speaker")
+    Bgp::start(restarting, secrets, tell).context("can't start the BGP speaker")
 }
 
 fn listeners(felix: &FelixConfigurationSpec, health: &Arc<Health>) -> Result<Vec<Listener>> {

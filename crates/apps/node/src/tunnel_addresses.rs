@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tortie_api::{EncapMode, FelixConfigurationSpec, IpPoolSpec, Kind, Node, Resource};
 use tortie_desired::TunnelDevice;
 use tortie_facts::{Filter, Key, Update, Value};
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::cni::{Ask, Service};
 use crate::host;
+use crate::lock;
 
 /// After a failure, and for pools that ran full, the next look comes this much later.
 const RETRY: Duration = Duration::from_secs(10);
@@ -100,6 +101,9 @@ impl TunnelAddresses {
     }
 
     fn settle(&self) -> Result<()> {
+        if lock::is_locked(&*self.store)? {
+            bail!("the datastore is locked");
+        }
         let pools = self.pools()?;
         self.service.set_mtu(self.pod_mtu(&pools)?);
         let key = Key::resource(Kind::Node, "", &self.service.node);

@@ -53,6 +53,8 @@ enum Program {
         #[command(flatten)]
         store: StoreArgs,
     },
+    /// BGP sessions of the node on this host: peers, routes, and why a session is not up.
+    Bgp(tortie_ctl::bgp::BgpArgs),
     /// A network of nodes, routers and pods out of network namespaces on this machine.
     Lab(tortie_lab::cli::LabArgs),
     /// Three nodes on this machine: routes over BGP, and policies that close and open paths.
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
             let host = std::env::var("NODENAME").ok().filter(|name| !name.is_empty()).unwrap_or(host);
             end(answer(&store, |store, out| tortie_why::cli::show(&args, store, host.trim(), out)))
         }
+        Program::Bgp(args) => end(tortie_ctl::bgp::run(&args, &mut io::stdout().lock())),
         Program::Lab(args) => end(tortie_lab::cli::run(args)),
         Program::Demo(args) => end(tortie_lab::cli::demo(args)),
         Program::Completion { shell } => {

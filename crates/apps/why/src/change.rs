@@ -7,6 +7,7 @@ use tortie_api::{Action, EntityRule, IpNetText, Kind, Port, Profile, Resource, R
 use tortie_calc::index_as_written;
 use tortie_desired::{PolicyId, PolicyKind};
 use tortie_facts::{Key, Value};
+use tortie_net::Protocol;
 use tortie_selector::Selector;
 use tortie_verdict::{Demand, Direction, Packet, Place, Side};
 
@@ -316,10 +317,15 @@ pub(crate) fn exact(
     };
     let mut rule = Rule { action, protocol: Some(RuleProtocol::from(ends.packet.protocol)), ..Rule::default() };
     *entity(&mut rule, side) = peer;
-    if ends.packet.protocol.has_ports() {
+    if takes_ports(ends.packet.protocol) {
         rule.destination.ports.push(Port::number(ends.packet.dst_port));
     }
     Some(rule)
+}
+
+/// Whether a rule may name ports of the protocol; UDP-Lite has ports that no rule can name.
+pub(crate) fn takes_ports(protocol: Protocol) -> bool {
+    [Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&protocol)
 }
 
 /// The point as one side of a rule of a policy in this namespace, by its labels.

@@ -11,7 +11,7 @@ use tortie_facts::Key;
 use tortie_verdict::{Direction, Explanation, Place, RuleTrial, Step, explain};
 
 use crate::World;
-use crate::change::{Change, Ends, List, Written, exact};
+use crate::change::{Change, Ends, List, Written, exact, takes_ports};
 use crate::label::{own, selecting, title};
 use crate::way::{Flow, Hop, allowed, judge};
 
@@ -330,7 +330,7 @@ fn admitting(world: &World, ends: &Ends<'_>, id: &EndpointId, direction: Directi
 
 fn flow_text(ends: &Ends<'_>) -> String {
     let protocol = ends.packet.protocol;
-    if protocol.has_ports() { format!("{protocol} port {}", ends.packet.dst_port) } else { protocol.to_string() }
+    if takes_ports(protocol) { format!("{protocol} port {}", ends.packet.dst_port) } else { protocol.to_string() }
 }
 
 /// A setting for all nodes, and for this one alone.

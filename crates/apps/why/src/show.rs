@@ -1,11 +1,16 @@
 //! The desired tables of a node, as tables for people and as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie_calc::print::rule_text;
-use tortie_desired::{BgpPeer, Endpoint, Member, Policy, Route, RouteTarget, SetKind, TierPolicies};
+use tortie_desired::{
+    BgpPeer, Endpoint, EndpointId, Member, Policy, PolicyId, Route, RouteTarget, SetId, SetKind, TierPolicies,
+};
 
 use crate::world::NodeView;
 
@@ -27,98 +32,103 @@ pub enum Table {
 /// Headings and rows of a table.
 pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let tables = &view.tables;
-    let joined = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(",") };
     match table {
         Table::Endpoints => {
-            let row = |(id, endpoint): (&tortie_desired::EndpointId, &std::sync::Arc<Endpoint>)| {
-                let Endpoint {
-                    interface,
-                    addresses,
-                    mac: _,
-                    tiers,
-                    profiles,
-                    allowed_sources: _,
-                    floating: _,
-                    limits: _,
-                } = &**endpoint;
-                let list = |of: fn(&TierPolicies) -> &[tortie_desired::PolicyId]| {
-                    let name = |tier: &TierPolicies| {
-                        of(tier).iter().map(|id| format!("{}:{id}", tier.tier)).collect::<Vec<_>>()
-                    };
-                    joined(tiers.iter().flat_map(name).collect())
-                };
-                vec![
-                    id.to_string(),
-                    interface.to_string(),
-                    joined(addresses.iter().map(ToString::to_string).collect()),
-                    list(|tier| &tier.ingress),
-                    list(|tier| &tier.egress),
-                    joined(profiles.iter().map(ToString::to_string).collect()),
-                ]
-            };
             let headings = vec!["ENDPOINT", "INTERFACE", "ADDRESSES", "INGRESS", "EGRESS", "PROFILES"];
-            (headings, tables.endpoints.iter().map(row).collect())
+            (headings, tables.endpoints.iter().map(|(id, endpoint)| endpoint_row(id, endpoint)).collect())
         }
         Table::Policies => {
-            let mut out = Vec::new();
-            for (id, policy) in &tables.policies {
-                let Policy { tier, stage: _, ingress, egress } = &**policy;
-                let start = out.len();
-                for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
-                    for (index, rule) in rules.iter().enumerate() {
-                        let at = index.to_string();
-                        out.push(vec![id.to_string(), tier.to_string(), direction.to_owned(), at, rule_text(rule)]);
-                    }
-                }
-                if out.len() == start {
-                    out.push(vec![id.to_string(), tier.to_string(), "-".into(), "-".into(), "-".into()]);
-                }
-            }
-            (vec!["POLICY", "TIER", "DIRECTION", "RULE", "WHAT"], out)
+            let rows = tables.policies.iter().flat_map(|(id, policy)| policy_rows(id, policy)).collect();
+            (vec!["POLICY", "TIER", "DIRECTION", "RULE", "WHAT"], rows)
         }
         Table::Routes => {
-            let row = |(net, route): (&ipnet::IpNet, &Route)| {
-                let Route { target } = route;
-                let (what, to) = match target {
-                    RouteTarget::Workload { interface } => ("workload", interface.to_string()),
-                    RouteTarget::Blackhole => ("blackhole", "-".to_owned()),
-                    RouteTarget::Node { node, via } => ("node", format!("{node} via {via}")),
-                    RouteTarget::Tunnel { device, node, via } => ("tunnel", format!("{node} via {via} dev {device}")),
-                };
-                vec![net.to_string(), what.to_owned(), to]
-            };
-            (vec!["PREFIX", "KIND", "TO"], tables.routes.iter().map(row).collect())
+            let rows = tables.routes.iter().map(|(net, route)| route_row(net, route)).collect();
+            (vec!["PREFIX", "KIND", "TO"], rows)
         }
         Table::Sets => {
+            let what = |id: &SetId| view.calculator().describe_set(id).unwrap_or_default();
             let row =
-                |(id, (kind, members)): (&tortie_desired::SetId, &(SetKind, std::collections::BTreeSet<Member>))| {
-                    let kind = match kind {
-                        SetKind::Addresses => "addresses",
-                        SetKind::Nets => "nets",
-                        SetKind::Ports => "ports",
-                    };
-                    let what = view.calculator().describe_set(id).unwrap_or_default();
-                    let member = |member: &Member| match member {
-                        Member::Net(net) => net.to_string(),
-                        Member::Port { addr, protocol, port } => format!("{addr} {protocol} {port}"),
-                    };
-                    vec![id.to_string(), kind.to_owned(), what, joined(members.iter().map(member).collect())]
-                };
+                |(id, (kind, members)): (&SetId, &(SetKind, BTreeSet<Member>))| set_row(id, *kind, what(id), members);
             (vec!["SET", "KIND", "WHAT", "MEMBERS"], tables.sets.iter().map(row).collect())
         }
         Table::Peers => {
-            let row = |(addr, peer): (&std::net::IpAddr, &BgpPeer)| {
-                vec![
-                    addr.to_string(),
-                    peer.port.to_string(),
-                    peer.asn.to_string(),
-                    peer.origin.text().to_owned(),
-                    peer.name.to_string(),
-                ]
-            };
-            (vec!["ADDRESS", "PORT", "AS", "ORIGIN", "NAME"], tables.bgp_peers.iter().map(row).collect())
+            let rows = tables.bgp_peers.iter().map(|(addr, peer)| peer_row(addr, peer)).collect();
+            (vec!["ADDRESS", "PORT", "AS", "ORIGIN", "NAME", "SETTINGS"], rows)
         }
     }
+}
+
+/// A list in one cell.
+fn joined(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}
+
+fn endpoint_row(id: &EndpointId, endpoint: &Endpoint) -> Vec<String> {
+    let Endpoint { interface, addresses, mac: _, tiers, profiles, allowed_sources: _, floating: _, limits: _ } =
+        endpoint;
+    let list = |of: fn(&TierPolicies) -> &[PolicyId]| {
+        joined(tiers.iter().flat_map(|tier| of(tier).iter().map(|id| format!("{}:{id}", tier.tier))))
+    };
+    vec![
+        id.to_string(),
+        interface.to_string(),
+        joined(addresses.iter().map(ToString::to_string)),
+        list(|tier| &tier.ingress),
+        list(|tier| &tier.egress),
+        joined(profiles.iter().map(ToString::to_string)),
+    ]
+}
+
+/// One row a rule; one row for a policy without any.
+fn policy_rows(id: &PolicyId, policy: &Policy) -> Vec<Vec<String>> {
+    let Policy { tier, stage: _, ingress, egress } = policy;
+    let row = |direction: &str, at: String, what: String| {
+        vec![id.to_string(), tier.to_string(), direction.to_owned(), at, what]
+    };
+    let mut rows = Vec::new();
+    for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
+        rows.extend(rules.iter().enumerate().map(|(at, rule)| row(direction, at.to_string(), rule_text(rule))));
+    }
+    if rows.is_empty() {
+        rows.push(row("-", "-".to_owned(), "-".to_owned()));
+    }
+    rows
+}
+
+fn route_row(net: &IpNet, route: &Route) -> Vec<String> {
+    let Route { target } = route;
+    let (what, to) = match target {
+        RouteTarget::Workload { interface } => ("workload", interface.to_string()),
+        RouteTarget::Blackhole => ("blackhole", "-".to_owned()),
+        RouteTarget::Node { node, via } => ("node", format!("{node} via {via}")),
+        RouteTarget::Tunnel { device, node, via } => ("tunnel", format!("{node} via {via} dev {device}")),
+    };
+    vec![net.to_string(), what.to_owned(), to]
+}
+
+fn set_row(id: &SetId, kind: SetKind, what: String, members: &BTreeSet<Member>) -> Vec<String> {
+    let kind = match kind {
+        SetKind::Addresses => "addresses",
+        SetKind::Nets => "nets",
+        SetKind::Ports => "ports",
+    };
+    let member = |member: &Member| match member {
+        Member::Net(net) => net.to_string(),
+        Member::Port { addr, protocol, port } => format!("{addr} {protocol} {port}"),
+    };
+    vec![id.to_string(), kind.to_owned(), what, joined(members.iter().map(member))]
+}
+
+fn peer_row(addr: &IpAddr, peer: &BgpPeer) -> Vec<String> {
+    vec![
+        addr.to_string(),
+        peer.port.to_string(),
+        peer.asn.to_string(),
+        peer.origin.text().to_owned(),
+        peer.name.to_string(),
+        tortie_calc::print::peer_text(peer),
+    ]
 }
 
 /// Columns as wide as their widest cell; the last one has no end.

@@ -23,3 +23,4 @@ pub use backend::{CommitReport, Nftables, Options, RepairReport, TABLE};
 pub use error::{Error, Object};
 pub use events::ForeignChange;
 pub use transaction::Written;
+pub use write::replacement;

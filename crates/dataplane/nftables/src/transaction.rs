@@ -107,13 +107,7 @@ impl<'a> Transaction<'a> {
         if self.is_empty() {
             return Ok(Written::default());
         }
-        let flags = &mut self.writer.bytes[self.last_start + 6..self.last_start + 8];
-        let with_ack = u16::from_ne_bytes([flags[0], flags[1]]) | ACK;
-        flags.copy_from_slice(&with_ack.to_ne_bytes());
-        let last = self.sequence() - 1;
-        let head =
-            Head { kind: msg::BATCH_END, flags: REQUEST, seq: self.sequence(), family: 0, resource: msg::RESOURCE };
-        self.writer.message(head, |_| {});
+        let last = self.close();
         let answers = socket.transact(&self.writer.bytes).map_err(unavailable)?;
         if let Some(answer) = answers.iter().find(|a| a.errno != 0) {
             let Answer { seq, errno, detail } = answer.clone();
@@ -125,6 +119,24 @@ impl<'a> Transaction<'a> {
         }
         self.written.bytes = self.writer.bytes.len();
         Ok(self.written)
+    }
+
+    /// Ends the batch, with an answer asked for the last message; its number.
+    fn close(&mut self) -> u32 {
+        let flags = &mut self.writer.bytes[self.last_start + 6..self.last_start + 8];
+        let with_ack = u16::from_ne_bytes([flags[0], flags[1]]) | ACK;
+        flags.copy_from_slice(&with_ack.to_ne_bytes());
+        let last = self.sequence() - 1;
+        let head =
+            Head { kind: msg::BATCH_END, flags: REQUEST, seq: self.sequence(), family: 0, resource: msg::RESOURCE };
+        self.writer.message(head, |_| {});
+        last
+    }
+
+    /// The batch as it would be sent.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.close();
+        self.writer.bytes
     }
 
     fn sequence(&self) -> u32 {

@@ -61,3 +61,15 @@ pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
 pub(crate) fn everything(transaction: &mut Transaction<'_>, ruleset: &Ruleset) {
     delta(transaction, &Delta::between(&Ruleset::default(), ruleset));
 }
+
+/// The transaction that replaces a table that nobody owns by a ruleset, as the kernel gets it: for whoever wants to
+/// look at it. A node commits by [`crate::Nftables`].
+pub fn replacement(table: &str, ruleset: &Ruleset) -> Vec<u8> {
+    let mut transaction = Transaction::new(table, None);
+    // Creating what is there changes nothing, and so there is always one to delete.
+    transaction.table(0);
+    transaction.delete_table();
+    transaction.table(0);
+    everything(&mut transaction, ruleset);
+    transaction.into_bytes()
+}

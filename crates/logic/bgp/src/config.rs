@@ -2,8 +2,11 @@
 //!
 //! Invariant: all values are plain data; comparing two of them tells whether a session must be restarted.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use tortie_desired::BgpFilter;
 use tortie_net::{AsNumber, Family};
 
 use crate::family::Families;
@@ -40,10 +43,20 @@ pub enum NextHopMode {
     /// Ours towards other ASes, the received one within our AS.
     #[default]
     Auto,
-    /// Always ours, except for routes that we reflect.
+    /// Always ours.
     SelfAddress,
     /// Always the received one.
     Keep,
+}
+
+/// The password of a session; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Arc<str>);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
 }
 
 /// One peer.
@@ -77,6 +90,17 @@ pub struct PeerConfig {
     pub restart_time_secs: Option<u16>,
     /// How often our own AS may be on the path of a route that we accept (upstream's `numAllowedLocalASNumbers`).
     pub allowed_local_as: u8,
+    /// Filters, asked in this order.
+    pub filters: Vec<Arc<BgpFilter>>,
+    /// More prefixes than this from the peer end the session (RFC 4486).
+    pub max_prefixes: Option<u32>,
+    /// How long the peer shall keep our routes after its restart timer, seconds (RFC 9494); 0: not at all, and we keep
+    /// its routes no longer either.
+    pub long_lived_secs: u32,
+    /// Password of the TCP session (RFC 2385); for the I/O layer.
+    pub password: Option<Password>,
+    /// Routers that the peer's packets may pass, at least 1 (RFC 5082); for the I/O layer.
+    pub ttl_hops: Option<u8>,
     /// What kind of peer it is, for status tables: "node-to-node mesh", "global", "node specific".
     pub kind: String,
 }
@@ -99,13 +123,57 @@ impl PeerConfig {
             keepalive_secs: None,
             restart_time_secs: None,
             allowed_local_as: 0,
+            filters: Vec::new(),
+            max_prefixes: None,
+            long_lived_secs: 0,
+            password: None,
+            ttl_hops: None,
             kind: String::new(),
         }
     }
 
-    /// Whether going from `self` to `new` needs no new session. Only the name for status tables is free to change.
+    /// Whether going from `self` to `new` needs no new session: what only decides which routes pass, and how, is free
+    /// to change.
     pub(crate) fn same_session(&self, new: &PeerConfig) -> bool {
-        *self == PeerConfig { kind: self.kind.clone(), ..new.clone() }
+        let PeerConfig {
+            port: _,
+            local: _,
+            remote_as: _,
+            local_as: _,
+            families: _,
+            passive: _,
+            next_hop,
+            next_hop_v4,
+            next_hop_v6,
+            reflector_cluster,
+            hold_time_secs: _,
+            keepalive_secs: _,
+            restart_time_secs: _,
+            allowed_local_as,
+            filters,
+            max_prefixes,
+            long_lived_secs: _,
+            password: _,
+            ttl_hops: _,
+            kind,
+        } = self;
+        let soft = PeerConfig {
+            next_hop: *next_hop,
+            next_hop_v4: *next_hop_v4,
+            next_hop_v6: *next_hop_v6,
+            reflector_cluster: *reflector_cluster,
+            allowed_local_as: *allowed_local_as,
+            filters: filters.clone(),
+            max_prefixes: *max_prefixes,
+            kind: kind.clone(),
+            ..new.clone()
+        };
+        *self == soft
+    }
+
+    /// Whether a filter has rules for received routes.
+    pub(crate) fn filters_imports(&self) -> bool {
+        self.filters.iter().any(|filter| !filter.import_v4.is_empty() || !filter.import_v6.is_empty())
     }
 }
 
@@ -120,4 +188,6 @@ pub struct LocalRoute {
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
+    /// The interface that it leads to, for filters.
+    pub interface: Option<Arc<str>>,
 }

@@ -4,20 +4,23 @@
 //! and call `handle_timeout` at `poll_timeout`. Invariant: the same inputs give the same outputs, byte for byte.
 
 pub mod attribute;
+pub mod bfd;
 mod config;
 mod export;
 mod family;
 pub mod message;
 pub mod nlri;
+pub mod policy;
 mod rib;
 mod session;
 mod speaker;
 mod wire;
 
-pub use config::{LocalRoute, NextHopMode, PeerConfig, PeerId, SpeakerConfig};
+pub use bfd::{BfdConfig, BfdPacket, BfdSession, BfdState};
+pub use config::{LocalRoute, NextHopMode, Password, PeerConfig, PeerId, SpeakerConfig};
 pub use family::{AfiSafi, Families};
 pub use session::ConnId;
 pub use session::negotiate::Negotiated;
 pub use speaker::Speaker;
 pub use speaker::event::{Action, ConnectError, Learned, RouteChange, SessionEnd};
-pub use speaker::status::{PeerState, PeerStatus};
+pub use speaker::status::{PeerState, PeerStatus, Seen, Told};

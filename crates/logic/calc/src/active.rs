@@ -42,7 +42,7 @@ impl<K: Clone + Ord, T: PartialEq> Active<K, T> {
             sets.acquire(spec);
         }
         for spec in old.iter().flat_map(|body| body.sets.iter()) {
-            sets.release(&spec.id);
+            sets.release(spec.id());
         }
         let told = match (old, &now) {
             (Some(old), Some(now)) if old.rules == now.rules => None,

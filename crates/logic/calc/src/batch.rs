@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings,
-    TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings,
+    TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::IpNet;
 
@@ -15,6 +15,7 @@ use tortie_net::IpNet;
 pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
     pub(crate) host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// The addresses of all nodes, while they are asked for.
     pub(crate) all_hosts: Option<BTreeSet<Member>>,
@@ -25,7 +26,14 @@ pub(crate) struct Flushed {
     pub(crate) routes: BTreeMap<IpNet, Route>,
     /// To other nodes; where both have one, that of `routes` counts.
     pub(crate) remote: BTreeMap<IpNet, Route>,
+    /// Blocks and addresses that are announced.
+    pub(crate) workload_announcements: BTreeSet<IpNet>,
+    /// Those and ranges of services.
     pub(crate) announcements: BTreeSet<IpNet>,
+    pub(crate) bgp_policy: BgpPolicy,
+    /// To peers that are behind a gateway.
+    pub(crate) peer_routes: BTreeMap<IpNet, Route>,
+    pub(crate) bgp_ranges: BTreeMap<IpNet, BgpPeer>,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,
     pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,
 }

@@ -14,7 +14,7 @@
 //
 // HEP, the node's interfaces --> hosts --> host endpoints of the tables <-- matching, profiles
 //
-// Node, BGPPeer, BGPConfiguration --> bgp        FelixConfiguration --> config
+// Node, BGPPeer, BGPFilter, BGPConfiguration --> bgp <-- routes        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
@@ -25,14 +25,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
-use tortie_api::{Kind, Resource};
+use tortie_api::{Kind, Resource, StagedAction};
 use tortie_desired::{Batch, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
+use tortie_kubernetes::staged_network_policy;
 use tortie_net::IpNet;
 
 use crate::active::Active;
-use crate::batch::{Flushed, replace, replace_set};
-use crate::bgp::{Bgp, BgpSettings, unsupported};
+use crate::batch::{Flushed, replace};
+use crate::bgp::{self, Bgp, BgpSettings, PeerFacts};
 use crate::config::{Config, Overrides, WorkloadSettings};
 use crate::hosts::Hosts;
 use crate::local::Local;
@@ -166,7 +167,8 @@ impl Calculator {
         }
         for (id, body) in self.matching.take_policies() {
             if let Some(told) = self.active_policies.settle(&id, body, &mut self.sets) {
-                out.policies.insert(id, told);
+                let table = if id.kind.staged() { &mut out.staged } else { &mut out.policies };
+                table.insert(id, told);
             }
         }
         for (name, body) in self.profiles.take_dirty() {
@@ -177,18 +179,16 @@ impl Calculator {
         out.sets = self.sets.flush();
         self.flush_all_hosts(&mut out);
         self.flush_endpoints(&mut out);
+        let mut news = self.bgp.is_dirty();
         if let Some(now) = self.routes.take(&self.local) {
             out.pools = replace(&mut self.flushed.pools, now.pools);
             out.routes = replace(&mut self.flushed.routes, now.routes);
-            out.announcements = replace_set(&mut self.flushed.announcements, now.announcements);
+            self.flushed.workload_announcements = now.announcements;
+            news = true;
         }
         self.flush_remote(&mut out);
-        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id) {
-            if speaker != self.flushed.bgp_speaker {
-                self.flushed.bgp_speaker = speaker.clone();
-                out.bgp_speaker = Some(speaker);
-            }
-            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers);
+        if news {
+            self.flush_bgp(&mut out);
         }
         out
     }
@@ -200,13 +200,12 @@ impl Calculator {
         for (id, tier) in self.matching.without_tier() {
             let kind = match id.kind {
                 PolicyKind::GlobalNetworkPolicy => Kind::GlobalNetworkPolicy,
+                PolicyKind::KubernetesClusterNetworkPolicy => Kind::KubernetesClusterNetworkPolicy,
+                PolicyKind::KubernetesNetworkPolicy => Kind::KubernetesNetworkPolicy,
                 PolicyKind::NetworkPolicy => Kind::NetworkPolicy,
-                // Kinds that are not read here have no entry.
-                PolicyKind::KubernetesClusterNetworkPolicy
-                | PolicyKind::KubernetesNetworkPolicy
-                | PolicyKind::StagedGlobalNetworkPolicy
-                | PolicyKind::StagedKubernetesNetworkPolicy
-                | PolicyKind::StagedNetworkPolicy => continue,
+                PolicyKind::StagedGlobalNetworkPolicy => Kind::StagedGlobalNetworkPolicy,
+                PolicyKind::StagedKubernetesNetworkPolicy => Kind::StagedKubernetesNetworkPolicy,
+                PolicyKind::StagedNetworkPolicy => Kind::StagedNetworkPolicy,
             };
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
@@ -218,6 +217,9 @@ impl Calculator {
                     "spec.allowSpoofedSourcePrefixes: not heeded, as workloadSourceSpoofing is not Any".to_owned();
                 out.entry(Key::resource(Kind::WorkloadEndpoint, &id.namespace, &id.name)).or_default().push(line);
             }
+        }
+        for (key, line) in self.bgp.problems() {
+            out.entry(key).or_default().push(line);
         }
         out
     }
@@ -259,12 +261,35 @@ impl Calculator {
                 self.apply_item(ItemKind::GlobalNetworkSet, "", name, item);
             }
             Kind::NetworkPolicy => {
-                let source = this!(NetworkPolicy).map(PolicySource::namespaced);
+                let source = this!(NetworkPolicy).map(|p| PolicySource::namespaced(&p.metadata, &p.spec));
                 self.apply_policy(PolicyKind::NetworkPolicy, namespace, name, source, problems);
             }
             Kind::GlobalNetworkPolicy => {
-                let source = this!(GlobalNetworkPolicy).map(PolicySource::global);
+                let source = this!(GlobalNetworkPolicy).map(|p| PolicySource::global(&p.spec));
                 self.apply_policy(PolicyKind::GlobalNetworkPolicy, "", name, source, problems);
+            }
+            Kind::KubernetesNetworkPolicy => {
+                let source = this!(KubernetesNetworkPolicy).map(|p| PolicySource::namespaced(&p.metadata, &p.spec));
+                self.apply_policy(PolicyKind::KubernetesNetworkPolicy, namespace, name, source, problems);
+            }
+            Kind::KubernetesClusterNetworkPolicy => {
+                let source = this!(KubernetesClusterNetworkPolicy).map(|p| PolicySource::global(&p.spec));
+                self.apply_policy(PolicyKind::KubernetesClusterNetworkPolicy, "", name, source, problems);
+            }
+            Kind::StagedNetworkPolicy => {
+                let source = this!(StagedNetworkPolicy).and_then(PolicySource::staged);
+                self.apply_policy(PolicyKind::StagedNetworkPolicy, namespace, name, source, problems);
+            }
+            Kind::StagedGlobalNetworkPolicy => {
+                let source = this!(StagedGlobalNetworkPolicy).and_then(|p| PolicySource::staged_global(&p.spec));
+                self.apply_policy(PolicyKind::StagedGlobalNetworkPolicy, "", name, source, problems);
+            }
+            Kind::StagedKubernetesNetworkPolicy => {
+                self.apply_staged_kubernetes(namespace, name, this!(StagedKubernetesNetworkPolicy), problems);
+            }
+            Kind::KubernetesEndpointSlice => {
+                let slice = this!(KubernetesEndpointSlice).map(read::slice);
+                self.sets.set_slice(&strings.get(namespace), name, slice);
             }
             Kind::Tier => self.matching.set_tier(name, this!(Tier).map(read::tier)),
             Kind::Profile => self.apply_profile(name, this!(Profile), problems),
@@ -280,29 +305,28 @@ impl Calculator {
                 self.tunnels.set_node(name, node.map(|node| read::node_ends(node, problems)));
             }
             Kind::BgpPeer => {
-                let spec = this!(BgpPeer).map(|peer| peer.spec.clone());
-                problems.extend(spec.iter().flat_map(unsupported));
-                self.bgp.set_peer(name, spec);
+                self.bgp.set_peer(name, this!(BgpPeer).map(|peer| PeerFacts::of(peer, problems)));
             }
             Kind::BgpConfiguration => {
                 if name == "default" {
                     self.services =
                         this!(BgpConfiguration).map(|config| read::service_nets(&config.spec)).unwrap_or_default();
                 }
-                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(&config.spec, problems));
+                let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(config, problems));
                 self.bgp.set_settings(name, settings);
             }
+            Kind::BgpFilter => {
+                let filter = this!(BgpFilter).map(|filter| bgp::filter(name, &filter.spec, problems));
+                self.bgp.set_filter(name, filter);
+            }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
-            // Staged policies are never enforced; the others concern other processes.
-            Kind::StagedNetworkPolicy
-            | Kind::StagedGlobalNetworkPolicy
-            | Kind::StagedKubernetesNetworkPolicy
+            // They concern other processes; services match by what is behind them.
+            Kind::KubernetesService
             | Kind::IpReservation
             | Kind::IpamConfiguration
             | Kind::IpamBlock
             | Kind::IpamHandle
             | Kind::BlockAffinity
-            | Kind::BgpFilter
             | Kind::ClusterInformation
             | Kind::KubeControllersConfiguration
             | Kind::CalicoNodeStatus => {}
@@ -325,6 +349,7 @@ impl Calculator {
         let new_profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone());
         if self.local.set(&id, endpoint) {
             self.routes.mark();
+            self.bgp.mark();
             self.profiles.set_user(
                 &id,
                 old_profiles.as_deref().unwrap_or_default(),
@@ -367,9 +392,23 @@ impl Calculator {
         self.matching.set_policy(&id, facts);
     }
 
+    fn apply_staged_kubernetes(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        policy: Option<&tortie_api::StagedKubernetesNetworkPolicy>,
+        problems: &mut Vec<String>,
+    ) {
+        let heeded = policy.filter(|policy| policy.spec.staged_action != Some(StagedAction::Delete));
+        let converted = heeded.map(|policy| (&policy.metadata, staged_network_policy(&policy.spec)));
+        problems.extend(converted.iter().flat_map(|(_, (_, found))| found.iter().cloned()));
+        let source = converted.as_ref().map(|(metadata, (spec, _))| PolicySource::namespaced(metadata, spec));
+        self.apply_policy(PolicyKind::StagedKubernetesNetworkPolicy, namespace, name, source, problems);
+    }
+
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
         let name = self.strings.get(name);
-        let labels = profile.map(|profile| read::lent_labels(&mut self.strings, profile));
+        let labels = profile.map(read::lent_labels);
         self.sets.set_parent(&name, labels.clone());
         self.matching.set_parent(&name, labels);
         let body = profile.map(|profile| read::profile(profile, problems));

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tortie_desired::{EndpointId, FloatingAddress, Limits};
 use tortie_net::{IpNet, Mac};
 
+use crate::labels::LabelSet;
+
 /// A local endpoint, without the policies that apply to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LocalEndpoint {
@@ -17,6 +19,8 @@ pub(crate) struct LocalEndpoint {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) mac: Option<Mac>,
     pub(crate) profiles: Arc<[Arc<str>]>,
+    /// Its own labels.
+    pub(crate) labels: LabelSet,
     /// Sorted, without repeats.
     pub(crate) allowed_sources: Vec<IpNet>,
     /// Sorted, without repeats.

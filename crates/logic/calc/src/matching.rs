@@ -148,12 +148,16 @@ impl Matching {
         let body = |id: &PolicyId| {
             let Entry { facts, selector } = self.policies.get(id)?;
             let mut classes = self.index.classes_of(*selector);
+            let mut selects = |host: bool| {
+                let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
+                classes.any(|class| self.index.items(class).any(wanted))
+            };
             let active = match facts.scope.stage {
+                // Only workloads have a preview.
+                PolicyStage::Normal if id.kind.staged() => selects(false),
                 PolicyStage::Normal => classes.next().is_some(),
                 // Those are for host endpoints alone.
-                PolicyStage::PreDnat | PolicyStage::Untracked => {
-                    classes.any(|class| self.index.items(class).any(|item| self.names.get(item).is_some_and(is_host)))
-                }
+                PolicyStage::PreDnat | PolicyStage::Untracked => selects(true),
             };
             active.then(|| facts.body.clone())
         };

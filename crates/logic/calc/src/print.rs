@@ -5,8 +5,9 @@ mod settings;
 use std::fmt::{self, Write as _};
 
 use tortie_desired::{
-    BgpPeer, BgpSpeaker, Endpoint, FloatingAddress, HostEndpoint, IcmpMatch, Limits, Match, Member, PacketRate, Policy,
-    PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId, SetKind, Tables, TierPolicies, Vtep, Vxlan,
+    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint, IcmpMatch,
+    Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId, SetKind,
+    Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -22,6 +23,8 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         settings,
         sets,
         policies,
+        staged,
+        previews,
         profiles,
         endpoints,
         host_endpoints,
@@ -30,6 +33,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         vteps,
         routes,
         bgp_speaker,
+        bgp_policy,
         bgp_peers,
         announcements,
     } = tables;
@@ -59,6 +63,11 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         writeln!(out, "policy {id} tier {tier}{stage}")?;
         write_rules(out, ingress, egress)?;
     }
+    for (id, policy) in staged {
+        let Policy { tier, stage: _, ingress, egress } = &**policy;
+        writeln!(out, "staged {id} tier {tier}")?;
+        write_rules(out, ingress, egress)?;
+    }
     for (name, profile) in profiles {
         let Profile { ingress, egress } = &**profile;
         writeln!(out, "profile {name}")?;
@@ -75,6 +84,10 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
             write_tiers(out, what, list)?;
         }
         write_profiles(out, profiles)?;
+    }
+    for (id, tiers) in previews {
+        writeln!(out, "preview {id}")?;
+        write_tiers(out, "", tiers)?;
     }
     for (net, Pool { nat_outgoing }) in pools {
         writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
@@ -107,11 +120,100 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         writeln!(out)?;
     }
     for (addr, peer) in bgp_peers {
-        let BgpPeer { asn, port, origin, name, keep_next_hop, max_restart_secs } = peer;
-        let keep = if *keep_next_hop { " keep-next-hop" } else { "" };
-        writeln!(out, "peer {addr} port {port} as {asn} {} {name}{keep} restart {max_restart_secs}s", origin.text())?;
+        writeln!(out, "peer {addr} {}", peer_text(peer))?;
+    }
+    if bgp_speaker.is_some() {
+        write_policy(out, bgp_policy)?;
     }
     Ok(())
+}
+
+fn write_policy(out: &mut String, policy: &BgpPolicy) -> fmt::Result {
+    let BgpPolicy {
+        export,
+        communities,
+        workloads,
+        unprogrammed,
+        normal_priority,
+        bind_to_node,
+        ignored_interfaces,
+        ranges,
+    } = policy;
+    for (net, peer) in ranges {
+        writeln!(out, "peers-in {net} {}", peer_text(peer))?;
+    }
+    for rule in export {
+        match rule {
+            ExportRule::Refuse(net) => writeln!(out, "export refuse {net}")?,
+            ExportRule::Block(net) => writeln!(out, "export block {net}")?,
+            ExportRule::Tell(net) => writeln!(out, "export tell {net}")?,
+        }
+    }
+    for (net, communities) in communities {
+        writeln!(out, "export {net} with {}", joined(communities))?;
+    }
+    for (net, interface) in workloads {
+        writeln!(out, "export candidate {net} dev {interface}")?;
+    }
+    for net in unprogrammed {
+        writeln!(out, "import unprogrammed {net}")?;
+    }
+    if *normal_priority != [1024; 2] {
+        writeln!(out, "bgp normal-priority {}", joined(normal_priority))?;
+    }
+    if *bind_to_node {
+        writeln!(out, "bgp bind-to-node")?;
+    }
+    if !ignored_interfaces.is_empty() {
+        writeln!(out, "bgp ignored-interfaces {}", ignored_interfaces.join(","))?;
+    }
+    Ok(())
+}
+
+/// A peer as words; what is as usual is left out.
+pub fn peer_text(peer: &BgpPeer) -> String {
+    let BgpPeer {
+        asn,
+        port,
+        origin,
+        name,
+        local_asn,
+        next_hop,
+        source,
+        passive,
+        cluster,
+        max_restart_secs,
+        keepalive_secs,
+        allowed_local_asn,
+        ttl_hops,
+        reachable_by,
+        password,
+        filters,
+        bfd,
+        max_prefixes,
+        long_lived_secs,
+    } = peer;
+    let mut words = vec![format!("port {port} as {asn} {} {name}", origin.text())];
+    words.extend(local_asn.map(|asn| format!("local-as {asn}")));
+    words.extend(match next_hop {
+        BgpNextHop::Auto => None,
+        BgpNextHop::Own => Some("next-hop-self".to_owned()),
+        BgpNextHop::Keep => Some("keep-next-hop".to_owned()),
+    });
+    words.push(format!("restart {max_restart_secs}s"));
+    words.extend(source.is_none().then(|| "any-source".to_owned()));
+    words.extend(passive.then(|| "passive".to_owned()));
+    words.extend(cluster.map(|cluster| format!("reflected-in {cluster}")));
+    words.extend(keepalive_secs.map(|secs| format!("keepalive {secs}s")));
+    words.extend((*allowed_local_asn > 0).then(|| format!("allowed-local-as {allowed_local_asn}")));
+    words.extend(ttl_hops.map(|hops| format!("ttl-hops {hops}")));
+    words.extend(reachable_by.map(|via| format!("reachable-by {via}")));
+    words.extend(password.as_ref().map(|at| format!("password {}/{}", at.name, at.key)));
+    words.extend(filters.iter().map(|filter| format!("filter {}", filter.name)));
+    words.extend(bfd.map(|BgpBfd { interval_ms, multiplier }| format!("bfd {interval_ms}ms*{multiplier}")));
+    words.extend(max_prefixes.map(|most| format!("max-prefixes {most}")));
+    words.extend((*long_lived_secs > 0).then(|| format!("long-lived {long_lived_secs}s")));
+    words.join(" ")
 }
 
 fn write_rules(out: &mut String, ingress: &[Rule], egress: &[Rule]) -> fmt::Result {

@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use tortie_api as api;
 use tortie_desired::{Policy, PolicyStage, Profile, TierAction};
-use tortie_net::{Family, IpNet};
+use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::bgp::NodeFacts;
-use crate::labels::{Identity, LabelSet, label_set};
+use crate::labels::{Identity, LabelSet};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
 use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
-use crate::sets::{Item, NamedPort};
+use crate::sets::{Item, NamedPort, Slice, service_name};
 use crate::strings::Strings;
 use crate::tiers::{Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
@@ -85,7 +85,7 @@ pub(crate) fn workload(strings: &mut Strings, wep: &api::WorkloadEndpoint, probl
     let labels = genuine.chain(forced.into_iter().filter(|(_, value)| !value.is_empty()));
     let nets = nets("ipNetworks", &spec.ip_networks, problems);
     (!nets.is_empty()).then(|| Item {
-        identity: Identity { own: label_set(strings, labels), parents: names(strings, &spec.profiles) },
+        identity: Identity { own: LabelSet::new(labels), parents: names(strings, &spec.profiles) },
         nets,
         ports,
     })
@@ -100,10 +100,7 @@ pub(crate) fn host(strings: &mut Strings, hep: &api::HostEndpoint, problems: &mu
     };
     Item {
         ports: spec.ports.iter().map(|p| port(p, strings)).collect(),
-        identity: Identity {
-            own: label_set(strings, own(&hep.metadata.labels)),
-            parents: names(strings, &spec.profiles),
-        },
+        identity: Identity { own: LabelSet::new(own(&hep.metadata.labels)), parents: names(strings, &spec.profiles) },
         nets: nets("expectedIPs", &spec.expected_ips, problems),
     }
 }
@@ -119,14 +116,14 @@ pub(crate) fn network_set(
     let labels = own(&metadata.labels).chain(namespace.map(|namespace| (NAMESPACE, namespace)));
     let parents = namespace.map(|namespace| strings.get(&format!("{NAMESPACE_PROFILE}{namespace}")));
     Item {
-        identity: Identity { own: label_set(strings, labels), parents: parents.into_iter().collect() },
+        identity: Identity { own: LabelSet::new(labels), parents: parents.into_iter().collect() },
         nets: nets("nets", texts, problems),
         ports: Vec::new(),
     }
 }
 
-pub(crate) fn lent_labels(strings: &mut Strings, profile: &api::Profile) -> LabelSet {
-    label_set(strings, own(&profile.spec.labels_to_apply))
+pub(crate) fn lent_labels(profile: &api::Profile) -> LabelSet {
+    LabelSet::new(own(&profile.spec.labels_to_apply))
 }
 
 /// The endpoint as the tables need it; `None` if nothing can be programmed for it.
@@ -143,6 +140,7 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         addresses: item.nets.iter().map(IpNet::addr).collect(),
         mac,
         profiles: item.identity.parents.clone(),
+        labels: item.identity.own.clone(),
         allowed_sources: nets("allowSpoofedSourcePrefixes", &spec.allow_spoofed_source_prefixes, problems),
         floating: floating(spec, problems),
         limits: limits(spec, problems),
@@ -166,10 +164,9 @@ pub(crate) struct PolicySource<'a> {
 }
 
 impl<'a> PolicySource<'a> {
-    pub(crate) fn namespaced(policy: &'a api::NetworkPolicy) -> PolicySource<'a> {
-        let spec = &policy.spec;
+    pub(crate) fn namespaced(metadata: &'a api::Metadata, spec: &'a api::NetworkPolicySpec) -> PolicySource<'a> {
         PolicySource {
-            namespace: &policy.metadata.namespace,
+            namespace: &metadata.namespace,
             tier: &spec.tier,
             order: spec.order,
             selector: &spec.selector,
@@ -183,8 +180,7 @@ impl<'a> PolicySource<'a> {
         }
     }
 
-    pub(crate) fn global(policy: &'a api::GlobalNetworkPolicy) -> PolicySource<'a> {
-        let spec = &policy.spec;
+    pub(crate) fn global(spec: &'a api::GlobalNetworkPolicySpec) -> PolicySource<'a> {
         let stage = match (spec.do_not_track, spec.pre_dnat) {
             (true, _) => PolicyStage::Untracked,
             (false, true) => PolicyStage::PreDnat,
@@ -203,6 +199,43 @@ impl<'a> PolicySource<'a> {
             ingress: &spec.ingress,
             egress: &spec.egress,
         }
+    }
+
+    /// `None` for the proposal to delete a policy.
+    pub(crate) fn staged(policy: &'a api::StagedNetworkPolicy) -> Option<PolicySource<'a>> {
+        let spec = &policy.spec;
+        (spec.staged_action != Some(api::StagedAction::Delete)).then_some(PolicySource {
+            namespace: &policy.metadata.namespace,
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: "",
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: false,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        })
+    }
+
+    /// `None` for the proposal to delete a policy, and for those that apply before connection tracking or before
+    /// NAT: they are for host endpoints alone, which have no preview.
+    pub(crate) fn staged_global(spec: &'a api::StagedGlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
+        let heeded = spec.staged_action != Some(api::StagedAction::Delete) && !spec.do_not_track && !spec.pre_dnat;
+        heeded.then_some(PolicySource {
+            namespace: "",
+            tier: &spec.tier,
+            order: spec.order,
+            selector: &spec.selector,
+            namespace_selector: &spec.namespace_selector,
+            service_account_selector: &spec.service_account_selector,
+            types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: spec.apply_on_forward,
+            ingress: &spec.ingress,
+            egress: &spec.egress,
+        })
     }
 
     /// `None`, with a problem, if it can't be said whom the policy selects.
@@ -261,6 +294,25 @@ pub(crate) fn profile(profile: &api::Profile, problems: &mut Vec<String>) -> Bod
     Body { rules: Arc::new(Profile { ingress, egress }), sets: sets.into_values().collect() }
 }
 
+/// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.
+pub(crate) fn slice(slice: &api::KubernetesEndpointSlice) -> Slice {
+    let api::KubernetesEndpointSliceSpec { service, address_type: _, endpoints, ports } = &slice.spec;
+    let texts = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let port = |api::SlicePort { name: _, protocol, port }: &api::SlicePort| {
+        let protocol = match protocol {
+            api::KubernetesProtocol::Tcp => Protocol::TCP,
+            api::KubernetesProtocol::Udp => Protocol::UDP,
+            api::KubernetesProtocol::Sctp => Protocol::SCTP,
+        };
+        port.map(|port| (protocol, port))
+    };
+    Slice {
+        service: service_name(&slice.metadata.namespace, service),
+        addresses: texts.filter_map(|text| text.parse().ok()).collect(),
+        ports: ports.iter().filter_map(port).collect(),
+    }
+}
+
 pub(crate) fn tier(tier: &api::Tier) -> Tier {
     let action = match tier.spec.default_action {
         Some(api::Action::Pass) => TierAction::Pass,
@@ -295,14 +347,18 @@ pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
         }
         addr
     };
-    NodeFacts {
-        labels,
-        speaks: true,
-        ipv4: addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
-        ipv6: addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
-        asn: bgp.as_number,
-        cluster_id: bgp.route_reflector_cluster_id.clone(),
+    let (ipv4, ipv6) = (
+        addr("ipv4Address", &bgp.ipv4_address, IpAddr::is_ipv4),
+        addr("ipv6Address", &bgp.ipv6_address, IpAddr::is_ipv6),
+    );
+    let cluster = bgp.route_reflector_cluster_id.parse().ok();
+    if cluster.is_none() && !bgp.route_reflector_cluster_id.is_empty() {
+        let text = &bgp.route_reflector_cluster_id;
+        problems.push(format!(
+            "spec.bgp.routeReflectorClusterID: {text:?} is not of the form 1.0.0.1; the node reflects nothing"
+        ));
     }
+    NodeFacts { labels, speaks: true, ipv4, ipv6, asn: bgp.as_number, cluster }
 }
 
 /// The node's sides of its tunnels. What can't be read is told of by name and counts as not published.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tortie_desired::{Pool, Route, RouteTarget};
 use tortie_net::{Family, IpNet};
 
-use crate::local::Local;
+use crate::bgp::Prefixes;
+use crate::local::{Local, LocalEndpoint};
 use crate::remote::Encap;
 
 /// What is kept of an IPPool.
@@ -98,6 +99,20 @@ impl Routes {
             }
         }
         Some(out)
+    }
+
+    /// Blocks and pools as what may be announced depends on them.
+    pub(crate) fn prefixes(&self, local: &Local) -> Prefixes {
+        let addresses = |endpoint: &LocalEndpoint| {
+            let interface = endpoint.interface.clone();
+            endpoint.addresses.clone().into_iter().map(move |addr| (addr, interface.clone()))
+        };
+        Prefixes {
+            blocks: self.claims.intersection(&self.blocks).copied().collect(),
+            pools: self.pools.values().map(|pool| (pool.cidr, pool.announced)).collect(),
+            tunnelled: self.pools.values().filter(|pool| pool.vxlan != Encap::Never).map(|pool| pool.cidr).collect(),
+            workloads: local.iter().flat_map(|(_, endpoint)| addresses(endpoint)).collect(),
+        }
     }
 
     /// When packets to a block go in VXLAN, by the narrowest pool that it is in.

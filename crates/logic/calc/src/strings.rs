@@ -1,12 +1,12 @@
-//! One copy of each label, name and value, however many endpoints carry it.
+//! One copy of each name, however many facts carry it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Shared texts. What nobody holds any more is dropped each time the collection has doubled.
 #[derive(Debug, Default)]
 pub(crate) struct Strings {
-    known: BTreeSet<Arc<str>>,
+    known: HashSet<Arc<str>>,
     sweep_at: usize,
 }
 

@@ -1,7 +1,7 @@
 //! In what order do policies apply to an endpoint?
 //!
 //! Tiers by order (none is last), then name; policies by order, then upstream's text `name/namespace/kind`. The tier
-//! `default` is there even when nobody made it. A tier that is missing comes after all others and ends in `Deny`, as
+//! `default` and those of Kubernetes' cluster policies are there even when nobody made them. A tier that is missing comes after all others and ends in `Deny`, as
 //! upstream: its policies close what they select, and open what they allow, but never before anything else.
 
 use std::cmp::Ordering;
@@ -12,8 +12,12 @@ use tortie_desired::{PolicyId, PolicyKind, PolicyStage, TierAction, TierPolicies
 
 use crate::labels::SelectorId;
 
-const DEFAULT_TIER: &str = "default";
-const DEFAULT_TIER_ORDER: f64 = 1_000_000.0;
+/// Tiers with fixed settings, by name.
+const BUILT_IN: [(&str, Tier); 3] = [
+    ("default", Tier { order: 1_000_000.0, action: TierAction::Deny }),
+    ("kube-admin", Tier { order: 1_000.0, action: TierAction::Pass }),
+    ("kube-baseline", Tier { order: 10_000_000.0, action: TierAction::Pass }),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tier {
@@ -87,11 +91,13 @@ pub(crate) struct Applied {
     pub(crate) forward: Vec<TierPolicies>,
     pub(crate) pre_dnat: Vec<TierPolicies>,
     pub(crate) untracked: Vec<TierPolicies>,
+    /// `normal` if staged policies were enforced; `None` if none selects the endpoint.
+    pub(crate) preview: Option<Arc<[TierPolicies]>>,
 }
 
 /// No policy at all.
 pub(crate) static NONE: Applied =
-    Applied { normal: Vec::new(), forward: Vec::new(), pre_dnat: Vec::new(), untracked: Vec::new() };
+    Applied { normal: Vec::new(), forward: Vec::new(), pre_dnat: Vec::new(), untracked: Vec::new(), preview: None };
 
 /// Adds a policy to the tier that is being filled, which is the last of the list.
 fn add(list: &mut Vec<TierPolicies>, tier: &TierPolicies, id: &PolicyId, ingress: bool, egress: bool) {
@@ -130,7 +136,7 @@ impl Tiers {
     }
 
     pub(crate) fn is_missing(&self, name: &str) -> bool {
-        name != DEFAULT_TIER && !self.known.contains_key(name)
+        built_in(name).is_none() && !self.known.contains_key(name)
     }
 
     pub(crate) fn add_policy(&mut self, tier: &Arc<str>, rank: Rank, selector: SelectorId, scope: Scope) {
@@ -151,6 +157,14 @@ impl Tiers {
 
     /// The policies behind these selectors (sorted), by tier and in order. Tiers without any are left out.
     pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Applied {
+        let (enforced, left_out) = self.filtered(matches, false);
+        let preview = left_out.then(|| self.filtered(matches, true).0.normal.into());
+        Applied { preview, ..enforced }
+    }
+
+    /// The policies with or without staged ones, and whether staged ones were left out.
+    fn filtered(&mut self, matches: &[SelectorId], with_staged: bool) -> (Applied, bool) {
+        let mut left_out = false;
         let order = self.order.take().unwrap_or_else(|| self.sorted());
         let mut out = Applied::default();
         for name in &order {
@@ -164,6 +178,10 @@ impl Tiers {
             let (tier, early) = (empty(self.get(name).action), empty(TierAction::Pass));
             for (Rank { order: _, id }, Member { selector, scope }) in self.members.get(name).into_iter().flatten() {
                 if matches.binary_search(selector).is_err() {
+                    continue;
+                }
+                if id.kind.staged() && !with_staged {
+                    left_out = true;
                     continue;
                 }
                 let Scope { ingress, egress, stage, forward } = *scope;
@@ -180,7 +198,7 @@ impl Tiers {
             }
         }
         self.order = Some(order);
-        out
+        (out, left_out)
     }
 
     fn sorted(&self) -> Vec<Arc<str>> {
@@ -196,9 +214,13 @@ impl Tiers {
     }
 
     fn get(&self, name: &str) -> Tier {
-        let absent = if name == DEFAULT_TIER { DEFAULT_TIER_ORDER } else { f64::INFINITY };
-        self.known.get(name).copied().unwrap_or(Tier { order: absent, action: TierAction::Deny })
+        let missing = Tier { order: f64::INFINITY, action: TierAction::Deny };
+        self.known.get(name).copied().or_else(|| built_in(name)).unwrap_or(missing)
     }
+}
+
+fn built_in(name: &str) -> Option<Tier> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, tier)| *tier)
 }
 
 #[cfg(test)]

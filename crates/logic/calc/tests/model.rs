@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use tortie_calc::{Calculator, Overrides};
 use tortie_desired::Tables;
 use tortie_facts::{Key, Revision, Update, Value};
-use tortie_verdict::{Direction, Packet, evaluate_endpoint};
+use tortie_verdict::{Direction, Packet, evaluate_endpoint, with_staged};
 
 type Facts = BTreeMap<Key, Value>;
 
@@ -34,6 +34,7 @@ fn from_scratch(facts: &Facts) -> Tables {
 
 /// Asks both about every local endpoint, every address of the little world, and a few ports.
 fn compare_verdicts(facts: &Facts, tables: &Tables) -> Result<(), TestCaseError> {
+    let staged = with_staged(tables);
     for (id, endpoint) in &tables.endpoints {
         let own = endpoint.addresses[0];
         for peer in generate::addresses() {
@@ -43,8 +44,12 @@ fn compare_verdicts(facts: &Facts, tables: &Tables) -> Result<(), TestCaseError>
                         if direction == Direction::Ingress { (peer, own) } else { (own, peer) };
                     let packet = Packet { protocol, ..Packet::tcp(src, 40000, dst, port) };
                     let verdict = evaluate_endpoint(tables, id, direction, &packet).expect("the endpoint is there");
-                    let meant = meaning::allowed(facts, id, direction, &packet);
+                    let meant = meaning::allowed(facts, id, direction, &packet, false);
                     prop_assert_eq!(verdict.allowed, meant, "{} {:?} {:?}: {:?}", id, direction, packet, verdict.steps);
+                    let verdict = evaluate_endpoint(&staged, id, direction, &packet).expect("the endpoint is there");
+                    let meant = meaning::allowed(facts, id, direction, &packet, true);
+                    let steps = verdict.steps;
+                    prop_assert_eq!(verdict.allowed, meant, "staged {} {:?} {:?}: {:?}", id, direction, packet, steps);
                 }
             }
         }

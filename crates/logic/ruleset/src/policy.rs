@@ -111,7 +111,8 @@ fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec
         wanted: [source, destination].into_iter().any(|m| !m.ports.is_empty() && m.port_sets.is_empty()),
         looked_at: [source, destination].into_iter().any(|m| !m.ports.is_empty() || !m.not_ports.is_empty()),
     };
-    let by_icmp = (icmp.is_some() || not_icmp.is_some()) && protocol.is_none();
+    // The bytes of a type mean that only in the ICMP of the packet's own family.
+    let by_icmp = icmp.is_some() || not_icmp.is_some();
     let families: Vec<Option<Family>> = match family {
         Some(family) => vec![Some(*family)],
         None if by_address || by_icmp => Family::ALL.into_iter().map(Some).collect(),
@@ -150,8 +151,9 @@ fn cost(condition: &Match) -> u8 {
         | Match::InterfacePrefix { .. }
         | Match::Family(Family::V6) => 0,
         Match::Protocol { .. } => 1,
-        Match::Port { .. } | Match::Icmp { .. } => 2,
-        Match::Family(Family::V4) => 3,
+        Match::Port { .. } => 2,
+        // A type is looked at only in the ICMP of the family: the sort keeps the family before it.
+        Match::Family(Family::V4) | Match::Icmp { .. } => 3,
         Match::Address { .. } => 4,
         Match::PortIn { .. } => 5,
         Match::AddressIn { .. } | Match::InterfaceIn { .. } | Match::InterfaceAddressIn { .. } => 6,
@@ -196,7 +198,7 @@ fn protocols(
     let own: Vec<Match> = family.map(Match::Family).into_iter().collect();
     let with = |more: Vec<Match>| own.iter().cloned().chain(more).collect::<Vec<_>>();
     let of_family = family.map(|f| if f == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 });
-    let is_icmp = |p: Protocol| p == Protocol::ICMP || p == Protocol::ICMPV6;
+    let is_icmp = |p: Protocol| Some(p) == of_family;
     // What names a type but no protocol means the ICMP of its family.
     let protocol = if icmp.is_some() { protocol.or(of_family) } else { protocol };
     match protocol {

@@ -119,6 +119,8 @@ impl Renderer {
             settings: _,
             sets,
             policies,
+            staged: _,
+            previews: _,
             profiles,
             endpoints,
             host_endpoints,
@@ -127,6 +129,7 @@ impl Renderer {
             vteps,
             routes: _,
             bgp_speaker: _,
+            bgp_policy: _,
             bgp_peers: _,
             announcements: _,
         } = batch;

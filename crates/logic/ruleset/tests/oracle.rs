@@ -33,16 +33,18 @@ fn address(family: Family, low: u8) -> IpAddr {
 
 /// A packet, and its destination before NAT, which mostly is the same.
 fn packet() -> impl Strategy<Value = (Packet, (IpAddr, u16))> {
-    let protocol = select(vec![Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol(4), Protocol::ICMP]);
+    let protocols =
+        [Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol(4), Protocol::ICMP, Protocol::ICMPV6];
     let icmp = (select(vec![0u8, 8, 128]), 0u8..3);
     let nat = prop_oneof![4 => Just(None), 1 => (0u8..16, 0u16..5).prop_map(Some)];
     let ends = (0u8..16, 0u8..16, 0u16..5, 0u16..5);
-    (select(Family::ALL.to_vec()), ends, protocol, icmp, nat).prop_map(
+    (select(Family::ALL.to_vec()), ends, select(protocols.to_vec()), icmp, nat).prop_map(
         |(family, (src, dst, src_port, dst_port), protocol, icmp, nat)| {
-            let is_icmp = protocol == Protocol::ICMP;
-            let protocol = if is_icmp && family == Family::V6 { Protocol::ICMPV6 } else { protocol };
             let (src, dst) = (address(family, src), address(family, dst));
-            let packet = Packet { src, dst, protocol, src_port, dst_port, icmp: is_icmp.then_some(icmp) };
+            // The other family's ICMP is a protocol like any other.
+            let own = if family == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
+            let icmp = (protocol == own).then_some(icmp);
+            let packet = Packet { src, dst, protocol, src_port, dst_port, icmp };
             let before = nat.map_or((dst, dst_port), |(low, port)| (address(family, low), port));
             (packet, before)
         },

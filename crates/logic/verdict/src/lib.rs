@@ -9,6 +9,7 @@ mod host;
 mod lists;
 mod matching;
 mod packet;
+mod staged;
 mod step;
 mod walk;
 
@@ -16,5 +17,6 @@ pub use condition::{Condition, Demand, Side, conditions};
 pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
 pub use matching::rule_matches;
 pub use packet::{Packet, Source, Target, Way};
+pub use staged::with_staged;
 pub use step::{Direction, Place, Stage, Step, Verdict};
 pub use walk::{evaluate, evaluate_endpoint, evaluate_way};

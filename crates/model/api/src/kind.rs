@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::error::nearest;
 
-/// Calls `$with!` with one line per kind: variant, name, plural, whether namespaced, other words for it.
+/// Calls `$with!` with one line per kind: variant, name, plural, whether namespaced, other words for it. The kinds
+/// behind `@internal` come from Kubernetes alone: no manifest and no command line knows them.
 macro_rules! for_each_kind {
     ($with:ident) => {
         $with! {
@@ -37,6 +38,12 @@ macro_rules! for_each_kind {
             CalicoNodeStatus "CalicoNodeStatus" "caliconodestatuses" false ["nodestatus", "nodestatuses"];
             Node "Node" "nodes" false ["no", "nos"];
             WorkloadEndpoint "WorkloadEndpoint" "workloadendpoints" true ["wep", "weps"];
+            @internal
+            KubernetesNetworkPolicy "KubernetesNetworkPolicy" "kubernetesnetworkpolicies" true [];
+            KubernetesClusterNetworkPolicy "KubernetesClusterNetworkPolicy" "kubernetesclusternetworkpolicies" false
+                [];
+            KubernetesEndpointSlice "KubernetesEndpointSlice" "kubernetesendpointslices" true [];
+            KubernetesService "KubernetesService" "kubernetesservice" true [];
         }
     };
 }
@@ -44,35 +51,43 @@ macro_rules! for_each_kind {
 pub(crate) use for_each_kind;
 
 macro_rules! declare_kind {
-    ($($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*) => {
+    (
+        $($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*
+        @internal
+        $($internal:ident $iname:literal $iplural:literal $inamespaced:literal [];)*
+    ) => {
         /// A kind of resource.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
-            $(#[doc = concat!("The kind `", $name, "`.")] $variant),*
+            $(#[doc = concat!("The kind `", $name, "`.")] $variant,)*
+            $(#[doc = concat!("The internal kind `", $iname, "`.")] $internal,)*
         }
 
         impl Kind {
-            /// Every kind.
+            /// Every kind that a user may write; see [`Kind::INTERNAL`] for the others.
             pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
+
+            /// The kinds that only a Kubernetes store yields. A manifest or a command line that names one is refused.
+            pub const INTERNAL: &'static [Kind] = &[$(Kind::$internal),*];
 
             /// The name as it stands in `kind`, such as `IPPool`.
             pub fn name(self) -> &'static str {
-                match self { $(Kind::$variant => $name),* }
+                match self { $(Kind::$variant => $name,)* $(Kind::$internal => $iname,)* }
             }
 
             /// The plural as it stands in datastore keys, such as `ippools`.
             pub fn plural(self) -> &'static str {
-                match self { $(Kind::$variant => $plural),* }
+                match self { $(Kind::$variant => $plural,)* $(Kind::$internal => $iplural,)* }
             }
 
             /// Other words that a command line accepts for it.
             pub fn short_names(self) -> &'static [&'static str] {
-                match self { $(Kind::$variant => &[$($alias),*]),* }
+                match self { $(Kind::$variant => &[$($alias),*],)* $(Kind::$internal => &[],)* }
             }
 
             /// Whether its resources live in namespaces.
             pub fn namespaced(self) -> bool {
-                match self { $(Kind::$variant => $namespaced),* }
+                match self { $(Kind::$variant => $namespaced,)* $(Kind::$internal => $inamespaced,)* }
             }
         }
     };
@@ -118,6 +133,16 @@ impl Kind {
         })
     }
 
+    /// Every kind, also the internal ones: what a store may hold.
+    pub fn every() -> impl Iterator<Item = Kind> {
+        Kind::ALL.iter().chain(Kind::INTERNAL).copied()
+    }
+
+    /// Whether a user neither writes nor reads it.
+    pub fn internal(self) -> bool {
+        Kind::INTERNAL.contains(&self)
+    }
+
     /// The kind of this exact name, as it stands in a manifest.
     pub fn from_name(name: &str) -> Result<Kind, UnknownKind> {
         Kind::ALL.iter().find(|kind| kind.name() == name).copied().ok_or_else(|| UnknownKind {
@@ -146,6 +171,18 @@ mod tests {
         let wrong = Kind::from_text("netwrkpolicy").expect_err("a typo");
         assert_eq!(wrong.nearest, Some("NetworkPolicy"));
         assert_eq!(Kind::from_text("gadget").expect_err("no kind").nearest, None);
+    }
+
+    #[test]
+    fn internal_kinds_are_no_words_of_a_user() {
+        for kind in Kind::INTERNAL {
+            assert!(kind.internal());
+            assert!(Kind::from_text(kind.name()).is_err() && Kind::from_text(kind.plural()).is_err(), "{kind}");
+            assert!(Kind::from_name(kind.name()).is_err(), "{kind}");
+        }
+        assert!(Kind::ALL.iter().all(|kind| !kind.internal()));
+        let plurals: std::collections::BTreeSet<_> = Kind::every().map(Kind::plural).collect();
+        assert_eq!(plurals.len(), Kind::ALL.len() + Kind::INTERNAL.len());
     }
 
     #[test]

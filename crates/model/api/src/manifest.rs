@@ -4,11 +4,12 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{FieldError, ReadError, nearest};
-use crate::read::Typing;
-use crate::yaml::{self, Node, NodeValue};
+use crate::read::{self, Typing};
+use crate::yaml::{Documents, Node, NodeValue};
 use crate::{API_VERSION, Kind, Resource};
 
 pub use crate::yaml::to_yaml;
@@ -57,36 +58,56 @@ impl std::error::Error for ManifestError {}
 /// Reads the resources of a file and checks their values, as they would be once defaults are filled in. `source` is the
 /// file's name or `stdin`. The resources come back as written, without defaults.
 pub fn parse(source: &str, text: &str) -> Result<Vec<Resource>, ManifestError> {
-    collect(source, text, true)
+    parse_with(source, text, true, &mut |_| None)
 }
 
 /// As [`parse`], but checks fields and types only: for commands that need no more than names, such as delete.
 pub fn parse_unchecked(source: &str, text: &str) -> Result<Vec<Resource>, ManifestError> {
-    collect(source, text, false)
+    parse_with(source, text, false, &mut |_| None)
 }
 
-fn collect(source: &str, text: &str, check: bool) -> Result<Vec<Resource>, ManifestError> {
-    let fail = |problems| ManifestError { file: source.to_owned(), problems };
-    let documents = yaml::documents(text).map_err(|error| {
-        let what = FieldError {
-            path: String::new(),
-            value: error.message,
-            expected: "valid YAML or JSON".into(),
-            nearest: None,
-        };
-        fail(vec![Problem { document: error.document, line: error.line, resource: String::new(), error: what }])
-    })?;
-    let mut reader = Reader { document: 0, check, resources: Vec::new(), problems: Vec::new() };
-    for (document, node) in &documents {
-        reader.document = *document;
-        reader.document(node);
+/// Reads what is no resource of this version: `None` if it is not its business, else the resources that stand for it.
+pub type Translate<'a> = dyn FnMut(&Value) -> Option<Result<Vec<Resource>, FieldError>> + 'a;
+
+/// As [`parse`] or, unless `check`, [`parse_unchecked`]. `translate` is asked about what has another apiVersion.
+pub fn parse_with(
+    source: &str,
+    text: &str,
+    check: bool,
+    translate: &mut Translate<'_>,
+) -> Result<Vec<Resource>, ManifestError> {
+    let mut reader = Reader { document: 0, check, translate, resources: Vec::new(), problems: Vec::new() };
+    // One document after the other, so that only resources of a large file are in memory as a whole.
+    for document in Documents::of(text) {
+        match document {
+            Ok((document, node)) => {
+                reader.document = document;
+                reader.document(&node);
+            }
+            Err(error) => {
+                let what = problem("", error.message, "valid YAML or JSON");
+                let syntax =
+                    Problem { document: error.document, line: error.line, resource: String::new(), error: what };
+                reader.problems = vec![syntax];
+            }
+        }
     }
-    if reader.problems.is_empty() { Ok(reader.resources) } else { Err(fail(reader.problems)) }
+    let Reader { resources, problems, document: _, check: _, translate: _ } = reader;
+    if problems.is_empty() { Ok(resources) } else { Err(ManifestError { file: source.to_owned(), problems }) }
 }
 
-struct Reader {
+/// Reads the fields of any form as strictly as those of a resource, but types as YAML writers use them.
+pub fn read_fields<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
+    read::read(value, Typing::Loose).map_err(|error| match error {
+        ReadError::Field(error) => error,
+        ReadError::Syntax(_) | ReadError::Kind(_) => problem("", error.to_string(), "a mapping"),
+    })
+}
+
+struct Reader<'a, 'b> {
     document: usize,
     check: bool,
+    translate: &'a mut Translate<'b>,
     resources: Vec<Resource>,
     problems: Vec<Problem>,
 }
@@ -98,7 +119,7 @@ struct Implied {
     kind: Option<Kind>,
 }
 
-impl Reader {
+impl Reader<'_, '_> {
     fn wrong(&mut self, line: usize, resource: &str, error: FieldError) {
         self.problems.push(Problem { document: self.document, line, resource: resource.to_owned(), error });
     }
@@ -131,6 +152,11 @@ impl Reader {
         let at = |field: &str| if prefix.is_empty() { field.to_owned() } else { format!("{prefix}.{field}") };
         let found = |field: &str| node.get(field).map(Node::to_value).unwrap_or(Value::Null);
         let (kind, version) = (found("kind"), found("apiVersion"));
+        if is_old(&version)
+            && let Some(translated) = (self.translate)(&node.to_value())
+        {
+            return self.translated(node, prefix, kind.as_str().unwrap_or_default(), translated);
+        }
         if let Some(listed) = list_kind(&kind) {
             return self.list(node, &at("items"), &kind, &version, listed, &at("apiVersion"));
         }
@@ -167,29 +193,45 @@ impl Reader {
         }
     }
 
-    fn resource(&mut self, node: &Node, kind: Kind, name: &str, prefix: &str) {
-        let locate = |this: &mut Reader, mut error: FieldError| {
-            let line = node.line_of(&error.path);
-            if !prefix.is_empty() {
-                let path = std::mem::take(&mut error.path);
-                error.path = if path.is_empty() { prefix.to_owned() } else { format!("{prefix}.{path}") };
-            }
-            this.wrong(line, name, error);
-        };
-        match Resource::read(kind, node.to_value(), Typing::Loose) {
-            Err(ReadError::Field(error)) => locate(self, error),
-            Err(error @ (ReadError::Syntax(_) | ReadError::Kind(_))) => {
-                locate(self, problem("", error.to_string(), "a resource"));
-            }
-            Ok(resource) => {
-                if self.check {
-                    let mut complete = resource.clone();
-                    complete.apply_defaults();
-                    complete.validate().err().into_iter().flatten().for_each(|error| locate(self, error));
+    fn translated(&mut self, node: &Node, prefix: &str, kind: &str, translated: Result<Vec<Resource>, FieldError>) {
+        match translated {
+            Err(error) => self.located(node, kind, prefix, error),
+            Ok(resources) => {
+                for resource in resources {
+                    let name = format!("{kind}, as {} {}", resource.kind(), resource.metadata().name);
+                    self.take(node, &name, prefix, resource);
                 }
-                self.resources.push(resource);
             }
         }
+    }
+
+    fn located(&mut self, node: &Node, name: &str, prefix: &str, mut error: FieldError) {
+        let line = node.line_of(&error.path);
+        if !prefix.is_empty() {
+            let path = std::mem::take(&mut error.path);
+            error.path = if path.is_empty() { prefix.to_owned() } else { format!("{prefix}.{path}") };
+        }
+        self.wrong(line, name, error);
+    }
+
+    fn resource(&mut self, node: &Node, kind: Kind, name: &str, prefix: &str) {
+        match Resource::read(kind, node.to_value(), Typing::Loose) {
+            Err(ReadError::Field(error)) => self.located(node, name, prefix, error),
+            Err(error @ (ReadError::Syntax(_) | ReadError::Kind(_))) => {
+                self.located(node, name, prefix, problem("", error.to_string(), "a resource"));
+            }
+            Ok(resource) => self.take(node, name, prefix, resource),
+        }
+    }
+
+    fn take(&mut self, node: &Node, name: &str, prefix: &str, resource: Resource) {
+        if self.check {
+            let mut complete = resource.clone();
+            complete.apply_defaults();
+            let errors = complete.validate().err().into_iter().flatten();
+            errors.for_each(|error| self.located(node, name, prefix, error));
+        }
+        self.resources.push(resource);
     }
 }
 

@@ -130,6 +130,16 @@ pub(crate) fn right_type(kind: Kind, name: Option<&str>, version: Option<&str>) 
 }
 
 macro_rules! declare_resource {
+    (
+        $($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*
+        @internal
+        $($internal:ident $iname:literal $iplural:literal $inamespaced:literal [];)*
+    ) => {
+        declare_resource! {
+            $($variant $name $plural $namespaced [$($alias),*];)*
+            $($internal $iname $iplural $inamespaced [];)*
+        }
+    };
     ($($variant:ident $name:literal $plural:literal $namespaced:literal [$($alias:literal),*];)*) => {
         /// A resource of any kind.
         #[derive(Clone, Debug, PartialEq)]
@@ -240,7 +250,10 @@ impl<'de> Deserialize<'de> for Resource {
 fn kind_of(value: &Value) -> Result<Kind, ReadError> {
     let written = value.get("kind").unwrap_or(&Value::Null);
     match written {
-        Value::String(name) => Ok(Kind::from_name(name)?),
+        Value::String(name) => match Kind::INTERNAL.iter().find(|kind| kind.name() == name) {
+            Some(internal) => Ok(*internal),
+            None => Ok(Kind::from_name(name)?),
+        },
         Value::Null => Err(ReadError::Kind(UnknownKind { word: String::new(), nearest: None })),
         other => Err(ReadError::Kind(UnknownKind { word: other.to_string(), nearest: None })),
     }

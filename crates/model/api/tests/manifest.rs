@@ -163,6 +163,16 @@ fn problems_within_lists_carry_the_whole_path() {
 }
 
 #[test]
+fn internal_kinds_are_refused_like_any_that_is_none() {
+    for kind in tortie_api::Kind::INTERNAL {
+        let text = format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: x}}\n");
+        assert!(errors(&text).contains("expected a kind of projectcalico.org/v3"), "{kind}");
+        let list = format!("apiVersion: projectcalico.org/v3\nkind: {kind}List\nitems: []\n");
+        assert!(errors(&list).contains("expected a kind of projectcalico.org/v3"), "{kind}");
+    }
+}
+
+#[test]
 fn commands_that_need_names_only_do_not_check_values() {
     let text = POLICY.replace("app == 'web'", "nonsense");
     assert!(parse("f", &text).is_err());

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool, Profile,
-    Route, SetId, SetKind, Settings, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool,
+    Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -41,6 +41,10 @@ pub struct Batch {
     pub sets: BTreeMap<SetId, SetChange>,
     /// Policies.
     pub policies: BTreeMap<PolicyId, Option<Arc<Policy>>>,
+    /// Staged policies.
+    pub staged: BTreeMap<PolicyId, Option<Arc<Policy>>>,
+    /// The tiers of endpoints as they were if staged policies were enforced.
+    pub previews: BTreeMap<EndpointId, Option<Arc<[TierPolicies]>>>,
     /// Profiles.
     pub profiles: BTreeMap<Arc<str>, Option<Arc<Profile>>>,
     /// Endpoints.
@@ -57,6 +61,8 @@ pub struct Batch {
     pub routes: BTreeMap<IpNet, Option<Route>>,
     /// The BGP identity; the inner `None` stops the speaker.
     pub bgp_speaker: Option<Option<BgpSpeaker>>,
+    /// What holds for all BGP sessions.
+    pub bgp_policy: Option<BgpPolicy>,
     /// BGP peers.
     pub bgp_peers: BTreeMap<IpAddr, Option<BgpPeer>>,
     /// Announced prefixes: present or not.
@@ -90,7 +96,8 @@ impl Batch {
         *self == Batch::default()
     }
 
-    /// The steps in a safe order: upserts from sets up to routes, then removals from routes down to sets.
+    /// The steps in a safe order: upserts from sets up to routes, then removals from routes down to sets. What is
+    /// staged is no part of it, as no backend programs it.
     pub fn in_order(&self) -> impl Iterator<Item = Step<'_>> {
         let sets = |gone: bool| {
             self.sets.iter().filter(move |(_, c)| (**c == SetChange::Removed) == gone).map(|(k, c)| Step::Set(k, c))
@@ -121,6 +128,8 @@ impl Batch {
             settings,
             sets,
             policies,
+            staged,
+            previews,
             profiles,
             endpoints,
             host_endpoints,
@@ -129,6 +138,7 @@ impl Batch {
             vteps,
             routes,
             bgp_speaker,
+            bgp_policy,
             bgp_peers,
             announcements,
         } = later;
@@ -142,6 +152,8 @@ impl Batch {
             };
         }
         self.policies.extend(policies);
+        self.staged.extend(staged);
+        self.previews.extend(previews);
         self.profiles.extend(profiles);
         self.endpoints.extend(endpoints);
         self.host_endpoints.extend(host_endpoints);
@@ -151,6 +163,9 @@ impl Batch {
         self.routes.extend(routes);
         if bgp_speaker.is_some() {
             self.bgp_speaker = bgp_speaker;
+        }
+        if bgp_policy.is_some() {
+            self.bgp_policy = bgp_policy;
         }
         self.bgp_peers.extend(bgp_peers);
         self.announcements.extend(announcements);

@@ -6,6 +6,7 @@
 
 mod batch;
 mod bgp;
+mod bgp_filter;
 mod endpoint;
 mod policy;
 mod route;
@@ -15,7 +16,8 @@ mod tables;
 mod tunnel;
 
 pub use batch::{Batch, SetChange, Step};
-pub use bgp::{BgpPeer, BgpSpeaker, PeerOrigin};
+pub use bgp::{BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin, SecretKey};
+pub use bgp_filter::{BgpFilter, Community, FilterOperation, FilterRule, PrefixMatch, PrefixOperator, wildcard};
 pub use endpoint::{
     Endpoint, EndpointId, FloatingAddress, HostEndpoint, HostInterface, Limits, PacketRate, TierPolicies,
 };

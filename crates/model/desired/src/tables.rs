@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool,
-    Profile, Route, SetChange, SetId, SetKind, Settings, TunnelDevice, Vtep, Vxlan,
+    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId,
+    Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -22,6 +22,10 @@ pub struct Tables {
     pub policies: BTreeMap<PolicyId, Arc<Policy>>,
     /// Active profiles.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// Staged policies that select a local endpoint. Never enforced: no backend reads them.
+    pub staged: BTreeMap<PolicyId, Arc<Policy>>,
+    /// The tiers of local endpoints that a staged policy selects, as they were if staged policies were enforced too.
+    pub previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
     /// Local endpoints.
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// The policy of the node's own interfaces.
@@ -36,6 +40,8 @@ pub struct Tables {
     pub routes: BTreeMap<IpNet, Route>,
     /// This node's BGP identity; `None` when it does not speak BGP.
     pub bgp_speaker: Option<BgpSpeaker>,
+    /// What holds for all BGP sessions.
+    pub bgp_policy: BgpPolicy,
     /// BGP peers by address.
     pub bgp_peers: BTreeMap<IpAddr, BgpPeer>,
     /// Prefixes that this node announces.
@@ -49,6 +55,8 @@ impl Tables {
             settings,
             sets,
             policies,
+            staged,
+            previews,
             profiles,
             endpoints,
             host_endpoints,
@@ -57,6 +65,7 @@ impl Tables {
             vteps,
             routes,
             bgp_speaker,
+            bgp_policy,
             bgp_peers,
             announcements,
         } = batch;
@@ -82,6 +91,8 @@ impl Tables {
             }
         }
         put_all(&mut self.policies, policies);
+        put_all(&mut self.staged, staged);
+        put_all(&mut self.previews, previews);
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
         put_all(&mut self.host_endpoints, host_endpoints);
@@ -91,6 +102,9 @@ impl Tables {
         put_all(&mut self.routes, routes);
         if let Some(speaker) = bgp_speaker {
             self.bgp_speaker = speaker.clone();
+        }
+        if let Some(policy) = bgp_policy {
+            self.bgp_policy = policy.clone();
         }
         put_all(&mut self.bgp_peers, bgp_peers);
         for (net, present) in announcements {

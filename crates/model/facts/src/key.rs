@@ -122,11 +122,8 @@ impl Key {
         let wrong = |reason: &str| KeyError { path: path.to_owned(), reason: reason.to_owned() };
         if let Some(rest) = path.strip_prefix(RESOURCES) {
             let (plural, rest) = rest.split_once('/').ok_or_else(|| wrong("no name"))?;
-            let kind = Kind::ALL
-                .iter()
-                .copied()
-                .find(|kind| kind.plural() == plural)
-                .ok_or_else(|| wrong("unknown plural of a kind"))?;
+            let kind =
+                Kind::every().find(|kind| kind.plural() == plural).ok_or_else(|| wrong("unknown plural of a kind"))?;
             let (namespace, name) = if kind.namespaced() {
                 rest.split_once('/').ok_or_else(|| wrong("a namespaced kind without a namespace"))?
             } else {
@@ -236,6 +233,22 @@ mod tests {
                 "/calico/resources/v3/projectcalico.org/networkpolicies/prod/allow",
             ),
             (Key::resource(Kind::Node, "", "n1"), "/calico/resources/v3/projectcalico.org/nodes/n1"),
+            (
+                Key::resource(Kind::KubernetesNetworkPolicy, "prod", "allow"),
+                "/calico/resources/v3/projectcalico.org/kubernetesnetworkpolicies/prod/allow",
+            ),
+            (
+                Key::resource(Kind::KubernetesClusterNetworkPolicy, "", "allow"),
+                "/calico/resources/v3/projectcalico.org/kubernetesclusternetworkpolicies/allow",
+            ),
+            (
+                Key::resource(Kind::KubernetesEndpointSlice, "prod", "web-x1"),
+                "/calico/resources/v3/projectcalico.org/kubernetesendpointslices/prod/web-x1",
+            ),
+            (
+                Key::resource(Kind::KubernetesService, "prod", "web"),
+                "/calico/resources/v3/projectcalico.org/kubernetesservice/prod/web",
+            ),
             (Key::Block(cidr4), "/calico/ipam/v2/assignment/ipv4/block/192.168.84.192-26"),
             (Key::host_affinity("n1", cidr6), "/calico/ipam/v2/host/n1/ipv6/block/fd00:10::40-122"),
             (Key::Handle("net.abc".into()), "/calico/ipam/v2/handle/net.abc"),

@@ -76,6 +76,10 @@ impl Value {
     /// Reads the JSON text under a key. Upstream's empty affinity value means confirmed.
     pub fn from_json(key: &Key, json: &str) -> Result<Value, ValueError> {
         let wrong = |reason: String| ValueError { key: key.to_string(), reason };
+        // Serde reads structs out of lists as well.
+        if !matches!(key, Key::Status(_)) && !json.is_empty() && !json.trim_start().starts_with('{') {
+            return Err(wrong("expected a JSON object".to_owned()));
+        }
         let bad = |error: serde_json::Error| wrong(error.to_string());
         Ok(match key {
             Key::Resource { kind, namespace: _, name: _ } => {
@@ -92,5 +96,30 @@ impl Value {
             Key::IpamConfig => Value::IpamConfig(serde_json::from_str(json).map_err(bad)?),
             Key::Status(_) => Value::Status(Arc::from(json)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+
+    use super::*;
+
+    #[test]
+    fn only_objects_are_values_of_ipam() {
+        let cidr: IpNet = "10.0.0.0/26".parse().expect("a literal");
+        let keys = [Key::Block(cidr), Key::host_affinity("n", cidr), Key::Handle("h".into()), Key::IpamConfig];
+        for key in &keys {
+            for json in ["[]", " [\"confirmed\",false]", "null", "1", "\"x\""] {
+                let error = Value::from_json(key, json).expect_err(json);
+                assert!(error.reason.contains("JSON object"), "{key}: {error}");
+            }
+        }
+        assert_eq!(
+            Value::from_json(&keys[1], "").expect("upstream's empty value"),
+            Value::Affinity(Affinity::default())
+        );
+        assert!(Value::from_json(&keys[1], " {}").is_ok());
+        assert!(Value::from_json(&keys[2], "").is_err());
     }
 }

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::write::single_kind;
 use crate::cli::Select;
 use crate::files::{self, Sources};
+use crate::old;
 use crate::select::{self, Scope, Target};
 use crate::session::Session;
 use crate::write::{self, Removal};
@@ -16,7 +17,9 @@ pub(super) fn targets(session: &mut Session<'_, '_>, select: &Select, scope: Sco
         return Target::named(select::kind(kind)?, names, scope);
     }
     let sources = Sources { names: filename, recursive: *recursive, skip_empty: *skip_empty, checked: false };
-    let mut resources = files::load(sources, session.io.stdin)?;
+    let mut loaded = files::load(sources, session.io.stdin)?;
+    old::settle(session, &mut loaded)?;
+    let mut resources = loaded.resources;
     scope.place(&mut resources)?;
     let targets: Vec<Target> = resources.iter().map(Target::of).collect();
     if let Some(nameless) = targets.iter().find(|target| target.name.is_empty()) {

@@ -1,7 +1,13 @@
 //! The commands, one file each.
 
+mod bundle;
+mod checksystem;
 mod completion;
+mod config;
+mod convert;
+mod datastore;
 mod delete;
+mod diags;
 mod get;
 mod ipam;
 mod label;
@@ -12,7 +18,7 @@ mod write;
 
 use anyhow::{Result, bail};
 
-use crate::cli::{Command, Node};
+use crate::cli::{Cluster, Command, Node};
 use crate::session::Session;
 use crate::write::Verb;
 
@@ -39,12 +45,15 @@ pub(crate) fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Resul
         Command::Node { command: Node::Run(_) } => {
             bail!("node run is not in this version: start a node with `tortie node`, which needs no container")
         }
-        Command::Node { command: Node::Diags(_) } => bail!("node diags is not in this version"),
-        Command::Node { command: Node::Checksystem(_) } => bail!("node checksystem is not in this version"),
-        Command::Datastore(_) => bail!("datastore migrate is not in this version"),
-        Command::Cluster(_) => bail!("cluster diags is not in this version"),
-        Command::Convert(_) => {
-            bail!("convert is not in this version: resources must have the apiVersion {}", tortie_api::API_VERSION)
+        Command::Node { command: Node::Diags { log_dir } } => diags::node(session, &log_dir),
+        Command::Node { command: Node::Checksystem { kernel_config } } => {
+            checksystem::checksystem(session, kernel_config.as_deref())
+        }
+        Command::Config { command } => config::config(session, &command),
+        Command::Datastore { command } => datastore::datastore(session, &command),
+        Command::Cluster { command: Cluster::Diags(what) } => diags::cluster(session, &what),
+        Command::Convert { filename, output, ignore_validation } => {
+            convert::convert(session, &filename, output, ignore_validation)
         }
         Command::Version { client, poll } => version::version(session, client, poll.as_deref()),
         Command::Completion { shell } => completion::completion(session, shell),

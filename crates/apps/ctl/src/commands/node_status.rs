@@ -1,23 +1,20 @@
 //! `calicoctl node status`: asks the node on this host for its state and shows it as upstream's program does.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::Value;
-use tortie_cni::plugin::exchange;
-use tortie_cni::wire::{self, Operation, Reply, Request};
+use tortie_cni::wire::Operation;
 use tortie_net::Family;
 
+use crate::ask::ask;
 use crate::cli::StatusFormat;
 use crate::print::{Align, BoxTable};
 use crate::session::Session;
-
-/// How long the node may take to answer, seconds.
-const PATIENCE_SECS: u64 = 10;
 
 /// What of the node's state is shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,7 +46,7 @@ struct Peer {
 }
 
 pub(crate) fn status(session: &mut Session<'_, '_>, format: StatusFormat) -> Result<()> {
-    let state = ask(&socket(session))?;
+    let state = state(session)?;
     match format {
         StatusFormat::Json => {
             let text = serde_json::to_string_pretty(&state)?;
@@ -62,34 +59,9 @@ pub(crate) fn status(session: &mut Session<'_, '_>, format: StatusFormat) -> Res
     }
 }
 
-fn socket(session: &Session<'_, '_>) -> PathBuf {
-    let directory = session.io.env.get("TORTIE_STATE_DIR").filter(|directory| !directory.is_empty());
-    directory.map_or_else(|| PathBuf::from("/run/tortie"), PathBuf::from).join(wire::SOCKET)
-}
-
-fn ask(socket: &std::path::Path) -> Result<Value> {
-    let request = Request {
-        operation: Operation::NodeStatus,
-        container_id: String::new(),
-        ifname: String::new(),
-        netns: String::new(),
-        args: Default::default(),
-        conf: Value::Null,
-        ipam: None,
-    };
-    let shown = socket.display();
-    match exchange(socket, &request, None, PATIENCE_SECS) {
-        Ok(Reply::State(state)) => Ok(state),
-        Ok(Reply::Failed(error)) => bail!("the node refuses to tell its state: {error}"),
-        Ok(Reply::Done(_)) => bail!("the node gave an answer to another question"),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            bail!("Calico process is not running.\nNobody listens on {shown}; TORTIE_STATE_DIR says where that is")
-        }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            bail!("no permission to ask the node on {shown}: run this command as root")
-        }
-        Err(error) => Err(error).with_context(|| format!("the node does not answer on {shown}")),
-    }
+/// The node's state. A node that does not run, or refuses, is an error.
+pub(super) fn state(session: &Session<'_, '_>) -> Result<Value> {
+    ask(session.io.env.get("TORTIE_STATE_DIR").map(PathBuf::from), Operation::NodeStatus, BTreeMap::new())
 }
 
 fn render(state: &State, now: Timestamp, zone: &TimeZone) -> String {

@@ -5,9 +5,10 @@ use tortie_api::{Kind, Resource};
 
 use crate::cli::{Input, LogLevel};
 use crate::files::{self, Sources};
+use crate::old;
 use crate::select::Scope;
 use crate::session::Session;
-use crate::write::{self, Done, Verb};
+use crate::write::{self, BATCH, Done, Verb};
 
 /// How a command is called, now and when it is done.
 struct Words {
@@ -33,7 +34,9 @@ pub(super) fn list(problems: &[String]) -> String {
 fn read(session: &mut Session<'_, '_>, input: &Input) -> Result<Vec<Resource>> {
     let Input { filename, recursive, skip_empty, namespace } = input;
     let sources = Sources { names: filename, recursive: *recursive, skip_empty: *skip_empty, checked: true };
-    let mut resources = files::load(sources, session.io.stdin)?;
+    let mut loaded = files::load(sources, session.io.stdin)?;
+    old::settle(session, &mut loaded)?;
+    let mut resources = loaded.resources;
     Scope::of(namespace.as_deref(), false)?.place(&mut resources)?;
     session.log(LogLevel::Info, || format!("{} resources read", resources.len()));
     Ok(resources)
@@ -53,7 +56,19 @@ pub(crate) fn write(session: &mut Session<'_, '_>, input: &Input, verb: Verb) ->
     let kind = single_kind(resources.iter().map(Resource::kind));
     let store = session.store()?;
     write::ensure_initialized(&*store)?;
-    let done = match write::write(&*store, verb, resources) {
+    let watched = session.io.watched && total > BATCH;
+    let err = &mut session.io.err;
+    let mut progress = |handled: usize| {
+        if watched {
+            // Whoever closed standard error does not want to know.
+            let _ = write!(err, "\r{handled} of {total} {}", words.past).and_then(|()| err.flush());
+        }
+    };
+    let result = write::write_telling(&*store, verb, resources, &mut progress);
+    if watched {
+        let _ = writeln!(session.io.err);
+    }
+    let done = match result {
         Ok(done) => done,
         Err(error) => Done { problems: vec![format!("{error:#}")], ..Done::default() },
     };

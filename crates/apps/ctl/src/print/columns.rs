@@ -61,7 +61,12 @@ fn headings(kind: Kind) -> (&'static [&'static str], &'static [&'static str], &'
         | Kind::KubeControllersConfiguration
         | Kind::IpamBlock
         | Kind::IpamHandle
-        | Kind::BlockAffinity => (NAME, NAME, &[]),
+        | Kind::BlockAffinity
+        // Internal: nobody can ask for them.
+        | Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesService => (NAME, NAME, &[]),
     }
 }
 
@@ -140,7 +145,11 @@ fn cell(resource: &Resource, heading: &str, as_number: &mut dyn FnMut() -> Strin
         | Resource::KubeControllersConfiguration(_)
         | Resource::IpamBlock(_)
         | Resource::IpamHandle(_)
-        | Resource::BlockAffinity(_) => String::new(),
+        | Resource::BlockAffinity(_)
+        | Resource::KubernetesNetworkPolicy(_)
+        | Resource::KubernetesClusterNetworkPolicy(_)
+        | Resource::KubernetesEndpointSlice(_)
+        | Resource::KubernetesService(_) => String::new(),
     }
 }
 

@@ -102,7 +102,7 @@ fn unchanged(new: &IpPool, old: &IpPool, problems: &mut Vec<String>) {
 }
 
 /// The tier of a policy; `None` for other kinds.
-pub(super) fn tier_of(resource: &Resource) -> Option<&str> {
+pub(crate) fn tier_of(resource: &Resource) -> Option<&str> {
     let tier = match resource {
         Resource::NetworkPolicy(policy) => &policy.spec.tier,
         Resource::GlobalNetworkPolicy(policy) => &policy.spec.tier,

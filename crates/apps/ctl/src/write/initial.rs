@@ -44,6 +44,6 @@ pub(crate) fn ensure_initialized(store: &dyn Store) -> Result<()> {
 }
 
 /// Whether a tier is one of those that always exist.
-pub(super) fn is_protected(tier: &str) -> bool {
+pub(crate) fn is_protected(tier: &str) -> bool {
     TIERS.iter().any(|(name, ..)| *name == tier)
 }

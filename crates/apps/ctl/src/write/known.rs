@@ -32,7 +32,7 @@ impl Known {
         for (kind, keys) in by_kind {
             if keys.len() > MANY {
                 let wanted: BTreeSet<Key> = keys.into_iter().collect();
-                known.take(store.list(&Filter::Kind(kind))?, |key| wanted.contains(key));
+                known.keep(store.list(&Filter::Kind(kind))?, |key| wanted.contains(key));
             } else {
                 for key in keys {
                     known.read_one(store, key)?;
@@ -56,7 +56,7 @@ impl Known {
         Ok(())
     }
 
-    fn take(&mut self, listing: Listing, wanted: impl Fn(&Key) -> bool) {
+    fn keep(&mut self, listing: Listing, wanted: impl Fn(&Key) -> bool) {
         for entry in listing.entries.into_iter().filter(|entry| wanted(&entry.key)) {
             if let Some(resource) = entry.value.as_resource() {
                 self.found.insert(entry.key, Ok((resource.clone(), entry.revision)));
@@ -76,6 +76,11 @@ impl Known {
             Some(Ok((resource, revision))) => Ok(Some((resource, *revision))),
             Some(Err(reason)) => Err(reason.clone()),
         }
+    }
+
+    /// Takes out what is stored under a key; an error if it can't be read.
+    pub(crate) fn take(&mut self, key: &Key) -> Result<Option<(Arc<Resource>, Revision)>, String> {
+        self.found.remove(key).transpose()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writing resources: create, apply, replace, and what must hold between several of them.
 //!
-//! Invariant: everything is read and judged first; then all writes go to the store in one call. A fault that is not
-//! about one resource alone (overlapping pools, a missing tier) stops all of them before anything is written.
+//! Invariant: everything is read and judged first; then the writes go to the store, many in one call. A fault that is
+//! not about one resource alone (overlapping pools, a missing tier) stops all of them before anything is written.
 
 mod guard;
 mod initial;
@@ -19,7 +19,8 @@ use tortie_api::{Kind, Metadata, Resource};
 use tortie_facts::{Key, Value};
 use tortie_store::{Store, Write, WriteError, resource as stored};
 
-pub(crate) use initial::ensure_initialized;
+pub(crate) use guard::tier_of;
+pub(crate) use initial::{ensure_initialized, is_protected};
 pub(crate) use ipam_config::{configure, settings as ipam_settings};
 pub(crate) use known::{Known, with_nearest};
 pub(crate) use remove::{Removal, remove, tunnel_addresses};
@@ -80,6 +81,8 @@ pub(crate) struct Planned {
     write: Write,
     /// What is stored, if anything.
     old: Option<Arc<Resource>>,
+    /// The revision that was given for it.
+    given: String,
 }
 
 impl Planned {
@@ -88,13 +91,47 @@ impl Planned {
         let resource = self.write.value.as_ref().and_then(Value::as_resource);
         resource.expect("only resources are planned")
     }
+
+    /// What was given, to be planned anew.
+    fn again(&self) -> Resource {
+        let mut resource = self.wanted().clone();
+        resource.metadata_mut().resource_version.clone_from(&self.given);
+        resource
+    }
 }
+
+/// Writes that go to the store in one call. More are split, so that no call is larger than a store takes, and so that
+/// it can be told how far they are.
+pub(crate) const BATCH: usize = 1000;
 
 /// Writes resources, whose namespaces are set. An error means that nothing was written.
 pub(crate) fn write(store: &dyn Store, verb: Verb, resources: Vec<Resource>) -> Result<Done> {
+    write_telling(store, verb, resources, &mut |_| {})
+}
+
+/// As [`write`]; `progress` is told how many are as wanted, again and again.
+pub(crate) fn write_telling(
+    store: &dyn Store,
+    verb: Verb,
+    mut resources: Vec<Resource>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Done> {
     let mut done = Done::default();
+    if verb == (Verb::Create { skip_exists: false }) {
+        let mut seen = BTreeSet::new();
+        resources.retain(|resource| {
+            let key = stored::resource_key(resource);
+            let first = seen.insert(key.clone());
+            if !first {
+                done.problems.push(format!("{key} is given more than once: create takes each resource once"));
+            }
+            first
+        });
+    }
     for wave in waves(resources) {
-        let Done { handled, problems, conflict } = write_wave(store, verb, wave)?;
+        let before = done.handled;
+        let Done { handled, problems, conflict } =
+            write_wave(store, verb, wave, &mut |handled| progress(before + handled))?;
         done.conflict |= conflict;
         done.handled += handled;
         done.problems.extend(problems);
@@ -117,67 +154,121 @@ fn waves(resources: Vec<Resource>) -> Vec<Vec<Resource>> {
     waves.into_iter().map(|(_, resources)| resources).collect()
 }
 
-fn write_wave(store: &dyn Store, verb: Verb, mut resources: Vec<Resource>) -> Result<Done> {
-    for resource in &mut resources {
-        resource.apply_defaults();
+/// A resource that waits for its turn: many are kept as text, which takes a fraction of the memory, while the stored
+/// ones that they are compared with are read.
+enum Waiting {
+    Plain(Resource),
+    Packed(String),
+}
+
+impl Waiting {
+    fn all(resources: Vec<Resource>) -> Vec<Waiting> {
+        let many = resources.len() > BATCH;
+        let wait =
+            |resource: Resource| if many { Waiting::Packed(resource.to_json()) } else { Waiting::Plain(resource) };
+        resources.into_iter().map(wait).collect()
     }
-    let mut written: BTreeSet<Key> = BTreeSet::new();
+
+    fn unpacked(self) -> Result<Resource> {
+        match self {
+            Waiting::Plain(resource) => Ok(resource),
+            Waiting::Packed(text) => Ok(Resource::from_json(&text)?),
+        }
+    }
+}
+
+/// What resources come to: writes, and what is done or refused without one.
+fn plan_all(store: &dyn Store, verb: Verb, resources: Vec<Resource>, done: &mut Done) -> Result<Vec<Planned>> {
+    let keys: Vec<Key> = resources.iter().map(stored::resource_key).collect();
+    let waiting = Waiting::all(resources);
+    let mut known = Known::read(store, keys.into_iter())?;
+    let mut planned = Vec::new();
+    for one in waiting {
+        match plan(verb, one.unpacked()?, &mut known)? {
+            Step::Write(write) => planned.push(*write),
+            Step::Nothing => done.handled += 1,
+            Step::Problem(text) => done.problems.push(text),
+            Step::Conflict(text) => {
+                done.conflict = true;
+                done.problems.push(text);
+            }
+        }
+    }
+    guard::check(store, &planned)?;
+    // A policy must not be there before its tier, wherever they stand in the file.
+    planned.sort_by_key(|one| one.wanted().kind() != Kind::Tier);
+    Ok(planned)
+}
+
+fn write_wave(
+    store: &dyn Store,
+    verb: Verb,
+    mut resources: Vec<Resource>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Done> {
+    resources.iter_mut().for_each(Resource::apply_defaults);
+    let mut done = Done::default();
     for attempt in 0.. {
-        let known = Known::read(store, resources.iter().map(stored::resource_key))?;
-        let mut done = Done { handled: written.len(), ..Done::default() };
-        let mut planned = Vec::new();
-        for resource in resources.iter().filter(|resource| !written.contains(&stored::resource_key(resource))) {
-            match plan(verb, resource, &known)? {
-                Step::Write(write) => planned.push(*write),
-                Step::Nothing => done.handled += 1,
-                Step::Problem(text) => done.problems.push(text),
-                Step::Conflict(text) => {
-                    done.conflict = true;
-                    done.problems.push(text);
-                }
-            }
-        }
-        guard::check(store, &planned)?;
-        if planned.is_empty() {
-            return Ok(done);
-        }
-        // A policy must not be there before its tier, wherever they stand in the file.
-        planned.sort_by_key(|one| one.wanted().kind() != Kind::Tier);
-        let mut writes: Vec<Write> = Vec::with_capacity(planned.len());
-        for one in &planned {
-            writes.push(one.write.clone());
-            writes.extend(ipam_config::also(store, one.wanted())?);
-        }
-        let results = store.write(&writes);
-        for (write, result) in writes.iter().zip(&results) {
-            if result.is_ok() && matches!(write.key, Key::Resource { .. }) {
-                written.insert(write.key.clone());
-            }
-        }
-        match results.into_iter().filter_map(Result::err).find(|error| *error != WriteError::NotTried) {
-            None => {
-                done.handled += planned.len();
+        let planned = plan_all(store, verb, resources, &mut done)?;
+        let (left, error) = write_planned(store, planned, &mut done, progress)?;
+        match error {
+            None => return Ok(done),
+            Some(WriteError::Conflict { .. } | WriteError::Missing(_)) if attempt + 1 < ATTEMPTS => pause(attempt),
+            Some(error) if done.handled == 0 => bail!("{error}"),
+            Some(error) => {
+                done.problems.push(error.to_string());
                 return Ok(done);
             }
-            Some(WriteError::Conflict { .. } | WriteError::Missing(_)) if attempt + 1 < ATTEMPTS => {
-                pause(attempt);
-            }
-            Some(error) => bail!("{error}"),
         }
+        resources = left.iter().map(Planned::again).collect();
     }
     unreachable!("the last attempt returns")
 }
 
-fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
-    let key = stored::resource_key(resource);
+/// Writes in batches up to the first fault; what is not written, and the fault.
+fn write_planned(
+    store: &dyn Store,
+    planned: Vec<Planned>,
+    done: &mut Done,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Vec<Planned>, Option<WriteError>)> {
+    let mut rest = planned.into_iter();
+    loop {
+        let batch: Vec<Planned> = rest.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let mut writes: Vec<Write> = Vec::with_capacity(batch.len());
+        for one in &batch {
+            writes.push(one.write.clone());
+            writes.extend(ipam_config::also(store, one.wanted())?);
+        }
+        let results = store.write(&writes);
+        let mut written: BTreeSet<&Key> = BTreeSet::new();
+        for (write, result) in writes.iter().zip(&results) {
+            if result.is_ok() && matches!(write.key, Key::Resource { .. }) {
+                written.insert(&write.key);
+            }
+        }
+        done.handled += written.len();
+        progress(done.handled);
+        if let Some(error) = results.into_iter().filter_map(Result::err).find(|error| *error != WriteError::NotTried) {
+            let unwritten = batch.into_iter().filter(|one| !written.contains(&one.write.key));
+            return Ok((unwritten.chain(rest).collect(), Some(error)));
+        }
+    }
+}
+
+fn plan(verb: Verb, resource: Resource, known: &mut Known) -> Result<Step> {
+    let key = stored::resource_key(&resource);
     if let Some(reason) = refusal(verb.word(), resource.kind(), &resource.metadata().name) {
         return Ok(Step::Problem(format!("operation {} is not supported on {key}: {reason}", verb.word())));
     }
-    let entry = match known.get(&key) {
+    let entry = match known.take(&key) {
         Ok(entry) => entry,
         Err(unreadable) => return Ok(Step::Problem(unreadable)),
     };
-    let given = resource.metadata().resource_version.as_str();
+    let given = resource.metadata().resource_version.clone();
     Ok(match (verb, entry) {
         (Verb::Create { skip_exists: true }, Some(_)) => Step::Nothing,
         (Verb::Create { skip_exists: false }, Some(_)) => Step::Problem(format!("resource already exists: {key}")),
@@ -185,7 +276,7 @@ fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
             "{key}: metadata.resourceVersion: {given:?}: expected none: what is created has no revision yet"
         )),
         (Verb::Create { .. } | Verb::Apply, None) => {
-            Step::Write(Box::new(Planned { write: stored::create(fresh(resource)), old: None }))
+            Step::Write(Box::new(Planned { write: stored::create(fresh(resource)), old: None, given }))
         }
         (Verb::Replace, None) => Step::Problem(format!("resource does not exist: {key}")),
         (Verb::Apply | Verb::Replace, Some((_, revision))) if !given.is_empty() && given != revision.to_string() => {
@@ -195,12 +286,12 @@ fn plan(verb: Verb, resource: &Resource, known: &Known) -> Result<Step> {
             ))
         }
         (Verb::Apply | Verb::Replace, Some((old, revision))) => {
-            let new = over(resource, old);
-            if new == **old {
+            let new = over(resource, &old);
+            if new == *old {
                 Step::Nothing
             } else {
-                let write = stored::replace(new, old, revision);
-                Step::Write(Box::new(Planned { write, old: Some(old.clone()) }))
+                let write = stored::replace(new, &old, revision);
+                Step::Write(Box::new(Planned { write, old: Some(old), given }))
             }
         }
     })
@@ -221,8 +312,7 @@ pub(crate) fn refusal(verb: &str, kind: Kind, name: &str) -> Option<String> {
 }
 
 /// A resource as it is created: of the metadata, what a user says.
-fn fresh(resource: &Resource) -> Resource {
-    let mut new = resource.clone();
+fn fresh(mut new: Resource) -> Resource {
     let given = std::mem::take(new.metadata_mut());
     let metadata = new.metadata_mut();
     *metadata = Metadata::in_namespace(given.namespace, given.name);
@@ -232,8 +322,7 @@ fn fresh(resource: &Resource) -> Resource {
 }
 
 /// A resource as it replaces another: of the metadata, only labels and annotations change.
-fn over(resource: &Resource, old: &Resource) -> Resource {
-    let mut new = resource.clone();
+fn over(mut new: Resource, old: &Resource) -> Resource {
     let metadata = new.metadata_mut();
     let (labels, annotations) = (std::mem::take(&mut metadata.labels), std::mem::take(&mut metadata.annotations));
     *metadata = old.metadata().clone();

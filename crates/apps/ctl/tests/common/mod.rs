@@ -1,5 +1,7 @@
 //! Runs the program in this process against a store of its own.
 
+pub mod addresses;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,7 +69,8 @@ impl Cluster {
     pub fn run_args(&self, args: &[&str], stdin: &str) -> Ran {
         let args: Vec<OsString> = ["calicoctl"].iter().chain(args).map(OsString::from).collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut io = Io { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err, env: self.env.clone() };
+        let mut io =
+            Io { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err, env: self.env.clone(), watched: false };
         let code = run(&args, &mut io);
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Ran { code, out: text(out), err: text(err) }

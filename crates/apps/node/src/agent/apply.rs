@@ -17,10 +17,11 @@ impl Agent {
         {
             self.calculator.set_interfaces(interfaces);
         }
-        let mut batch = self.calculator.flush();
+        let mut batch = if self.locked { Batch::default() } else { self.calculator.flush() };
         if self.bgp.is_none() {
             // Nobody here speaks BGP, whatever the Node resource says.
             batch.bgp_speaker = None;
+            batch.bgp_policy = None;
             batch.bgp_peers.clear();
             batch.announcements.clear();
         }
@@ -150,11 +151,15 @@ impl Agent {
     }
 
     fn tell_bgp(&mut self, batch: &Batch) {
-        let changed = batch.bgp_speaker.is_some() || !batch.bgp_peers.is_empty() || !batch.announcements.is_empty();
+        let changed = batch.bgp_speaker.is_some()
+            || batch.bgp_policy.is_some()
+            || !batch.bgp_peers.is_empty()
+            || !batch.announcements.is_empty();
         let Some(bgp) = self.bgp.as_ref().filter(|_| changed || !self.first_pass_done) else { return };
         bgp.want(Wanted {
             speaker: self.tables.bgp_speaker.clone(),
             peers: self.tables.bgp_peers.clone(),
+            policy: self.tables.bgp_policy.clone(),
             announcements: self.tables.announcements.clone(),
         });
     }

@@ -58,6 +58,8 @@ pub enum Message {
     Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
     /// BGP has heard all peers again after a restart.
     Recovered,
+    /// Somebody asks what a BGP peer tells and is told.
+    BgpRoutes(IpAddr, Sender<Value>),
     /// Somebody asks for the node's state.
     State(Sender<Value>),
     /// End.
@@ -93,6 +95,13 @@ impl AgentHandle {
                 format!("not within {} s; the node's log says why", patience.as_secs())
             }
         })
+    }
+
+    /// What a BGP peer tells and is told, as JSON; null if there is no such peer.
+    pub fn bgp_routes(&self, peer: IpAddr) -> Value {
+        let (reply, answer) = channel();
+        self.post.send(Message::BgpRoutes(peer, reply));
+        answer.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| json!({ "error": "the agent does not answer" }))
     }
 
     /// The node's state as JSON.

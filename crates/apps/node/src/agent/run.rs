@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::json;
 use tortie_calc::Calculator;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
@@ -21,6 +22,7 @@ use super::{Inbox, Message};
 use crate::bgp::Bgp;
 use crate::cni::Service;
 use crate::health::Health;
+use crate::lock;
 use crate::memory;
 use crate::tunnel_addresses::Bell;
 
@@ -89,6 +91,8 @@ pub struct Agent {
     pub(super) told: Told,
     /// Whether many facts came at once, whose memory is free again.
     heap_has_gaps: bool,
+    /// Whether the datastore is locked: nothing that it says is done then.
+    pub(super) locked: bool,
     /// Whether facts came since the last apply.
     pub(super) facts_changed: bool,
     stopping: bool,
@@ -137,6 +141,7 @@ impl Agent {
             waits: Waits::default(),
             told: Told::default(),
             heap_has_gaps: false,
+            locked: false,
             facts_changed: false,
             stopping: false,
         }
@@ -151,7 +156,7 @@ impl Agent {
             }
             self.take_events();
             self.take_facts();
-            if self.complete {
+            if self.complete && (self.first_pass_done || !self.locked) {
                 self.apply(Instant::now());
             }
             self.waits.expire(Instant::now());
@@ -200,6 +205,9 @@ impl Agent {
             Message::Recovered => {
                 info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");
                 self.routing.sweep_learned();
+            }
+            Message::BgpRoutes(peer, reply) => {
+                drop(reply.send(json!(self.bgp.as_ref().and_then(|bgp| bgp.routes(peer)))));
             }
             // Who asked may have given up.
             Message::State(reply) => drop(reply.send(self.state())),
@@ -255,6 +263,11 @@ impl Agent {
         self.health.numbers.updates.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
         self.heap_has_gaps |= batch.updates.len() >= memory::MANY;
         self.service.addresses.observe(&batch.updates);
+        if let Some(locked) = lock::told(&batch.updates)
+            && std::mem::replace(&mut self.locked, locked) != locked
+        {
+            info!(locked, "the datastore's lock changed");
+        }
         if let Some(bell) = &self.tunnel_addresses {
             bell.observe(&batch.updates);
         }

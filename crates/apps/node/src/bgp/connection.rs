@@ -11,7 +11,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, connect, setsockopt, socket,
     sockopt,
 };
-use tortie_bgp::ConnectError;
+use tortie_bgp::{ConnectError, Password, PeerConfig};
+use tortie_net::IpNet;
+
+use super::options;
 
 /// A connection with its unwritten bytes.
 pub(super) struct Connection {
@@ -62,14 +65,32 @@ impl Connection {
     }
 }
 
+/// Sets what a session with this peer needs on a connection, whoever opened it.
+pub(super) fn guard(socket: &impl AsRawFd, v4: bool, config: &PeerConfig) -> io::Result<()> {
+    if let Some(hops) = config.ttl_hops {
+        options::send_far(socket, v4)?;
+        options::accept_near(socket, v4, hops)?;
+    }
+    Ok(())
+}
+
 /// Starts a dial that does not block, from `local` if given.
-pub(super) fn dial(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+pub(super) fn dial(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    config: Option<&PeerConfig>,
+) -> Result<TcpStream, ConnectError> {
     let family = if remote.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(family, SockType::Stream, flags, None).map_err(of_errno)?;
     if let Some(local) = local.filter(|local| local.is_ipv4() == remote.is_ipv4()) {
         setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(of_errno)?;
         with_address(SocketAddr::new(local, 0), |address| bind(fd.as_raw_fd(), address)).map_err(of_errno)?;
+    }
+    if let Some(config) = config {
+        let password = config.password.as_ref().map(|Password(word)| &**word);
+        let set = password.map_or(Ok(()), |word| options::set_password(&fd, IpNet::from(remote.ip()), Some(word)));
+        set.and_then(|()| guard(&fd, remote.is_ipv4(), config)).map_err(|error| of_io(&error))?;
     }
     match with_address(remote, |address| connect(fd.as_raw_fd(), address)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}

@@ -3,19 +3,29 @@
 //! Out: changes of best paths, and the moment when the picture is whole again after a restart. The thread ends by
 //! closing its connections without a NOTIFICATION, so that peers keep the routes (RFC 4724).
 
+mod bfd;
+mod config;
 mod connection;
+mod listen;
+mod options;
+mod reason;
+mod secrets;
+mod status;
+mod wanted;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::Waker;
-use serde::{Deserialize, Serialize};
-use tortie_desired::{BgpPeer, BgpSpeaker};
+pub use status::{Routes, Status};
+use tortie_bgp::BfdState;
+use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker};
 use tortie_net::IpNet;
 
 /// What the speaker is told.
@@ -25,6 +35,8 @@ pub struct Wanted {
     pub speaker: Option<BgpSpeaker>,
     /// Its peers.
     pub peers: BTreeMap<IpAddr, BgpPeer>,
+    /// What holds for all of them.
+    pub policy: BgpPolicy,
     /// What it announces.
     pub announcements: BTreeSet<IpNet>,
 }
@@ -38,39 +50,12 @@ pub enum Told {
     Recovered,
 }
 
-/// One peer's state, as `calicoctl node status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerState {
-    /// Address of the peer.
-    pub address: IpAddr,
-    /// Such as `node-to-node mesh`.
-    pub kind: String,
-    /// `up` or `start`.
-    pub state: String,
-    /// When the state was entered, seconds since 1970.
-    pub since: i64,
-    /// Such as `Established`.
-    pub info: String,
-    /// Prefixes from the peer.
-    pub received: usize,
-    /// Prefixes that the peer was told.
-    pub sent: usize,
-}
-
-/// All of the speaker's state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Whether this node speaks BGP.
-    pub running: bool,
-    /// What keeps it from listening, if something does.
-    pub fault: Option<String>,
-    /// The peers.
-    pub peers: Vec<PeerState>,
-}
-
 enum Command {
     Want(Box<Wanted>),
     Status(Sender<Status>),
+    Routes(IpAddr, Sender<Option<Routes>>),
+    /// BFD's view of a peer changed.
+    Bfd(IpAddr, BfdState),
     Stop,
 }
 
@@ -83,9 +68,14 @@ pub struct Bgp {
 
 impl Bgp {
     /// Starts the thread. `restarting`: the kernel holds routes that an earlier run of this node learned.
-    pub fn start(restarting: bool, tell: impl Fn(Told) + Send + 'static) -> std::io::Result<Bgp> {
+    /// `secrets`: directory of passwords.
+    pub fn start(
+        restarting: bool,
+        secrets: Option<PathBuf>,
+        tell: impl Fn(Told) + Send + 'static,
+    ) -> std::io::Result<Bgp> {
         let (commands, received) = channel();
-        let (worker, waker) = worker::Worker::new(restarting, received, Box::new(tell))?;
+        let (worker, waker) = worker::Worker::new(restarting, secrets, (commands.clone(), received), Box::new(tell))?;
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || worker.run())?;
         Ok(Bgp { commands, waker, thread: Some(thread) })
     }
@@ -100,6 +90,13 @@ impl Bgp {
         let (reply, answer) = channel();
         self.send(Command::Status(reply));
         answer.recv_timeout(Duration::from_secs(1)).unwrap_or_default()
+    }
+
+    /// What a peer tells and is told; `None` if there is no such peer, or no answer within a second.
+    pub fn routes(&self, peer: IpAddr) -> Option<Routes> {
+        let (reply, answer) = channel();
+        self.send(Command::Routes(peer, reply));
+        answer.recv_timeout(Duration::from_secs(1)).ok().flatten()
     }
 
     fn send(&self, command: Command) {

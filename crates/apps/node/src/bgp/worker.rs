@@ -2,52 +2,78 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use tortie_bgp::{Action, ConnId, Families, LocalRoute, NextHopMode, PeerConfig, PeerStatus, Speaker, SpeakerConfig};
-use tortie_desired::{BgpPeer, BgpSpeaker};
-use tortie_net::Family;
-use tracing::{info, warn};
+use tortie_bgp::{Action, BfdState, ConnId, ConnectError, PeerConfig, PeerStatus, Speaker};
+use tortie_desired::BgpPolicy;
+use tortie_net::IpNet;
+use tracing::warn;
 
-use super::connection::{Connection, dial, of_io};
-use super::{Command, PeerState, Status, Told, Wanted};
+use super::bfd::Bfd;
+use super::connection::{Connection, dial, guard, of_io};
+use super::listen::{Listeners, Place};
+use super::reason::{self, Drops};
+use super::secrets::Secrets;
+use super::status::{self, Routes, Status};
+use super::{Command, Told, Wanted};
 
 const WAKER: Token = Token(0);
-const LISTENER: Token = Token(1);
-const FIRST_CONNECTION: usize = 2;
+const LISTENER: usize = 1;
+const FIRST_CONNECTION: usize = 3;
 
 /// How long until listening is tried again after it failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long dropped packets count as the reason of a silence, up to twice that.
+const DROPS_AGE: Duration = Duration::from_secs(30);
 
 /// Most bytes read from one connection before the others get their turn.
 const READ_TURN: usize = 256 * 1024;
 
 pub(super) struct Worker {
-    poll: Poll,
-    commands: Receiver<Command>,
-    tell: Box<dyn Fn(Told) + Send>,
-    restarting: bool,
-    recovering: bool,
-    wanted: Wanted,
-    speaker: Option<Speaker>,
-    listener: Option<TcpListener>,
-    listen_again: Option<Instant>,
-    fault: Option<String>,
-    connections: BTreeMap<usize, (ConnId, Connection)>,
-    tokens: BTreeMap<ConnId, usize>,
-    next_token: usize,
-    stopping: bool,
+    pub(super) poll: Poll,
+    pub(super) commands: Receiver<Command>,
+    pub(super) tell: Box<dyn Fn(Told) + Send>,
+    pub(super) restarting: bool,
+    pub(super) recovering: bool,
+    pub(super) wanted: Wanted,
+    pub(super) speaker: Option<Speaker>,
+    /// The peers and ranges as the speaker has them.
+    pub(super) configs: BTreeMap<IpAddr, PeerConfig>,
+    pub(super) ranges: BTreeMap<IpNet, PeerConfig>,
+    pub(super) policy: Option<Arc<BgpPolicy>>,
+    pub(super) secrets: Secrets,
+    /// By which BFD tells.
+    pub(super) own: Sender<Command>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) bfd: Option<Bfd>,
+    pub(super) bfd_states: BTreeMap<IpAddr, BfdState>,
+    /// Peers without the password that they need, and why.
+    pub(super) unusable: BTreeMap<IpNet, String>,
+    pub(super) look_again: Option<Instant>,
+    /// Counters of half a minute to a minute ago, and the last ones.
+    pub(super) drops: (Drops, Drops),
+    pub(super) drops_at: Instant,
+    pub(super) listeners: Option<Listeners>,
+    pub(super) listen_again: Option<Instant>,
+    pub(super) fault: Option<String>,
+    pub(super) connections: BTreeMap<usize, (ConnId, Connection)>,
+    pub(super) tokens: BTreeMap<ConnId, usize>,
+    pub(super) next_token: usize,
+    pub(super) stopping: bool,
 }
 
 impl Worker {
     pub(super) fn new(
         restarting: bool,
-        commands: Receiver<Command>,
+        secrets: Option<PathBuf>,
+        (own, commands): (Sender<Command>, Receiver<Command>),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<(Worker, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -60,7 +86,19 @@ impl Worker {
             recovering: restarting,
             wanted: Wanted::default(),
             speaker: None,
-            listener: None,
+            configs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            policy: None,
+            secrets: Secrets::new(secrets),
+            own,
+            waker: waker.clone(),
+            bfd: None,
+            bfd_states: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            look_again: None,
+            drops: (Drops::read(), Drops::read()),
+            drops_at: Instant::now(),
+            listeners: None,
             listen_again: None,
             fault: None,
             connections: BTreeMap::new(),
@@ -85,13 +123,16 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => {}
-                    LISTENER => self.accept(),
+                    Token(token) if token < FIRST_CONNECTION => self.accept(token - LISTENER),
                     Token(token) => self.ready(token, event.is_readable() || event.is_read_closed()),
                 }
             }
             let now = Instant::now();
             if self.listen_again.is_some_and(|at| at <= now) {
                 self.listen();
+            }
+            if self.look_again.is_some_and(|at| at <= now) {
+                self.configure();
             }
             if let Some(speaker) = &mut self.speaker
                 && speaker.poll_timeout().is_some_and(|at| at <= now)
@@ -100,6 +141,10 @@ impl Worker {
             }
             self.act();
             self.tell_routes();
+            // An old fault does not explain a new one.
+            if self.drops_at.elapsed() > DROPS_AGE {
+                (self.drops, self.drops_at) = ((self.drops.1, Drops::read()), Instant::now());
+            }
         }
         if let Some(mut speaker) = self.speaker.take() {
             speaker.shutdown(Instant::now());
@@ -108,7 +153,7 @@ impl Worker {
 
     fn next_wake(&self) -> Option<Instant> {
         let speaker = self.speaker.as_ref().and_then(Speaker::poll_timeout);
-        speaker.into_iter().chain(self.listen_again).min()
+        speaker.into_iter().chain(self.listen_again).chain(self.look_again).min()
     }
 
     fn take_commands(&mut self) {
@@ -117,66 +162,26 @@ impl Worker {
                 Command::Want(wanted) => self.want(*wanted),
                 // Whoever asked may have given up by now.
                 Command::Status(reply) => drop(reply.send(self.status())),
+                Command::Routes(peer, reply) => {
+                    let routes = self.speaker.as_ref().and_then(|speaker| Routes::of(speaker, peer));
+                    drop(reply.send(routes));
+                }
+                Command::Bfd(peer, state) => self.bfd_told(peer, state),
                 Command::Stop => self.stopping = true,
             }
         }
     }
 
-    fn want(&mut self, wanted: Wanted) {
-        let now = Instant::now();
-        let changed = wanted.speaker != self.wanted.speaker;
-        self.wanted = wanted;
-        if changed {
-            self.restart_speaker(now);
-        }
-        let (Some(speaker), Some(own)) = (&mut self.speaker, &self.wanted.speaker) else { return };
-        let peers = self.wanted.peers.iter().map(|(address, peer)| (*address, peer_config(own, *address, peer)));
-        speaker.set_local_routes(now, self.wanted.announcements.iter().map(|n| (*n, LocalRoute::default())).collect());
-        speaker.set_peers(now, peers.collect());
-    }
-
-    /// A new identity ends every session; the routes that were learned go with them.
-    fn restart_speaker(&mut self, now: Instant) {
-        if let Some(speaker) = &mut self.speaker {
-            speaker.set_peers(now, BTreeMap::new());
-            self.act();
-            self.tell_routes();
-        }
-        self.connections.clear();
-        self.tokens.clear();
-        self.listener = None;
-        self.listen_again = None;
-        self.fault = None;
-        let own = self.wanted.speaker.clone();
-        self.speaker = own.as_ref().map(|own| {
-            let mut config = SpeakerConfig::new(own.router_id, own.asn);
-            config.restarting = std::mem::take(&mut self.restarting);
-            Speaker::new(config, now)
-        });
-        if let Some(own) = own {
-            info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
-            self.listen();
-        }
-    }
-
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         self.listen_again = None;
         let Some(own) = &self.wanted.speaker else { return };
-        let bind = || {
-            let both = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, own.listen_port)));
-            both.or_else(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => Err(error),
-                // A kernel without IPv6.
-                _ => TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, own.listen_port))),
-            })
-        };
-        let listener = bind().and_then(|mut listener| {
-            self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-            Ok(listener)
-        });
-        match listener {
-            Ok(listener) => {
-                self.listener = Some(listener);
+        let place = Place::of(own, self.wanted.policy.bind_to_node);
+        // The old sockets may hold the port.
+        self.listeners = None;
+        match Listeners::open(place, self.poll.registry(), LISTENER) {
+            Ok(mut listeners) => {
+                listeners.expect(&self.configs, &self.ranges);
+                self.listeners = Some(listeners);
                 self.fault = None;
             }
             Err(error) => {
@@ -190,10 +195,10 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, at: usize) {
         loop {
-            let Some(listener) = &self.listener else { return };
-            let (stream, remote) = match listener.accept() {
+            let Some(listeners) = &self.listeners else { return };
+            let (stream, remote) = match listeners.accept(at) {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -204,7 +209,17 @@ impl Worker {
             let local = stream.local_addr().map(canonical);
             let (Ok(local), Some(speaker)) = (local, &mut self.speaker) else { continue };
             // Who is no peer gets no answer: the connection closes here.
-            if let Some((_, conn)) = speaker.handle_accepted(Instant::now(), remote.ip().to_canonical(), local) {
+            let peer = remote.ip().to_canonical();
+            if let Some((_, conn)) = speaker.handle_accepted(Instant::now(), peer, local) {
+                let ranges = self.ranges.iter().filter(|(net, _)| net.contains(&peer));
+                let range = ranges.max_by_key(|(net, _)| net.prefix_len()).map(|(_, config)| config);
+                let config = self.configs.get(&peer).or(range);
+                let guarded = config.map_or(Ok(()), |config| guard(&stream, peer.is_ipv4(), config));
+                if let Err(error) = guarded {
+                    warn!(%peer, %error, "TTL security can't be set on a BGP connection");
+                    speaker.handle_closed(Instant::now(), conn);
+                    continue;
+                }
                 self.add(conn, Connection::new(stream, false));
                 self.act();
             }
@@ -324,10 +339,10 @@ impl Worker {
         }
     }
 
-    fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         while let Some(action) = self.speaker.as_mut().and_then(Speaker::poll_action) {
             match action {
-                Action::Connect { peer, conn, port, local } => match dial(SocketAddr::new(peer, port), local) {
+                Action::Connect { peer, conn, port, local } => match self.dial(SocketAddr::new(peer, port), local) {
                     Ok(stream) => self.add(conn, Connection::new(stream, true)),
                     Err(error) => {
                         if let Some(speaker) = &mut self.speaker {
@@ -357,11 +372,16 @@ impl Worker {
         }
     }
 
-    fn tell_routes(&mut self) {
+    fn dial(&self, remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+        dial(remote, local, self.configs.get(&remote.ip()))
+    }
+
+    pub(super) fn tell_routes(&mut self) {
         let Some(speaker) = &mut self.speaker else { return };
         let mut changes = Vec::new();
         while let Some(change) = speaker.poll_route_change() {
-            changes.push((change.prefix, change.best.map(|best| best.next_hops)));
+            let kept_out = self.wanted.policy.unprogrammed.iter().any(|net| net.contains(&change.prefix));
+            changes.push((change.prefix, change.best.filter(|_| !kept_out).map(|best| best.next_hops)));
         }
         let recovered = self.recovering && speaker.initial_sync_done();
         if !changes.is_empty() {
@@ -375,46 +395,26 @@ impl Worker {
 
     fn status(&self) -> Status {
         let peers = self.speaker.as_ref().map(Speaker::peers).unwrap_or_default();
-        Status {
-            running: self.speaker.is_some(),
-            fault: self.fault.clone(),
-            peers: peers.iter().map(peer_state).collect(),
-        }
+        let of_late = Drops::read().since(self.drops.0);
+        let name = |address: &IpAddr| self.wanted.peers.get(address).map_or("", |peer| &*peer.name);
+        let state = |peer: &PeerStatus| {
+            let config = self.configs.get(&peer.address);
+            let watched = self.wanted.peers.get(&peer.address).is_some_and(|peer| peer.bfd.is_some());
+            let bfd = self.bfd_states.get(&peer.address).copied().unwrap_or(BfdState::Down);
+            let bfd = watched.then(|| bfd.name().to_owned());
+            let reason = reason::reason(peer, config, of_late);
+            status::PeerState { bfd, ..status::peer_state(peer, name(&peer.address), reason) }
+        };
+        let mut states: Vec<status::PeerState> = peers.iter().map(state).collect();
+        states.extend(self.unusable.iter().filter_map(|(net, problem)| {
+            let peer = self.wanted.peers.get(&net.addr())?;
+            Some(status::unusable(net.addr(), peer, problem))
+        }));
+        states.sort_by_key(|state| state.address);
+        Status { running: self.speaker.is_some(), fault: self.fault.clone(), peers: states }
     }
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn peer_config(own: &BgpSpeaker, address: IpAddr, peer: &BgpPeer) -> PeerConfig {
-    let BgpPeer { asn, port, origin, name: _, keep_next_hop, max_restart_secs } = peer;
-    let BgpSpeaker { router_id: _, asn: _, listen_port: _, ipv4, ipv6 } = own;
-    let v4 = ipv4.and_then(|addr| if let IpAddr::V4(addr) = addr { Some(addr) } else { None });
-    let v6 = ipv6.and_then(|addr| if let IpAddr::V6(addr) = addr { Some(addr) } else { None });
-    PeerConfig {
-        port: *port,
-        local: if address.is_ipv4() { *ipv4 } else { *ipv6 },
-        families: Families::only(Family::of(address)),
-        next_hop: if *keep_next_hop { NextHopMode::Keep } else { NextHopMode::Auto },
-        next_hop_v4: v4,
-        next_hop_v6: v6,
-        restart_time_secs: Some(*max_restart_secs),
-        kind: origin.text().to_owned(),
-        ..PeerConfig::new(address, *asn)
-    }
-}
-
-fn peer_state(peer: &PeerStatus) -> PeerState {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = now.saturating_sub(peer.since.elapsed()).as_secs();
-    PeerState {
-        address: peer.address,
-        kind: peer.kind.clone(),
-        state: peer.word().to_owned(),
-        since: i64::try_from(since).unwrap_or(i64::MAX),
-        info: peer.info(),
-        received: peer.prefixes_received,
-        sent: peer.prefixes_sent,
-    }
 }

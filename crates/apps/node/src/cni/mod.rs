@@ -31,6 +31,7 @@ use tortie_netlink::Netns;
 use tortie_store::Store;
 
 use crate::agent::AgentHandle;
+use crate::lock;
 use mend::Keeper;
 use reaper::Reaper;
 use turns::{Turn, Turns};
@@ -80,6 +81,9 @@ impl Service {
 
     /// Does one call.
     pub fn call(&self, request: &Request, netns: Option<Netns>) -> Reply {
+        if let Err(error) = self.unlocked(request.operation) {
+            return Reply::Failed(error);
+        }
         let done = |result: Result<(), CniError>| result.map(|()| Outcome::default());
         let result = match request.operation {
             Operation::Add => self.add(request, netns),
@@ -89,9 +93,29 @@ impl Service {
             Operation::Gc => done(self.gc(request)),
             Operation::IpamAdd => self.ipam_add(request),
             Operation::IpamDel => done(self.ipam_del(request)),
+            Operation::BgpRoutes => {
+                let peer = request.args.get("PEER").and_then(|text| text.parse().ok());
+                return Reply::State(peer.map_or(serde_json::Value::Null, |peer| self.agent.bgp_routes(peer)));
+            }
             Operation::NodeStatus => return Reply::State(self.agent.state()),
         };
         result.map_or_else(Reply::Failed, Reply::Done)
+    }
+
+    /// Whether an operation may go on: none that writes may while the datastore is locked.
+    fn unlocked(&self, operation: Operation) -> Result<(), CniError> {
+        let writes = match operation {
+            Operation::Add | Operation::Del | Operation::Gc | Operation::IpamAdd | Operation::IpamDel => true,
+            // ADD could not work.
+            Operation::Status => true,
+            Operation::Check | Operation::NodeStatus | Operation::BgpRoutes => false,
+        };
+        // A datastore that can't be read is for the operation itself to deal with.
+        if !writes || !lock::is_locked(&*self.store).unwrap_or(false) {
+            return Ok(());
+        }
+        let code = if operation == Operation::Status { code::NOT_AVAILABLE } else { code::TRY_AGAIN };
+        Err(CniError::new(code, "the datastore is locked: try again after `calicoctl datastore migrate unlock`"))
     }
 
     /// The turn of an interface, and so of the endpoint that has it.

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{Shutdown, shutdown};
 use tortie_cni::spec::{CniError, code};
-use tortie_cni::wire::{self, Reply, Request};
+use tortie_cni::wire::{self, Operation, Reply, Request};
 use tracing::{debug, warn};
 
 use super::Service;
@@ -31,10 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The listening socket. Dropping it stops listening and removes the socket.
 pub struct Server {
-    path: PathBuf,
-    listener: Arc<UnixListener>,
+    sockets: Vec<Socket>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     /// Held as long as this node runs, so that a second one does not take its socket and fight for the kernel.
     _lock: Flock<File>,
 }
@@ -44,31 +42,78 @@ impl Server {
     pub fn start(state_dir: &Path, service: Arc<Service>) -> io::Result<Server> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
         let lock = lock(&state_dir.join(LOCK))?;
-        let path = state_dir.join(wire::SOCKET);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let open = |path, asks| Socket::open(path, asks, &service, &stopping);
+        let sockets = vec![
+            open(state_dir.join(wire::SOCKET), Asks::Anything)?,
+            open(wire::status_socket(state_dir), Asks::State)?,
+        ];
+        Ok(Server { sockets, stopping, _lock: lock })
+    }
+}
+
+/// What may be asked on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// Anything, by root.
+    Anything,
+    /// The node's state, by anybody.
+    State,
+}
+
+impl Asks {
+    fn allows(self, operation: Operation) -> bool {
+        match operation {
+            Operation::NodeStatus | Operation::BgpRoutes => true,
+            Operation::Add
+            | Operation::Del
+            | Operation::Check
+            | Operation::Status
+            | Operation::Gc
+            | Operation::IpamAdd
+            | Operation::IpamDel => self == Asks::Anything,
+        }
+    }
+}
+
+/// One listening socket and its thread.
+struct Socket {
+    path: PathBuf,
+    listener: Arc<UnixListener>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Socket {
+    fn open(path: PathBuf, asks: Asks, service: &Arc<Service>, stopping: &Arc<AtomicBool>) -> io::Result<Socket> {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = Arc::new(UnixListener::bind(&path)?);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        let mode = match asks {
+            Asks::Anything => 0o600,
+            Asks::State => 0o666,
+        };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
         let thread = std::thread::Builder::new().name("cni".to_owned()).spawn({
-            let (listener, stopping) = (listener.clone(), stopping.clone());
-            move || listen(&listener, &service, &stopping)
+            let (listener, service, stopping) = (listener.clone(), service.clone(), stopping.clone());
+            move || listen(&listener, asks, &service, &stopping)
         })?;
-        Ok(Server { path, listener, stopping, thread: Some(thread), _lock: lock })
+        Ok(Socket { path, listener, thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // This ends the accept, whoever has the socket's path by now.
-        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        for socket in &mut self.sockets {
+            // This ends the accept, whoever has the socket's path by now.
+            let _ = shutdown(socket.listener.as_raw_fd(), Shutdown::Both);
+            if let Some(thread) = socket.thread.take() {
+                let _ = thread.join();
+            }
+            let _ = std::fs::remove_file(&socket.path);
         }
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -87,7 +132,7 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, text))
 }
 
-fn listen(listener: &UnixListener, service: &Arc<Service>, stopping: &AtomicBool) {
+fn listen(listener: &UnixListener, asks: Asks, service: &Arc<Service>, stopping: &AtomicBool) {
     let running = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         if stopping.load(Ordering::SeqCst) {
@@ -108,7 +153,7 @@ fn listen(listener: &UnixListener, service: &Arc<Service>, stopping: &AtomicBool
         }
         let (service, count) = (service.clone(), running.clone());
         let spawned = std::thread::Builder::new().name("cni-call".to_owned()).stack_size(512 * 1024).spawn(move || {
-            answer(stream, &service);
+            answer(stream, asks, &service);
             count.fetch_sub(1, Ordering::SeqCst);
         });
         if let Err(error) = spawned {
@@ -124,10 +169,13 @@ fn refuse(mut stream: UnixStream) {
     let _ = wire::send(&mut stream, &Reply::Failed(error), None);
 }
 
-fn answer(mut stream: UnixStream, service: &Service) {
+fn answer(mut stream: UnixStream, asks: Asks, service: &Service) {
     let deadlines = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     let received = deadlines.and_then(|()| wire::receive::<Request>(&mut stream));
     let reply = match received {
+        Ok((request, _)) if !asks.allows(request.operation) => {
+            Reply::Failed(CniError::new(code::DECODE, "this socket answers questions about the node's state alone"))
+        }
         Ok((request, netns)) => {
             let reply = service.call(&request, netns.map(Into::into));
             if let Reply::Failed(error) = &reply {

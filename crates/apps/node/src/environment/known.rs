@@ -66,6 +66,7 @@ const KNOWN: &[&str] = &[
     "KUBECONFIG",
     "NODENAME",
     "NO_DEFAULT_POOLS",
+    "TORTIE_BGP_SECRETS",
     "TORTIE_BIN",
     "TORTIE_LOG",
     "TORTIE_LOG_FORMAT",

@@ -65,6 +65,8 @@ pub struct Environment {
     pub felix: FelixConfigurationSpec,
     /// `TORTIE_STATE_DIR`.
     pub state_dir: PathBuf,
+    /// Directory of passwords of BGP sessions, one file `SECRET/KEY` for each.
+    pub bgp_secrets: Option<PathBuf>,
     /// `TORTIE_LOG`.
     pub log_filter: Option<String>,
     /// `TORTIE_LOG_FORMAT`: whether each line of the log is a JSON object.
@@ -101,6 +103,7 @@ impl Environment {
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
             pool4: reader.pool("CALICO_IPV4POOL", 26, 20..=32),
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
+            bgp_secrets: reader.text("TORTIE_BGP_SECRETS").filter(|path| !path.is_empty()).map(PathBuf::from),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
             log_filter: reader.log_filter("TORTIE_LOG"),
             log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),

@@ -62,6 +62,12 @@ impl AsPath {
         self.0.iter().flat_map(|segment| segment.members.iter()).filter(|member| **member == asn).count()
     }
 
+    /// Whether the first sequence begins with these numbers; every path begins with none.
+    pub fn begins_with(&self, numbers: &[AsNumber]) -> bool {
+        let first = self.0.first().filter(|segment| segment.kind == SegmentKind::Sequence);
+        numbers.is_empty() || first.is_some_and(|segment| segment.members.starts_with(numbers))
+    }
+
     /// The path with one more AS in front.
     pub fn prepended(&self, asn: AsNumber) -> AsPath {
         let mut segments = self.0.to_vec();

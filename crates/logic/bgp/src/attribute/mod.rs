@@ -20,6 +20,11 @@ pub const NO_EXPORT: u32 = 0xffff_ff01;
 /// Community that forbids advertisement to any external peer (RFC 1997).
 pub const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
 
+/// Community of routes that are kept for long after their sender was lost (RFC 9494).
+pub const LLGR_STALE: u32 = 0xffff_0006;
+/// Community that forbids to keep a route for long (RFC 9494).
+pub const NO_LLGR: u32 = 0xffff_0007;
+
 /// How a route got into BGP; lower is preferred (RFC 4271 section 5.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {

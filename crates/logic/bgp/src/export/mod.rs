@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tortie_net::{AsNumber, Family};
 
-use crate::attribute::{Attributes, DEFAULT_LOCAL_PREF, NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED};
+use crate::attribute::{Attributes, DEFAULT_LOCAL_PREF, LLGR_STALE, NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED};
 use crate::config::NextHopMode;
 use crate::rib::SourceId;
 
@@ -33,6 +33,8 @@ pub(crate) struct Target {
     pub(crate) next_hop: NextHopMode,
     pub(crate) own_v4: Option<IpAddr>,
     pub(crate) own_v6: Option<IpAddr>,
+    /// The peer knows long-lived graceful restart.
+    pub(crate) long_lived: bool,
     /// Families of the session.
     pub(crate) families: crate::family::Families,
 }
@@ -61,10 +63,14 @@ pub(crate) fn allowed(from: &Origin, to: &Target) -> bool {
     !internal_both || from.cluster.is_some() || to.cluster.is_some()
 }
 
-/// The attributes with which a route of an allowed source goes to a peer; `None` if it must not go.
+/// The attributes with which a route of an allowed source goes to a peer, as filters see them; `None` if it must not
+/// go. `finished` makes them what is sent.
 pub(crate) fn transform(family: Family, route: &Attributes, from: &Origin, to: &Target) -> Option<Attributes> {
     let held_back = if to.external { &[NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED][..] } else { &[NO_ADVERTISE] };
     if held_back.iter().any(|community| route.has_community(*community)) {
+        return None;
+    }
+    if !to.long_lived && route.has_community(LLGR_STALE) {
         return None;
     }
     let own = from.id == SourceId::LOCAL;
@@ -73,7 +79,7 @@ pub(crate) fn transform(family: Family, route: &Attributes, from: &Origin, to: &
     let ours = own
         || match to.next_hop {
             NextHopMode::Auto => to.external,
-            NextHopMode::SelfAddress => !reflected,
+            NextHopMode::SelfAddress => true,
             NextHopMode::Keep => false,
         };
     if ours {
@@ -81,19 +87,21 @@ pub(crate) fn transform(family: Family, route: &Attributes, from: &Origin, to: &
     }
     if to.external {
         out.as_path = out.as_path.prepended(to.local_as);
-        out.local_pref = None;
         out.originator_id = None;
         out.cluster_list = Box::default();
         if !own {
             out.med = None;
         }
-    } else {
-        out.local_pref = Some(out.local_pref.unwrap_or(DEFAULT_LOCAL_PREF));
-        if reflected {
-            reflect(&mut out, from, to);
-        }
+    } else if reflected {
+        reflect(&mut out, from, to);
     }
     Some(out)
+}
+
+/// LOCAL_PREF is for our AS alone, and always sent within it.
+pub(crate) fn finished(mut route: Attributes, to: &Target) -> Attributes {
+    route.local_pref = (!to.external).then_some(route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF));
+    route
 }
 
 /// RFC 4456 section 8: leave a trace, so that the route cannot come back unseen.

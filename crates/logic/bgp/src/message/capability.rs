@@ -18,6 +18,10 @@ pub enum Capability {
     GracefulRestart(GracefulRestart),
     /// AS numbers have four bytes, and this is ours (RFC 6793, code 65).
     FourByteAs(AsNumber),
+    /// ROUTE-REFRESH answers have a beginning and an end (RFC 7313, code 70).
+    EnhancedRefresh,
+    /// Long-lived graceful restart (RFC 9494, code 71): for each family the seconds to keep its routes, 24 bits.
+    LongLived(Vec<(AfiSafi, u32)>),
     /// Any other.
     Other {
         /// The capability's code.
@@ -81,6 +85,17 @@ impl GracefulRestart {
     }
 }
 
+fn long_lived(value: &[u8]) -> Option<Vec<(AfiSafi, u32)>> {
+    let mut reader = Reader::new(value);
+    let mut families = Vec::new();
+    while !reader.is_empty() {
+        let (afi, safi, _flags) = (reader.u16()?, reader.u8()?, reader.u8()?);
+        let (high, low) = (reader.u8()?, reader.u16()?);
+        families.push((AfiSafi { afi, safi }, u32::from(high) << 16 | u32::from(low)));
+    }
+    Some(families)
+}
+
 impl Capability {
     /// Reads the value of a capabilities parameter; `None` if a length goes past its end.
     pub(crate) fn parse_all(bytes: &[u8], into: &mut Vec<Capability>) -> Option<()> {
@@ -102,6 +117,8 @@ impl Capability {
             (2, []) => Capability::RouteRefresh,
             (64, _) => GracefulRestart::parse(value).map_or_else(other, Capability::GracefulRestart),
             (65, [a, b, c, d]) => Capability::FourByteAs(AsNumber(u32::from_be_bytes([*a, *b, *c, *d]))),
+            (70, []) => Capability::EnhancedRefresh,
+            (71, _) => long_lived(value).map_or_else(other, Capability::LongLived),
             _ => other(),
         }
     }
@@ -123,6 +140,15 @@ impl Capability {
             Capability::FourByteAs(AsNumber(number)) => {
                 out.extend_from_slice(&number.to_be_bytes());
                 65
+            }
+            Capability::EnhancedRefresh => 70,
+            Capability::LongLived(families) => {
+                for (AfiSafi { afi, safi }, secs) in families {
+                    out.extend_from_slice(&afi.to_be_bytes());
+                    out.extend_from_slice(&[*safi, 0x80]);
+                    out.extend_from_slice(&(*secs).min(0x00ff_ffff).to_be_bytes()[1..]);
+                }
+                71
             }
             Capability::Other { code, value } => {
                 out.extend_from_slice(value);

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::{Kind, write_frame};
+use crate::family::AfiSafi;
 use crate::wire::Reader;
 
 /// A NOTIFICATION, sent or received.
@@ -51,6 +52,8 @@ impl Notification {
     pub const PEER_DECONFIGURED: Notification = Notification::bare(6, 3);
     /// The peer's configuration changed here and needs a new session.
     pub const CONFIGURATION_CHANGED: Notification = Notification::bare(6, 6);
+    /// BFD says that the peer is gone (RFC 9384).
+    pub const BFD_DOWN: Notification = Notification::bare(6, 10);
     /// Another connection of the same peer won (RFC 4271 section 6.8).
     pub const COLLISION: Notification = Notification::bare(6, 7);
 
@@ -68,9 +71,21 @@ impl Notification {
         Notification { code: 1, subcode: 3, data: vec![code] }
     }
 
+    /// The peer sent more prefixes than it may (RFC 4486).
+    pub fn too_many_prefixes(family: AfiSafi, limit: u32) -> Notification {
+        let AfiSafi { afi, safi } = family;
+        let data = [&afi.to_be_bytes()[..], &[safi], &limit.to_be_bytes()].concat();
+        Notification { code: 6, subcode: 1, data }
+    }
+
     /// An OPEN of another version than 4.
     pub fn unsupported_version() -> Notification {
         Notification { code: 2, subcode: 1, data: vec![0, 4] }
+    }
+
+    /// Whether it says that there were too many prefixes.
+    pub fn is_prefix_limit(&self) -> bool {
+        (self.code, self.subcode) == (6, 1)
     }
 
     /// Whether it only says that a parallel connection won, so that nothing is known to be wrong with the peer.
@@ -135,6 +150,7 @@ impl Notification {
             (6, 7) => "Connection collision resolution",
             (6, 8) => "Out of Resources",
             (6, 9) => "Hard reset",
+            (6, 10) => "BFD session down",
             _ => return None,
         })
     }

@@ -105,6 +105,21 @@ impl Open {
         self.capabilities.contains(&Capability::RouteRefresh)
     }
 
+    /// Whether answers to ROUTE-REFRESH have a beginning and an end.
+    pub fn enhanced_refresh(&self) -> bool {
+        self.capabilities.contains(&Capability::EnhancedRefresh)
+    }
+
+    /// Seconds to keep a family's routes after the restart timer; 0 if the sender knows nothing of it.
+    pub fn long_lived(&self, family: tortie_net::Family) -> u32 {
+        let lists = self.capabilities.iter().rev().find_map(|capability| match capability {
+            Capability::LongLived(families) => Some(families),
+            _ => None,
+        });
+        let of_family = |(afi_safi, _): &&(crate::AfiSafi, u32)| afi_safi.family() == Some(family);
+        lists.and_then(|families| families.iter().find(of_family)).map_or(0, |(_, secs)| *secs)
+    }
+
     /// The graceful restart capability; the last one if there are several (RFC 4724 section 3).
     pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
         self.capabilities.iter().rev().find_map(|capability| match capability {
@@ -163,7 +178,7 @@ mod tests {
                     families: vec![(AfiSafi::unicast(Family::V4), true), (AfiSafi::unicast(Family::V6), false)],
                 }),
                 Capability::FourByteAs(AsNumber(4_200_000_000)),
-                Capability::Other { code: 70, value: vec![] },
+                Capability::Other { code: 199, value: vec![] },
             ],
         }
     }

@@ -1,25 +1,53 @@
-//! ROUTE-REFRESH: the wish to get all routes of a family again (RFC 2918).
+//! ROUTE-REFRESH: the wish to get all routes of a family again (RFC 2918), and where the answer begins and ends
+//! (RFC 7313).
 //!
-//! Invariant: a subtype other than 0 (RFC 7313, which we do not announce) is read as no request.
+//! Invariant: a subtype that nobody knows is read as no message at all.
 
 use super::{Kind, write_frame};
 use crate::family::AfiSafi;
 use crate::wire::Reader;
 
-/// The family asked for; `None` if the body is no plain request.
-pub fn parse(body: &[u8]) -> Option<AfiSafi> {
+/// What a ROUTE-REFRESH says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Tell me all routes again.
+    Request,
+    /// From here on all routes are told again.
+    Begin,
+    /// All routes were told again: what was not among them is gone.
+    End,
+}
+
+/// The family and what is said of it; `None` if the body is nothing that we know.
+pub fn parse(body: &[u8]) -> Option<(AfiSafi, Refresh)> {
     let mut reader = Reader::new(body);
     let (afi, subtype, safi) = (reader.u16()?, reader.u8()?, reader.u8()?);
-    (subtype == 0 && reader.is_empty()).then_some(AfiSafi { afi, safi })
+    let refresh = match subtype {
+        0 => Refresh::Request,
+        1 => Refresh::Begin,
+        2 => Refresh::End,
+        _ => return None,
+    };
+    reader.is_empty().then_some((AfiSafi { afi, safi }, refresh))
+}
+
+/// Appends the whole message.
+pub fn write(family: AfiSafi, refresh: Refresh, out: &mut Vec<u8>) {
+    let AfiSafi { afi, safi } = family;
+    let subtype = match refresh {
+        Refresh::Request => 0,
+        Refresh::Begin => 1,
+        Refresh::End => 2,
+    };
+    write_frame(Kind::RouteRefresh, out, |out| {
+        out.extend_from_slice(&afi.to_be_bytes());
+        out.extend_from_slice(&[subtype, safi]);
+    });
 }
 
 /// The whole message that asks for a family.
 pub fn encode(family: AfiSafi) -> Vec<u8> {
-    let AfiSafi { afi, safi } = family;
     let mut out = Vec::new();
-    write_frame(Kind::RouteRefresh, &mut out, |out| {
-        out.extend_from_slice(&afi.to_be_bytes());
-        out.extend_from_slice(&[0, safi]);
-    });
+    write(family, Refresh::Request, &mut out);
     out
 }

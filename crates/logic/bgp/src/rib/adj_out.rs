@@ -21,11 +21,16 @@ pub(crate) struct AdjOut {
     pub(crate) pending: BTreeSet<IpNet>,
     /// Families whose End-of-RIB is still to be sent.
     pub(crate) end_of_rib_due: Families,
+    /// Families whose refresh is to be announced before the next route, and whose end is to be marked (RFC 7313).
+    pub(crate) begin_due: Families,
+    pub(crate) end_due: Families,
 }
 
 impl AdjOut {
     /// Makes the whole family be told again (RFC 2918).
-    pub(crate) fn refresh(&mut self, family: Family) {
+    pub(crate) fn refresh(&mut self, family: Family, marked: bool) {
+        self.begin_due.set(family, marked);
+        self.end_due.set(family, marked);
         for (prefix, attributes) in self.told.range_mut(family_range(family)) {
             *attributes = None;
             self.pending.insert(*prefix);

@@ -1,4 +1,4 @@
-//! Which of a prefix's paths is best (RFC 4271 section 9.1.2.2, RFC 4456 section 9).
+//! Which of a prefix's paths is best (RFC 4271 section 9.1.2.2, RFC 4456 section 9, RFC 9494 section 4.3).
 //!
 //! Invariant: the answer depends on the set of paths alone, not on the order in which they came. So MED, which only
 //! compares paths of one neighbouring AS, is applied to the whole set at once and never pair by pair.
@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 
 use super::{Path, Source, SourceId};
+use crate::attribute::LLGR_STALE;
 
 /// The best path. `None` only for no path.
 pub(crate) fn best<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Option<&'a Path> {
@@ -21,6 +22,7 @@ pub(crate) fn equals<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Vec<&
     let source = |path: &Path| sources.get(path.source.index()).and_then(Option::as_ref);
     let mut left: Vec<&Path> = paths.iter().collect();
     keep_least(&mut left, |path| path.source != SourceId::LOCAL);
+    keep_least(&mut left, |path| path.attributes.has_community(LLGR_STALE));
     keep_least(&mut left, |path| Reverse(path.attributes.preference()));
     keep_least(&mut left, |path| path.attributes.as_path.hops());
     keep_least(&mut left, |path| path.attributes.origin);
@@ -105,6 +107,14 @@ mod tests {
         let paths = [path(1, with(7, 9)), path(2, with(8, 1)), path(3, with(7, 3))];
         let left: Vec<u32> = equals(&paths, &sources(&[true; 3])).iter().map(|path| path.source.0).collect();
         assert_eq!(left, [2, 3]);
+    }
+
+    #[test]
+    fn what_is_stale_for_long_comes_last() {
+        let old = Attributes { local_pref: Some(900), communities: [LLGR_STALE].into(), ..Attributes::default() };
+        let fresh = Attributes { as_path: asns(&[1, 2, 3]), ..Attributes::default() };
+        let paths = [path(1, old), path(2, fresh)];
+        assert_eq!(best(&paths, &sources(&[false, true])).map(|path| path.source), Some(SourceId(2)));
     }
 
     #[test]

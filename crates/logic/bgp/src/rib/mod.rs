@@ -6,6 +6,7 @@
 pub(crate) mod adj_out;
 pub(crate) mod best;
 mod paths;
+pub(crate) mod raw;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -108,6 +109,18 @@ impl Rib {
             self.withdraw(source, *prefix);
         }
         dropped
+    }
+
+    /// Every path of a source.
+    pub(crate) fn paths_of(&self, source: SourceId) -> impl Iterator<Item = (IpNet, &Path)> {
+        self.table.iter().filter_map(move |(prefix, paths)| {
+            Some((*prefix, paths.as_slice().iter().find(|path| path.source == source)?))
+        })
+    }
+
+    /// A source's path of a prefix.
+    pub(crate) fn path_mut(&mut self, source: SourceId, prefix: IpNet) -> Option<&mut Path> {
+        self.table.get_mut(&prefix)?.get_mut(source)
     }
 
     /// The best path of a prefix.

@@ -25,6 +25,8 @@ pub(crate) struct Established {
     /// Our KEEPALIVE is still owed (the connection was held).
     pub(crate) owes_keepalive: bool,
     pub(crate) out: AdjOut,
+    /// Families of which all routes are just being told again, between the marks of RFC 7313.
+    pub(crate) refreshing: Families,
     /// Families whose End-of-RIB came.
     pub(crate) synced: Families,
     /// The last attribute list without multiprotocol parts, and what it means: lists often repeat.
@@ -39,6 +41,7 @@ impl Established {
             timers,
             owes_keepalive,
             out: AdjOut::default(),
+            refreshing: Families::NONE,
             synced: Families::NONE,
             last_list: None,
         }
@@ -50,8 +53,10 @@ impl Established {
             Kind::Keepalive => Step::Stay,
             Kind::Update => Step::Update(frame.body),
             Kind::RouteRefresh => {
-                let family = route_refresh::parse(frame.body).and_then(|afi_safi| afi_safi.family());
-                family.filter(|family| self.negotiated.families.contains(*family)).map_or(Step::Stay, Step::Refresh)
+                let said = route_refresh::parse(frame.body);
+                let said = said.and_then(|(afi_safi, refresh)| Some((afi_safi.family()?, refresh)));
+                let said = said.filter(|(family, _)| self.negotiated.families.contains(*family));
+                said.map_or(Step::Stay, |(family, refresh)| Step::Refresh(family, refresh))
             }
             Kind::Open | Kind::Notification => Step::Fault(Notification::UNEXPECTED_IN_ESTABLISHED),
         }

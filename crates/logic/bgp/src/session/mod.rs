@@ -27,6 +27,7 @@ use self::negotiate::{LocalSide, Negotiated};
 use self::open_confirm::OpenConfirm;
 use self::open_sent::OpenSent;
 use crate::message::notification::Notification;
+use crate::message::route_refresh::Refresh;
 use crate::message::{Frame, Kind};
 
 /// A TCP connection, dialled or accepted. Never used twice by one speaker.
@@ -53,8 +54,8 @@ pub(crate) enum Step<'a> {
     Up,
     /// Routes.
     Update(&'a [u8]),
-    /// The peer wants a family again.
-    Refresh(Family),
+    /// The peer wants a family again, or tells it again.
+    Refresh(Family, Refresh),
     /// Say that we are alive.
     SendKeepalive,
     /// The dial took too long.

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tortie_net::AsNumber;
+use tortie_net::{AsNumber, Family};
 
 use crate::family::{AfiSafi, Families};
 use crate::message::capability::{Capability, GracefulRestart};
@@ -22,6 +22,8 @@ pub(crate) struct LocalSide {
     pub(crate) keepalive_secs: Option<u16>,
     pub(crate) families: Families,
     pub(crate) restart_time_secs: u16,
+    /// Seconds that the peer shall keep our routes after that.
+    pub(crate) long_lived_secs: u32,
     /// R bit: we wait for the peer's End-of-RIB.
     pub(crate) restarted: bool,
     /// F bit: our forwarding state outlived the last session.
@@ -34,11 +36,16 @@ impl LocalSide {
         let offered = self.families.iter().map(AfiSafi::unicast);
         let mut capabilities: Vec<Capability> = offered.clone().map(Capability::Multiprotocol).collect();
         capabilities.push(Capability::RouteRefresh);
+        capabilities.push(Capability::EnhancedRefresh);
         capabilities.push(Capability::GracefulRestart(GracefulRestart {
             restarted: self.restarted,
             restart_time_secs: self.restart_time_secs.min(0x0fff),
-            families: offered.map(|afi_safi| (afi_safi, self.preserved)).collect(),
+            families: offered.clone().map(|afi_safi| (afi_safi, self.preserved)).collect(),
         }));
+        if self.long_lived_secs > 0 {
+            let families = offered.map(|afi_safi| (afi_safi, self.long_lived_secs)).collect();
+            capabilities.push(Capability::LongLived(families));
+        }
         capabilities.push(Capability::FourByteAs(self.asn));
         Open { asn: self.asn, hold_time_secs: self.hold_time_secs, router_id: self.router_id, capabilities }
     }
@@ -55,6 +62,10 @@ pub struct Negotiated {
     pub four_byte_as: bool,
     /// The peer understands ROUTE-REFRESH.
     pub route_refresh: bool,
+    /// Both sides mark where a refresh begins and ends.
+    pub enhanced_refresh: bool,
+    /// Seconds to keep the peer's routes after its restart timer, IPv4 and IPv6; zero unless both sides want it.
+    pub long_lived_secs: [u32; 2],
     /// The smaller of both hold times; zero for none.
     pub hold_time: Duration,
     /// Interval of our keepalives.
@@ -91,6 +102,8 @@ pub(crate) fn negotiate(local: &LocalSide, open: &Open) -> Result<Negotiated, No
         families,
         four_byte_as: open.four_byte_as().is_some(),
         route_refresh: open.route_refresh(),
+        enhanced_refresh: open.enhanced_refresh(),
+        long_lived_secs: Family::ALL.map(|family| if local.long_lived_secs > 0 { open.long_lived(family) } else { 0 }),
         hold_time,
         keepalive,
         graceful_restart: open.graceful_restart().cloned(),
@@ -110,6 +123,7 @@ mod tests {
             keepalive_secs: None,
             families,
             restart_time_secs: 120,
+            long_lived_secs: 0,
             restarted: false,
             preserved: true,
         }

@@ -3,39 +3,43 @@
 //! Invariant: applying the same configuration twice changes nothing; a session is bounced only if its own peer changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use tortie_desired::BgpPolicy;
 use tortie_net::{Family, IpNet};
 
 use super::Speaker;
 use super::event::SessionEnd;
 use super::peer::Peer;
 use crate::attribute::Attributes;
-use crate::config::{LocalRoute, PeerConfig, PeerId};
+use crate::config::{LocalRoute, PeerConfig, PeerId, SpeakerConfig};
 use crate::message::notification::Notification;
 use crate::rib::{Announced, SourceId};
+use crate::session::ConnId;
 
 impl Speaker {
     /// Makes the peers exactly these: new ones are dialled, missing ones told "de-configured" and forgotten with their
-    /// routes, changed ones restarted.
+    /// routes. Of a changed one the session starts anew only if it must: changed filters are applied to what is held.
     pub fn set_peers(&mut self, now: Instant, peers: BTreeMap<PeerId, PeerConfig>) {
         if self.stopped {
             return;
         }
-        let gone: Vec<PeerId> =
-            self.by_address.keys().filter(|address| !peers.contains_key(address)).copied().collect();
+        let configured = |id: &SourceId| !self.dynamic.contains(id);
+        let old = self.by_address.iter().filter(|(_, id)| configured(id)).map(|(address, _)| *address);
+        let gone: Vec<PeerId> = old.filter(|address| !peers.contains_key(address)).collect();
         for address in gone {
             self.remove_peer(now, address, Notification::PEER_DECONFIGURED);
         }
         for (address, config) in peers {
-            let existing = self.by_address.get(&address).and_then(|id| self.slots.get_mut(id.index())?.as_mut());
-            match existing {
-                Some(peer) if peer.config.same_session(&config) => peer.config = config,
-                Some(_) => {
-                    self.remove_peer(now, address, Notification::CONFIGURATION_CHANGED);
+            match self.by_address.get(&address).copied() {
+                Some(id) => {
+                    self.dynamic.remove(&id);
+                    self.change_peer(now, id, config);
+                }
+                None => {
                     self.add_peer(now, address, config);
                 }
-                None => self.add_peer(now, address, config),
             }
         }
         if let Some(recovery) = &mut self.recovery {
@@ -44,7 +48,101 @@ impl Speaker {
         self.check_recovery(now);
     }
 
-    fn add_peer(&mut self, now: Instant, address: PeerId, config: PeerConfig) {
+    /// Changes who we are. Sessions start anew; peers that know graceful restart keep our routes, and we theirs.
+    pub fn set_config(&mut self, now: Instant, config: SpeakerConfig) {
+        if self.stopped || self.config == config {
+            return;
+        }
+        self.config = config;
+        let ids: Vec<SourceId> = self.by_address.values().copied().collect();
+        for id in ids {
+            self.restart_session(now, id);
+        }
+    }
+
+    /// Who we are.
+    pub fn config(&self) -> &SpeakerConfig {
+        &self.config
+    }
+
+    /// Makes every route change be told again.
+    pub fn tell_all(&mut self) {
+        let all: Vec<IpNet> = self.rib.iter().map(|(prefix, _)| prefix).collect();
+        self.changed.extend(all);
+    }
+
+    /// Sets what may be told to peers, and what they are told with it; `None` tells everything.
+    pub fn set_policy(&mut self, policy: Option<Arc<BgpPolicy>>) {
+        let rules = |policy: &Option<Arc<BgpPolicy>>| {
+            policy.as_ref().map(|p| (p.export.clone(), p.communities.clone(), p.normal_priority))
+        };
+        let changed = rules(&self.policy) != rules(&policy);
+        self.policy = policy;
+        if changed {
+            self.requeue_all();
+        }
+    }
+
+    /// BFD says that the peer is gone: its routes go at once.
+    pub fn handle_bfd_down(&mut self, now: Instant, peer: PeerId) {
+        let Some(id) = self.by_address.get(&peer).copied() else { return };
+        for conn in self.conns_of(id) {
+            self.end(now, id, conn, SessionEnd::Sent(Notification::BFD_DOWN));
+        }
+    }
+
+    /// Takes a new configuration of a peer; its session stays if it may.
+    pub(crate) fn change_peer(&mut self, now: Instant, id: SourceId, config: PeerConfig) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.config == config {
+            return;
+        }
+        let same = peer.config.same_session(&config);
+        let old = std::mem::replace(&mut peer.config, config);
+        let new = &peer.config;
+        let (filters, loops) = (old.filters != new.filters, old.allowed_local_as != new.allowed_local_as);
+        let told = filters
+            || (old.next_hop, old.next_hop_v4, old.next_hop_v6) != (new.next_hop, new.next_hop_v4, new.next_hop_v6);
+        let clusters = old.reflector_cluster != new.reflector_cluster;
+        let address = peer.address;
+        if filters {
+            self.refilter(id);
+        }
+        if !same || (loops && !self.ask_again(address)) {
+            self.restart_session(now, id);
+        } else if told {
+            self.requeue(id);
+        }
+        if clusters {
+            self.requeue_all();
+        }
+    }
+
+    /// Starts a peer's session anew. If both know graceful restart, TCP just ends, and both keep the routes.
+    fn restart_session(&mut self, now: Instant, id: SourceId) {
+        let keeps = self
+            .peer(id)
+            .and_then(Peer::established)
+            .is_some_and(|(_, session)| !session.negotiated.restartable().is_empty());
+        for conn in self.conns_of(id) {
+            let end =
+                if keeps { SessionEnd::Reconfigured } else { SessionEnd::Sent(Notification::CONFIGURATION_CHANGED) };
+            self.end(now, id, conn, end);
+        }
+        let Speaker { slots, config, .. } = self;
+        if let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) {
+            peer.shut_until = None;
+            peer.dial_now(now, config);
+            peer.refresh_state(now);
+        }
+        self.dial_if_due(now, id);
+    }
+
+    fn conns_of(&self, id: SourceId) -> Vec<ConnId> {
+        self.peer(id).map_or_else(Vec::new, |peer| peer.conns.iter().map(|conn| conn.id).collect())
+    }
+
+    pub(crate) fn add_peer(&mut self, now: Instant, address: PeerId, config: PeerConfig) -> SourceId {
         let free = self.slots.iter().skip(1).position(Option::is_none).map(|at| at + 1);
         let index = free.unwrap_or_else(|| {
             self.slots.push(None);
@@ -54,14 +152,22 @@ impl Speaker {
         self.slots[index] = Some(Peer::new(now, id, address, config, &self.config));
         self.by_address.insert(address, id);
         self.dial_if_due(now, id);
+        id
     }
 
-    fn remove_peer(&mut self, now: Instant, address: PeerId, reason: Notification) {
-        let Some(id) = self.by_address.remove(&address) else { return };
-        let conns: Vec<_> = self.peer(id).map_or_else(Vec::new, |peer| peer.conns.iter().map(|conn| conn.id).collect());
-        for conn in conns {
+    pub(crate) fn remove_peer(&mut self, now: Instant, address: PeerId, reason: Notification) {
+        let Some(id) = self.by_address.get(&address).copied() else { return };
+        for conn in self.conns_of(id) {
             self.end(now, id, conn, SessionEnd::Sent(reason.clone()));
         }
+        self.forget_peer(id);
+    }
+
+    /// Forgets a peer that has no connection any more, with its routes.
+    pub(crate) fn forget_peer(&mut self, id: SourceId) {
+        self.dynamic.remove(&id);
+        let Some(address) = self.peer(id).map(|peer| peer.address) else { return };
+        self.by_address.remove(&address);
         for family in Family::ALL {
             let dropped = self.rib.drop_family(id, family);
             self.note_dropped(id, &dropped);
@@ -76,9 +182,9 @@ impl Speaker {
         if self.stopped {
             return;
         }
-        let own = routes.keys().map(|prefix| prefix.trunc()).collect();
+        let own = routes.iter().map(|(prefix, route)| (prefix.trunc(), route.interface.clone())).collect();
         let old = std::mem::replace(&mut self.own, own);
-        let gone: Vec<IpNet> = old.difference(&self.own).copied().collect();
+        let gone: Vec<IpNet> = old.keys().filter(|prefix| !self.own.contains_key(prefix)).copied().collect();
         for prefix in gone {
             if self.rib.withdraw(SourceId::LOCAL, prefix) {
                 self.note_change(prefix);
@@ -86,7 +192,8 @@ impl Speaker {
         }
         for (prefix, route) in routes {
             let prefix = prefix.trunc();
-            let LocalRoute { communities, large_communities, local_pref, med } = route;
+            let LocalRoute { communities, large_communities, local_pref, med, interface } = route;
+            let moved = old.get(&prefix).is_some_and(|old| *old != interface);
             let attributes = self.attributes.intern(Attributes {
                 communities: communities.into(),
                 large_communities: large_communities.into(),
@@ -94,7 +201,7 @@ impl Speaker {
                 med,
                 ..Attributes::default()
             });
-            if self.rib.announce(SourceId::LOCAL, prefix, &attributes) != Announced::Same {
+            if self.rib.announce(SourceId::LOCAL, prefix, &attributes) != Announced::Same || moved {
                 self.note_change(prefix);
             }
         }

@@ -6,17 +6,21 @@
 //! Invariant: every connection ends by `end` or `drop_conn`, so that the owner map and the peer agree.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Speaker;
 use super::event::{Action, ConnectError, SessionEnd};
 use crate::config::PeerId;
 use crate::message::notification::Notification;
+use crate::message::route_refresh::Refresh;
 use crate::message::{keepalive, split_frame};
 use crate::rib::{Source, SourceId};
 use crate::session::connect::Connect;
 use crate::session::open_sent::OpenSent;
 use crate::session::{ConnId, Connection, Phase, Step};
+
+/// How long a peer that sent too many prefixes is kept out.
+const SHUT: Duration = Duration::from_secs(60);
 
 /// Connections that one peer may have at once; more are refused.
 const MAX_CONNS: usize = 4;
@@ -31,8 +35,13 @@ impl Speaker {
     /// A connection was accepted from `remote`; `local` is our end. `None`: close it, nobody expects it.
     pub fn handle_accepted(&mut self, now: Instant, remote: IpAddr, local: SocketAddr) -> Option<(PeerId, ConnId)> {
         let address = remote.to_canonical();
-        let id = *self.by_address.get(&address)?;
-        if self.stopped || self.peer(id)?.conns.len() >= MAX_CONNS {
+        if self.stopped {
+            return None;
+        }
+        let known = self.by_address.get(&address).copied();
+        let id = known.or_else(|| self.let_in(now, address))?;
+        let peer = self.peer(id)?;
+        if peer.conns.len() >= MAX_CONNS || peer.shut_until.is_some_and(|until| until > now) {
             return None;
         }
         let conn = self.add_conn(now, id, true);
@@ -89,8 +98,7 @@ impl Speaker {
             if let Some(stale) = self.peer(id).and_then(|peer| peer.stale.as_ref())
                 && stale.deadline <= now
             {
-                let families = stale.families;
-                self.sweep(id, families);
+                self.stale_timeout(now, id);
             }
             self.dial_if_due(now, id);
         }
@@ -167,7 +175,9 @@ impl Speaker {
                     self.end(now, id, conn, SessionEnd::Sent(notification));
                 }
             }
-            Step::Refresh(family) => self.refresh(id, family),
+            Step::Refresh(family, Refresh::Request) => self.refresh(id, family),
+            Step::Refresh(family, Refresh::Begin) => self.refresh_mark(id, family, true),
+            Step::Refresh(family, Refresh::End) => self.refresh_mark(id, family, false),
             Step::SendKeepalive => self.send_now(id, conn, keepalive()),
             Step::DialTimedOut => {
                 self.actions.push_back(Action::Close { conn });
@@ -280,9 +290,13 @@ impl Speaker {
         if peer.conns.is_empty() && !peer.config.passive {
             peer.retry.wait(now);
         }
+        if matches!(&end, SessionEnd::Sent(notification) if notification.is_prefix_limit()) {
+            peer.shut_until = Some(now + SHUT);
+            peer.retry.at = (!peer.config.passive).then_some(now + SHUT);
+        }
         peer.refresh_state(now);
         if let Phase::Established(session) = &dropped.phase {
-            self.session_lost(now, id, &session.negotiated, &end);
+            self.session_lost(now, id, session, &end);
             self.confirm_held(id);
         }
     }

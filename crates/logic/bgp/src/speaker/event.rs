@@ -80,13 +80,15 @@ pub enum SessionEnd {
     Received(Notification),
     /// We sent a NOTIFICATION.
     Sent(Notification),
+    /// Our configuration changed, and peers shall keep our routes meanwhile.
+    Reconfigured,
 }
 
 impl SessionEnd {
     /// Whether graceful restart applies: all that is known is that TCP went away (RFC 4724 section 4.2).
     pub(crate) fn keeps_routes(&self) -> bool {
         match self {
-            SessionEnd::Lost | SessionEnd::Replaced => true,
+            SessionEnd::Lost | SessionEnd::Replaced | SessionEnd::Reconfigured => true,
             SessionEnd::Received(notification) | SessionEnd::Sent(notification) => notification.is_collision(),
             SessionEnd::NotConnected(_) => false,
         }
@@ -94,7 +96,7 @@ impl SessionEnd {
 
     /// Whether only a parallel connection won, so that this was no loss of the peer.
     pub(crate) fn is_takeover(&self) -> bool {
-        self.keeps_routes() && *self != SessionEnd::Lost
+        self.keeps_routes() && !matches!(self, SessionEnd::Lost | SessionEnd::Reconfigured)
     }
 }
 
@@ -107,6 +109,7 @@ impl fmt::Display for SessionEnd {
             SessionEnd::Replaced => f.write_str("Socket: Connection replaced by a new one"),
             SessionEnd::Received(notification) => write!(f, "Received: {notification}"),
             SessionEnd::Sent(notification) => write!(f, "BGP Error: {notification}"),
+            SessionEnd::Reconfigured => f.write_str("Configuration changed here"),
         }
     }
 }

@@ -13,10 +13,12 @@ use super::peer::Peer;
 use crate::attribute::Attributes;
 use crate::attribute::parse::{self, Context, Parsed};
 use crate::export;
-use crate::family::Families;
+use crate::family::{AfiSafi, Families};
 use crate::message::notification::Notification;
 use crate::message::update::Update;
 use crate::nlri::Nlri;
+use crate::policy::{self, Subject, Verdict};
+use crate::rib::raw::{Raw, RawPath};
 use crate::rib::{Announced, SourceId};
 
 /// What import must know about a session.
@@ -31,6 +33,19 @@ struct Import {
 impl Speaker {
     /// Applies one UPDATE. The error is what to send before closing.
     pub(crate) fn import(&mut self, now: Instant, id: SourceId, body: &[u8]) -> Result<(), Notification> {
+        self.apply_update(now, id, body)?;
+        let Some(peer) = self.peer(id) else { return Ok(()) };
+        match peer.config.max_prefixes {
+            Some(limit) if peer.announced() > limit as usize => {
+                let families = peer.established().map(|(_, state)| state.negotiated.families).unwrap_or_default();
+                let family = families.iter().next().unwrap_or(Family::V4);
+                Err(Notification::too_many_prefixes(AfiSafi::unicast(family), limit))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn apply_update(&mut self, now: Instant, id: SourceId, body: &[u8]) -> Result<(), Notification> {
         let Some(session) = self.import_context(id) else { return Ok(()) };
         let update = Update::split(body)?;
         if session.families.contains(Family::V4) {
@@ -140,6 +155,13 @@ impl Speaker {
     }
 
     fn announce_all(&mut self, id: SourceId, prefixes: Nlri<'_>, attributes: &Arc<Attributes>) {
+        if self.peer(id).is_some_and(|peer| peer.raw.is_some()) {
+            for prefix in prefixes {
+                self.with_raw(id, |raw| raw.put(prefix, attributes));
+                self.admit(id, prefix, attributes, false);
+            }
+            return;
+        }
         let mut new = 0;
         for prefix in prefixes {
             match self.rib.announce(id, prefix, attributes) {
@@ -156,7 +178,57 @@ impl Speaker {
         }
     }
 
+    /// Puts a received path through the peer's filters and into the table, or takes it out.
+    fn admit(&mut self, id: SourceId, prefix: IpNet, attributes: &Arc<Attributes>, stale: bool) {
+        let Some(peer) = self.peer(id) else { return };
+        let internal = !peer.external(&self.config);
+        let subject = Subject { prefix, learned: true, interface: None, internal };
+        let rules = policy::import_rules(&peer.config.filters, Family::of_net(prefix));
+        let verdict = policy::judge(rules, subject, attributes);
+        let admitted = match verdict {
+            Verdict::Undecided | Verdict::Accept(None) => Arc::clone(attributes),
+            Verdict::Accept(Some(changed)) => self.attributes.intern(changed),
+            Verdict::Reject => {
+                if self.rib.withdraw(id, prefix) {
+                    self.note_dropped(id, &[prefix]);
+                }
+                return;
+            }
+        };
+        let announced = self.rib.announce(id, prefix, &admitted);
+        if stale && let Some(path) = self.rib.path_mut(id, prefix) {
+            path.stale = true;
+        }
+        if announced != Announced::Same {
+            self.note_change(prefix);
+        }
+        if announced == Announced::New
+            && let Some(peer) = self.peer_mut(id)
+        {
+            peer.received += 1;
+        }
+    }
+
+    /// The peer's filters changed: what it sent goes through them again. The peer notices nothing.
+    pub(crate) fn refilter(&mut self, id: SourceId) {
+        let before = match self.peer_mut(id).map(|peer| peer.raw.take()) {
+            None => return,
+            Some(Some(raw)) => raw,
+            // Without filters until now, the table holds what the peer sent.
+            Some(None) => Raw(self.rib.paths_of(id).map(|(prefix, path)| (prefix, RawPath::of(path))).collect()),
+        };
+        for (prefix, RawPath { attributes, stale }) in &before.0 {
+            self.admit(id, *prefix, attributes, *stale);
+        }
+        if let Some(peer) = self.peer_mut(id)
+            && peer.config.filters_imports()
+        {
+            peer.raw = Some(before);
+        }
+    }
+
     fn withdraw_all(&mut self, id: SourceId, prefixes: Nlri<'_>) {
+        self.with_raw(id, |raw| prefixes.for_each(|prefix| drop(raw.0.remove(&prefix))));
         let dropped: Vec<IpNet> = prefixes.filter(|prefix| self.rib.withdraw(id, *prefix)).collect();
         self.note_dropped(id, &dropped);
     }

@@ -11,21 +11,24 @@ mod connections;
 pub(crate) mod event;
 mod import;
 pub(crate) mod peer;
+mod ranges;
 mod restart;
 mod send;
 pub(crate) mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use tortie_desired::BgpPolicy;
 use tortie_net::IpNet;
 
 use self::event::{Action, Learned, RouteChange};
 use self::peer::Peer;
 use self::restart::Recovery;
 use crate::attribute::AttributeStore;
-use crate::config::{PeerId, SpeakerConfig};
+use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export;
 use crate::rib::{Rib, SourceId};
 use crate::session::ConnId;
@@ -40,8 +43,14 @@ pub struct Speaker {
     owners: BTreeMap<ConnId, SourceId>,
     next_conn: u64,
     rib: Rib,
-    /// Prefixes that we originate.
-    own: BTreeSet<IpNet>,
+    /// Prefixes that we originate, and the interfaces that they lead to.
+    own: BTreeMap<IpNet, Option<Arc<str>>>,
+    /// What may be told to peers; without it, everything.
+    policy: Option<Arc<BgpPolicy>>,
+    /// Who may connect without being configured by its address.
+    ranges: BTreeMap<IpNet, PeerConfig>,
+    /// Peers that a range let in.
+    dynamic: BTreeSet<SourceId>,
     attributes: AttributeStore,
     actions: VecDeque<Action>,
     /// Peers that have something to be told and, as far as known, room for it.
@@ -64,7 +73,10 @@ impl Speaker {
             owners: BTreeMap::new(),
             next_conn: 0,
             rib: Rib::default(),
-            own: BTreeSet::new(),
+            own: BTreeMap::new(),
+            policy: None,
+            ranges: BTreeMap::new(),
+            dynamic: BTreeSet::new(),
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),
             ready: BTreeSet::new(),
@@ -79,6 +91,7 @@ impl Speaker {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        self.forget_strangers();
         while let Some(id) = self.ready.pop_first() {
             if let Some(action) = self.produce(id) {
                 return Some(action);

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use tortie_net::Family;
+use tortie_net::{Family, IpNet};
 
 use super::event::SessionEnd;
 use super::restart::Stale;
@@ -13,6 +13,7 @@ use super::status::PeerState;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::{self, Target};
 use crate::rib::SourceId;
+use crate::rib::raw::Raw;
 use crate::session::established::Established;
 use crate::session::idle::Retry;
 use crate::session::negotiate::LocalSide;
@@ -40,6 +41,12 @@ pub(crate) struct Peer {
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606), and the last reason.
     pub(crate) faults: u64,
     pub(crate) last_fault: Option<String>,
+    /// What the peer sent, if its filters look at that.
+    pub(crate) raw: Option<Raw>,
+    /// The range that let the peer in, if it is not configured by its address.
+    pub(crate) range: Option<IpNet>,
+    /// Until then the peer is neither dialled nor let in.
+    pub(crate) shut_until: Option<Instant>,
 }
 
 impl Peer {
@@ -55,6 +62,7 @@ impl Peer {
             address,
             retry: Retry::new(skew(speaker, address), (!config.passive).then_some(now)),
             state: PeerState::of(&[], config.passive),
+            raw: config.filters_imports().then(Raw::default),
             config,
             conns: Vec::new(),
             target: None,
@@ -65,7 +73,19 @@ impl Peer {
             received: 0,
             faults: 0,
             last_fault: None,
+            range: None,
+            shut_until: None,
         }
+    }
+
+    /// Prefixes that the peer announces, whether filters let them in or not.
+    pub(crate) fn announced(&self) -> usize {
+        self.raw.as_ref().map_or(self.received, |raw| raw.0.len())
+    }
+
+    /// Dials at once, unless the peer is to dial.
+    pub(crate) fn dial_now(&mut self, now: Instant, speaker: &SpeakerConfig) {
+        self.retry = Retry::new(skew(speaker, self.address), (!self.config.passive).then_some(now));
     }
 
     pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
@@ -102,6 +122,7 @@ impl Peer {
             keepalive_secs: self.config.keepalive_secs,
             families: self.config.families,
             restart_time_secs: self.config.restart_time_secs.unwrap_or(speaker.restart_time_secs),
+            long_lived_secs: self.config.long_lived_secs,
             restarted,
             // What this process put into the kernel stays there while a session is down.
             preserved: speaker.restarting || self.was_up,
@@ -111,7 +132,9 @@ impl Peer {
     /// Export's view of a session whose local end is `local`.
     pub(crate) fn export_target(&self, speaker: &SpeakerConfig, local: Option<SocketAddr>) -> Target {
         let own = |family, configured| export::own_address(family, local, configured);
-        let families = self.established().map(|(_, state)| state.negotiated.families).unwrap_or_default();
+        let session = self.established().map(|(_, state)| &state.negotiated);
+        let families = session.map(|negotiated| negotiated.families).unwrap_or_default();
+        let long_lived = session.is_some_and(|negotiated| negotiated.long_lived_secs != [0; 2]);
         Target {
             id: self.id,
             external: self.external(speaker),
@@ -120,6 +143,7 @@ impl Peer {
             next_hop: self.config.next_hop,
             own_v4: own(Family::V4, self.config.next_hop_v4.map(IpAddr::V4)),
             own_v6: own(Family::V6, self.config.next_hop_v6.map(IpAddr::V6)),
+            long_lived,
             families,
         }
     }

@@ -3,20 +3,27 @@
 //! Receiving role, for each peer and family:
 //!   session lost -> paths stale, restart timer | back without F bit -> stale ones go | End-of-RIB -> stale ones go |
 //!   timer -> stale ones go | lost again before End-of-RIB -> those stale before go.
+//! With long-lived graceful restart (RFC 9494) the timer only makes the paths the least preferred ones, marked by a
+//! community; they go at the end of a second, longer time, or at once if a community says so.
 //! Restarting role: while `recovery` is set, OPENs carry the R bit, peers are told our own routes only, and no
 //! End-of-RIB is sent; it ends when every peer's End-of-RIB is in (peers that restart too, or know no graceful
 //! restart, do not count), or at its deadline. Invariant: no stale path outlives its deadline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tortie_desired::Community;
 use tortie_net::Family;
 
 use super::Speaker;
 use super::event::SessionEnd;
 use super::peer::Peer;
+use crate::attribute::{Attributes, LLGR_STALE, NO_LLGR};
 use crate::family::Families;
+use crate::policy;
 use crate::rib::SourceId;
-use crate::session::negotiate::Negotiated;
+use crate::rib::raw::Raw;
+use crate::session::established::Established;
 
 /// How long a peer that is back may take until its End-of-RIB.
 const END_OF_RIB_PATIENCE: Duration = Duration::from_secs(180);
@@ -26,6 +33,8 @@ const END_OF_RIB_PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Stale {
     pub(crate) families: Families,
     pub(crate) deadline: Instant,
+    /// Seconds that follow the deadline, IPv4 and IPv6.
+    pub(crate) long_lived_secs: [u32; 2],
 }
 
 /// Our own restart, until it is over.
@@ -50,12 +59,17 @@ impl Speaker {
     }
 
     /// An established session ended: keep or drop the peer's paths.
-    pub(crate) fn session_lost(&mut self, now: Instant, id: SourceId, negotiated: &Negotiated, end: &SessionEnd) {
+    pub(crate) fn session_lost(&mut self, now: Instant, id: SourceId, session: &Established, end: &SessionEnd) {
+        let (negotiated, refreshing) = (&session.negotiated, session.refreshing);
         let keep = if end.keeps_routes() { negotiated.restartable() } else { Families::NONE };
         for family in Family::ALL {
             let dropped = if keep.contains(family) {
-                self.rib.mark_stale(id, family, end.is_takeover())
+                // Between the marks of a refresh, stale only means not told again yet.
+                let keep_stale = end.is_takeover() || refreshing.contains(family);
+                self.with_raw(id, |raw| raw.mark_stale(family, keep_stale));
+                self.rib.mark_stale(id, family, keep_stale)
             } else {
+                self.with_raw(id, |raw| raw.drop_family(family));
                 self.rib.drop_family(id, family)
             };
             self.note_dropped(id, &dropped);
@@ -63,7 +77,8 @@ impl Speaker {
         let secs = negotiated.graceful_restart.as_ref().map_or(0, |restart| restart.restart_time_secs);
         let deadline = now + Duration::from_secs(u64::from(secs));
         if let Some(peer) = self.peer_mut(id) {
-            peer.stale = (!keep.is_empty()).then_some(Stale { families: keep, deadline });
+            let long_lived_secs = negotiated.long_lived_secs;
+            peer.stale = (!keep.is_empty()).then_some(Stale { families: keep, deadline, long_lived_secs });
         }
     }
 
@@ -76,6 +91,7 @@ impl Speaker {
         let Some(stale) = &mut peer.stale else { return };
         let lost = stale.families.without(kept);
         stale.deadline = now + END_OF_RIB_PATIENCE;
+        stale.long_lived_secs = [0; 2];
         self.sweep(id, lost);
     }
 
@@ -88,6 +104,53 @@ impl Speaker {
         self.check_recovery(now);
     }
 
+    /// The time for a lost peer's return is over: its paths go, or stay for long as the least preferred ones.
+    pub(crate) fn stale_timeout(&mut self, now: Instant, id: SourceId) {
+        let Some(stale) = self.peer_mut(id).and_then(|peer| peer.stale.as_mut()) else { return };
+        let mut long = Families::NONE;
+        let mut shortest = u32::MAX;
+        for family in stale.families.iter() {
+            let secs = std::mem::take(&mut stale.long_lived_secs[family as usize]);
+            if secs > 0 {
+                long.set(family, true);
+                shortest = shortest.min(secs);
+            }
+        }
+        stale.deadline = now + Duration::from_secs(u64::from(shortest));
+        let over = stale.families.without(long);
+        for family in long.iter() {
+            self.keep_for_long(id, family);
+        }
+        self.sweep(id, over);
+    }
+
+    fn keep_for_long(&mut self, id: SourceId, family: Family) {
+        let stale = self.rib.paths_of(id).filter(|(prefix, path)| path.stale && Family::of_net(*prefix) == family);
+        let held: Vec<_> = stale.map(|(prefix, path)| (prefix, Arc::clone(&path.attributes))).collect();
+        let mut gone = Vec::new();
+        for (prefix, attributes) in held {
+            if attributes.has_community(NO_LLGR) {
+                self.rib.withdraw(id, prefix);
+                self.with_raw(id, |raw| drop(raw.0.remove(&prefix)));
+                gone.push(prefix);
+                continue;
+            }
+            let marked = marked(&attributes);
+            let marked = self.attributes.intern(marked);
+            if let Some(path) = self.rib.path_mut(id, prefix) {
+                path.attributes = marked;
+            }
+            self.note_change(prefix);
+        }
+        let Speaker { slots, attributes, .. } = self;
+        if let Some(raw) = slots.get_mut(id.index()).and_then(Option::as_mut).and_then(|peer| peer.raw.as_mut()) {
+            for path in raw.0.values_mut().filter(|path| path.stale) {
+                path.attributes = attributes.intern(self::marked(&path.attributes));
+            }
+        }
+        self.note_dropped(id, &gone);
+    }
+
     /// Removes stale paths of these families.
     pub(crate) fn sweep(&mut self, id: SourceId, families: Families) {
         let Some(stale) = self.peer_mut(id).and_then(|peer| peer.stale.as_mut()) else { return };
@@ -95,11 +158,38 @@ impl Speaker {
         stale.families = stale.families.without(families);
         let done = stale.families.is_empty();
         for family in due.iter() {
-            let dropped = self.rib.sweep_stale(id, family);
-            self.note_dropped(id, &dropped);
+            self.sweep_family(id, family);
         }
         if done && let Some(peer) = self.peer_mut(id) {
             peer.stale = None;
+        }
+    }
+
+    fn sweep_family(&mut self, id: SourceId, family: Family) {
+        self.with_raw(id, |raw| raw.sweep_stale(family));
+        let dropped = self.rib.sweep_stale(id, family);
+        self.note_dropped(id, &dropped);
+    }
+
+    /// The peer begins to tell a family again, or is done with that (RFC 7313).
+    pub(crate) fn refresh_mark(&mut self, id: SourceId, family: Family, begins: bool) {
+        let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) else { return };
+        if !session.negotiated.enhanced_refresh || session.refreshing.contains(family) == begins {
+            return;
+        }
+        session.refreshing.set(family, begins);
+        if begins {
+            self.with_raw(id, |raw| raw.mark_stale(family, true));
+            self.rib.mark_stale(id, family, true);
+        } else {
+            self.sweep_family(id, family);
+        }
+    }
+
+    /// Changes what the peer sent, if that is kept.
+    pub(crate) fn with_raw(&mut self, id: SourceId, change: impl FnOnce(&mut Raw)) {
+        if let Some(raw) = self.peer_mut(id).and_then(|peer| peer.raw.as_mut()) {
+            change(raw);
         }
     }
 
@@ -116,6 +206,13 @@ impl Speaker {
             self.queue_all(id);
         }
     }
+}
+
+/// The attributes of a path that is kept for long.
+fn marked(attributes: &Attributes) -> Attributes {
+    let mut marked = attributes.clone();
+    policy::add(&mut marked, Community::Standard(LLGR_STALE));
+    marked
 }
 
 /// Whether a restarted speaker need not wait for this peer (any more).

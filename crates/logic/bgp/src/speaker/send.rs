@@ -5,14 +5,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tortie_desired::{BgpFilter, BgpPolicy};
 use tortie_net::{Family, IpNet};
 
 use super::event::Action;
 use super::peer::Peer;
 use super::{Speaker, origin_of};
 use crate::attribute::Attributes;
+use crate::config::PeerId;
 use crate::export::{self, pack};
+use crate::family::{AfiSafi, Families};
+use crate::message::route_refresh::{self, Refresh};
 use crate::message::update::end_of_rib;
+use crate::policy::{self, Subject, Verdict};
 use crate::rib::SourceId;
 use crate::rib::adj_out::AdjOut;
 use crate::session::ConnId;
@@ -21,6 +26,23 @@ use crate::session::ConnId;
 const SEND_WINDOW: usize = 256 * 1024;
 /// An action carries about this much.
 const CHUNK: usize = 32 * 1024;
+
+/// A route's attributes towards one peer.
+struct Ready {
+    /// As filters see them.
+    seen: Attributes,
+    /// As they are sent if no filter changes them.
+    sent: Arc<Attributes>,
+}
+
+/// The attributes with the communities that every peer gets; `None` if there are none for this prefix.
+fn with_communities(policy: &BgpPolicy, prefix: IpNet, seen: &Attributes) -> Option<Attributes> {
+    let mut communities = policy::communities(policy, prefix).peekable();
+    communities.peek()?;
+    let mut out = seen.clone();
+    communities.for_each(|community| policy::add(&mut out, community));
+    Some(out)
+}
 
 impl Speaker {
     /// Bytes of `Action::Send` were written to the socket.
@@ -71,6 +93,24 @@ impl Speaker {
         }
     }
 
+    /// Looks anew at all that a peer was told or might be told.
+    pub(crate) fn requeue(&mut self, id: SourceId) {
+        let Speaker { slots, config, .. } = self;
+        let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
+        let local = peer.established().map(|(conn, _)| conn.local);
+        peer.target = local.map(|local| peer.export_target(config, local));
+        if let Some(session) = peer.session_mut() {
+            session.out.pending.extend(session.out.told.keys());
+        }
+        self.queue_all(id);
+    }
+
+    /// The same for every peer.
+    pub(crate) fn requeue_all(&mut self) {
+        let ids: Vec<SourceId> = self.by_address.values().copied().collect();
+        ids.into_iter().for_each(|id| self.requeue(id));
+    }
+
     /// While we recover from a restart, only our own routes are certain.
     fn may_tell(&self, source: SourceId) -> bool {
         self.recovery.is_none() || source == SourceId::LOCAL
@@ -84,16 +124,23 @@ impl Speaker {
         if outstanding >= SEND_WINDOW {
             return None;
         }
+        let filters = peer.config.filters.clone();
         let session = peer.session_mut()?;
         let as4 = session.negotiated.four_byte_as;
         let mut out = std::mem::take(&mut session.out);
         let mut bytes = Vec::new();
-        self.fill(&mut out, &target, as4, &mut bytes);
+        for family in std::mem::take(&mut out.begin_due).iter() {
+            route_refresh::write(AfiSafi::unicast(family), Refresh::Begin, &mut bytes);
+        }
+        self.fill(&mut out, &target, &filters, as4, &mut bytes);
         let recovered = self.recovery.is_none();
         let more = !out.pending.is_empty();
         if !more && recovered {
             out.end_of_rib_due.iter().for_each(|family| end_of_rib(family, &mut bytes));
-            out.end_of_rib_due = crate::family::Families::NONE;
+            out.end_of_rib_due = Families::NONE;
+            for family in std::mem::take(&mut out.end_due).iter() {
+                route_refresh::write(AfiSafi::unicast(family), Refresh::End, &mut bytes);
+            }
         }
         let peer = self.peer_mut(id)?;
         peer.session_mut()?.out = out;
@@ -104,8 +151,15 @@ impl Speaker {
         (!bytes.is_empty()).then_some(Action::Send { conn, bytes })
     }
 
-    fn fill(&mut self, out: &mut AdjOut, target: &export::Target, as4: bool, bytes: &mut Vec<u8>) {
-        let mut cache: BTreeMap<(Family, SourceId, *const Attributes), Option<Arc<Attributes>>> = BTreeMap::new();
+    fn fill(
+        &mut self,
+        out: &mut AdjOut,
+        target: &export::Target,
+        filters: &[Arc<BgpFilter>],
+        as4: bool,
+        bytes: &mut Vec<u8>,
+    ) {
+        let mut cache: BTreeMap<(Family, SourceId, *const Attributes), Option<Ready>> = BTreeMap::new();
         let recovering = self.recovery.is_some();
         while !out.pending.is_empty() && bytes.len() < CHUNK {
             let route = |prefix: IpNet| {
@@ -115,16 +169,36 @@ impl Speaker {
                 if recovering && source != SourceId::LOCAL {
                     return None;
                 }
-                let key = (family, source, Arc::as_ptr(&path.attributes));
-                if let Some(known) = cache.get(&key) {
-                    return known.clone();
+                let mut rules = policy::export_rules(filters, family).peekable();
+                let told =
+                    || self.policy.as_ref().is_none_or(|p| policy::tells(p, prefix, path.attributes.preference()));
+                if rules.peek().is_none() && !told() {
+                    return None;
                 }
-                let told = origin_of(&self.slots, &self.rib, &self.config, source)
-                    .filter(|origin| export::allowed(origin, target))
-                    .and_then(|origin| export::transform(family, &path.attributes, &origin, target))
-                    .map(|attributes| self.attributes.intern(attributes));
-                cache.insert(key, told.clone());
-                told
+                let key = (family, source, Arc::as_ptr(&path.attributes));
+                let entry = cache.entry(key).or_insert_with(|| {
+                    let seen = origin_of(&self.slots, &self.rib, &self.config, source)
+                        .filter(|origin| export::allowed(origin, target))
+                        .and_then(|origin| export::transform(family, &path.attributes, &origin, target))?;
+                    let sent = self.attributes.intern(export::finished(seen.clone(), target));
+                    Some(Ready { seen, sent })
+                });
+                let Ready { seen, sent } = entry.as_ref()?;
+                let interface = self.own.get(&prefix).filter(|_| source == SourceId::LOCAL).and_then(Option::as_deref);
+                let learned = source != SourceId::LOCAL;
+                let subject = Subject { prefix, learned, interface, internal: !target.external };
+                let changed = match policy::judge(rules, subject, seen) {
+                    Verdict::Reject => return None,
+                    Verdict::Accept(changed) => changed,
+                    Verdict::Undecided if !told() => return None,
+                    Verdict::Undecided => {
+                        self.policy.as_ref().and_then(|policy| with_communities(policy, prefix, seen))
+                    }
+                };
+                Some(match changed {
+                    None => Arc::clone(sent),
+                    Some(changed) => self.attributes.intern(export::finished(changed, target)),
+                })
             };
             pack::flush(out, as4, route, bytes);
         }
@@ -141,8 +215,21 @@ impl Speaker {
     /// The peer wants a family again (RFC 2918).
     pub(crate) fn refresh(&mut self, id: SourceId, family: Family) {
         if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
-            session.out.refresh(family);
+            let marked = session.negotiated.enhanced_refresh;
+            session.out.refresh(family, marked);
             self.ready.insert(id);
         }
+    }
+
+    /// Asks a peer for all its routes again; false if it has no session or does not understand that.
+    pub fn ask_again(&mut self, peer: PeerId) -> bool {
+        let Some(id) = self.by_address.get(&peer).copied() else { return false };
+        let session = self.peer(id).and_then(Peer::established);
+        let Some((conn, state)) = session.filter(|(_, state)| state.negotiated.route_refresh) else { return false };
+        let (conn, families) = (conn.id, state.negotiated.families);
+        for family in families.iter() {
+            self.send_now(id, conn, route_refresh::encode(AfiSafi::unicast(family)));
+        }
+        true
     }
 }

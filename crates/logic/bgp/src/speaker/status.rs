@@ -2,15 +2,18 @@
 //!
 //! Invariant: a status is a copy; nothing in it changes later.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Speaker;
 use super::event::SessionEnd;
 use super::peer::Peer;
+use crate::attribute::Attributes;
 use crate::config::PeerId;
 use crate::session::negotiate::Negotiated;
 use crate::session::{Connection, Phase};
-use tortie_net::AsNumber;
+use tortie_net::{AsNumber, IpNet};
 
 /// The state of a peer: that of its furthest connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +75,8 @@ pub struct PeerStatus {
     pub negotiated: Option<Negotiated>,
     /// Prefixes held from the peer.
     pub prefixes_received: usize,
+    /// Prefixes from the peer that filters keep out.
+    pub prefixes_filtered: usize,
     /// Prefixes that the peer was told.
     pub prefixes_sent: usize,
     /// Routes of a lost session are kept for the peer's return (RFC 4724).
@@ -80,6 +85,34 @@ pub struct PeerStatus {
     pub faulty_updates: u64,
     /// The reason for the last of them.
     pub last_fault: Option<String>,
+    /// The range that let it in, if it is not configured by its address.
+    pub range: Option<IpNet>,
+    /// Its AS is not ours.
+    pub external: bool,
+}
+
+/// A route as a peer told it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Its attributes after filters; before, if they keep it out.
+    pub attributes: Arc<Attributes>,
+    /// Filters keep it out.
+    pub filtered: bool,
+    /// It is the best path of its prefix.
+    pub best: bool,
+    /// It is kept from a lost session, or just being told again.
+    pub stale: bool,
+}
+
+/// A route as a peer was told it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Its attributes; `None` while it is just being told again.
+    pub attributes: Option<Arc<Attributes>>,
 }
 
 impl PeerStatus {
@@ -96,7 +129,7 @@ impl PeerStatus {
         if self.state == PeerState::Established { "up" } else { "start" }
     }
 
-    fn of(peer: &Peer) -> PeerStatus {
+    fn of(peer: &Peer, external: bool) -> PeerStatus {
         let established = peer.established();
         let furthest = peer.conns.iter().filter_map(Connection::negotiated).next();
         PeerStatus {
@@ -108,10 +141,13 @@ impl PeerStatus {
             last_end: if established.is_some() { None } else { peer.last_end.clone() },
             negotiated: established.map(|(_, state)| &state.negotiated).or(furthest).cloned(),
             prefixes_received: peer.received,
+            prefixes_filtered: peer.announced().saturating_sub(peer.received),
             prefixes_sent: established.map_or(0, |(_, state)| state.out.told.len()),
             keeps_stale: peer.stale.is_some(),
             faulty_updates: peer.faults,
             last_fault: peer.last_fault.clone(),
+            range: peer.range,
+            external,
         }
     }
 }
@@ -119,7 +155,33 @@ impl PeerStatus {
 impl Speaker {
     /// The status of every peer, by address.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.by_address.values().filter_map(|id| self.peer(*id)).map(PeerStatus::of).collect()
+        let peers = self.by_address.values().filter_map(|id| self.peer(*id));
+        peers.map(|peer| PeerStatus::of(peer, peer.external(&self.config))).collect()
+    }
+
+    /// What a peer tells us, by prefix; `None` if there is no such peer.
+    pub fn seen(&self, peer: PeerId) -> Option<Vec<Seen>> {
+        let id = *self.by_address.get(&peer)?;
+        let held = self.rib.paths_of(id).map(|(prefix, path)| {
+            let best = self.rib.best(prefix).is_some_and(|best| best.source == id);
+            let attributes = Arc::clone(&path.attributes);
+            (prefix, Seen { prefix, attributes, filtered: false, best, stale: path.stale })
+        });
+        let mut seen: BTreeMap<IpNet, Seen> = held.collect();
+        for (prefix, path) in self.peer(id)?.raw.iter().flat_map(|raw| &raw.0) {
+            seen.entry(*prefix).or_insert_with(|| {
+                let attributes = Arc::clone(&path.attributes);
+                Seen { prefix: *prefix, attributes, filtered: true, best: false, stale: path.stale }
+            });
+        }
+        Some(seen.into_values().collect())
+    }
+
+    /// What a peer was told, by prefix; `None` if there is no such peer.
+    pub fn told(&self, peer: PeerId) -> Option<Vec<Told>> {
+        let session = self.peer(*self.by_address.get(&peer)?)?.established();
+        let told = session.map(|(_, state)| &state.out.told).into_iter().flatten();
+        Some(told.map(|(prefix, attributes)| Told { prefix: *prefix, attributes: attributes.clone() }).collect())
     }
 
     /// Prefixes in the table, those of our own included.

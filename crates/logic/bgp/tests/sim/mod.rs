@@ -51,16 +51,23 @@ pub struct Net {
     seq: u64,
     links: BTreeMap<End, End>,
     last_arrival: BTreeMap<End, Instant>,
+    /// Whether what is sent at once also arrives at once: half the events, for large networks.
+    pub whole: bool,
+    /// When each node's timers are due.
+    wake: Vec<Option<Instant>>,
+    /// Nodes that are cut off from all others.
+    island: BTreeSet<usize>,
     /// All bytes sent by anyone.
     pub bytes_sent: usize,
 }
 
 pub fn address(node: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, (node >> 8) as u8, (node & 255) as u8 + 1))
+    IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + node as u32))
 }
 
 pub fn block(node: usize, block: usize) -> IpNet {
-    format!("192.168.{}.{}/26", node, block * 64).parse().expect("a prefix")
+    let address = Ipv4Addr::from(0x6440_0000 + (node * 256 + block * 64) as u32);
+    IpNet::new(address.into(), 26).expect("26 bits fit")
 }
 
 impl Net {
@@ -74,6 +81,9 @@ impl Net {
             seq: 0,
             links: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
+            whole: false,
+            wake: Vec::new(),
+            island: BTreeSet::new(),
             bytes_sent: 0,
         }
     }
@@ -91,6 +101,7 @@ impl Net {
             table: BTreeMap::new(),
             withdrawn: BTreeSet::new(),
         });
+        self.wake.push(None);
         at
     }
 
@@ -130,6 +141,7 @@ impl Net {
     /// The process dies; the kernel closes its connections and keeps its routes.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].speaker = None;
+        self.wake[node] = None;
         // A new process counts its connections anew, so nothing may still be under way to the old one.
         self.events.retain(|_, event| match event {
             Event::Dial { from, .. } => *from != node,
@@ -137,6 +149,27 @@ impl Net {
         });
         let ends: Vec<End> = self.links.keys().filter(|end| end.0 == node).copied().collect();
         ends.into_iter().for_each(|end| self.close(end));
+    }
+
+    /// Cuts these nodes off: nothing passes between them and the others, and nobody is told.
+    pub fn part(&mut self, island: BTreeSet<usize>) {
+        self.island = island;
+    }
+
+    /// Ends the partition. Connections across it have lost bytes, so they end too.
+    pub fn heal(&mut self) {
+        let crossing: Vec<End> = self.links.iter().filter(|(a, b)| self.parted(a.0, b.0)).map(|(a, _)| *a).collect();
+        self.island.clear();
+        for end in crossing {
+            if self.links.contains_key(&end) {
+                self.close(end);
+                self.post(Event::Closed { to: end }, end);
+            }
+        }
+    }
+
+    fn parted(&self, a: usize, b: usize) -> bool {
+        self.island.contains(&a) != self.island.contains(&b)
     }
 
     /// Breaks one connection: both ends see it closed.
@@ -152,6 +185,9 @@ impl Net {
 
     fn close(&mut self, end: End) {
         if let Some(other) = self.links.remove(&end) {
+            if self.parted(end.0, other.0) {
+                return;
+            }
             self.links.remove(&other);
             self.post(Event::Closed { to: other }, other);
         }
@@ -172,6 +208,11 @@ impl Net {
     }
 
     fn drain(&mut self, node: usize) {
+        self.do_actions(node);
+        self.wake[node] = self.nodes[node].speaker.as_ref().and_then(Speaker::poll_timeout);
+    }
+
+    fn do_actions(&mut self, node: usize) {
         loop {
             let Some(speaker) = &mut self.nodes[node].speaker else { return };
             let Some(action) = speaker.poll_action() else { break };
@@ -182,7 +223,11 @@ impl Net {
                 Action::Send { conn, bytes } => {
                     speaker.handle_sent(conn, bytes.len());
                     self.bytes_sent += bytes.len();
-                    if let Some(to) = self.links.get(&(node, conn)).copied() {
+                    if let Some(to) = self.links.get(&(node, conn)).copied().filter(|to| !self.parted(node, to.0)) {
+                        if self.whole {
+                            self.post(Event::Bytes { to, bytes }, to);
+                            continue;
+                        }
                         let cut = self.dice.below(bytes.len() as u64 + 1) as usize;
                         let (head, tail) = bytes.split_at(cut);
                         self.post(Event::Bytes { to, bytes: head.to_vec() }, to);
@@ -212,8 +257,8 @@ impl Net {
         let end = self.now + time;
         loop {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
-            let timers = self.nodes.iter().enumerate();
-            let timer = timers.filter_map(|(node, n)| Some((n.speaker.as_ref()?.poll_timeout()?, node))).min();
+            let timers = self.wake.iter().enumerate();
+            let timer = timers.filter_map(|(node, wake)| Some(((*wake)?, node))).min();
             let next = [event, timer.map(|(at, _)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
@@ -244,6 +289,10 @@ impl Net {
             return;
         }
         let node = (0..self.nodes.len()).find(|node| address(*node) == to).expect("a node");
+        if self.parted(from, node) {
+            self.with(from, |speaker, now| speaker.handle_connect_failed(now, conn, ConnectError::TimedOut));
+            return;
+        }
         let accepted = self.nodes[node]
             .speaker
             .as_mut()

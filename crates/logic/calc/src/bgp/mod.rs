@@ -4,20 +4,28 @@
 //! Of several reasons to peer with one address the first counts: a BGPPeer for all nodes, one for this node, one of
 //! another node that peers back, the mesh.
 
+mod extras;
+mod filters;
 mod peers;
+mod policy;
+mod settings;
 
-pub(crate) use peers::unsupported;
+pub(crate) use filters::filter;
+pub(crate) use peers::PeerFacts;
+pub(crate) use policy::Prefixes;
+pub(crate) use settings::BgpSettings;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tortie_api::{BgpConfigurationSpec, BgpPeerSpec, BindMode};
-use tortie_desired::{BgpPeer, BgpSpeaker};
-use tortie_net::{AsNumber, Family};
+use tortie_api::Kind;
+use tortie_desired::{BgpFilter, BgpPeer, BgpSpeaker};
+use tortie_facts::Key;
+use tortie_net::{AsNumber, Family, IpNet};
 
-use crate::read::not_yet;
+use crate::labels::LabelSet;
 
 const DEFAULT_AS: AsNumber = AsNumber(64512);
 const DEFAULT_PORT: u16 = 179;
@@ -32,8 +40,8 @@ pub(crate) struct NodeFacts {
     pub(crate) ipv4: Option<IpAddr>,
     pub(crate) ipv6: Option<IpAddr>,
     pub(crate) asn: Option<AsNumber>,
-    /// Empty if the node is no route reflector.
-    pub(crate) cluster_id: String,
+    /// Set if the node is a route reflector.
+    pub(crate) cluster: Option<Ipv4Addr>,
 }
 
 impl NodeFacts {
@@ -45,32 +53,18 @@ impl NodeFacts {
     }
 }
 
-/// What is kept of a BGPConfiguration.
+/// Who this node peers with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BgpSettings {
-    mesh: Option<bool>,
-    asn: Option<AsNumber>,
-    port: Option<u16>,
-    restart_secs: Option<u16>,
+pub(crate) struct Peers {
+    pub(crate) by_address: BTreeMap<IpAddr, BgpPeer>,
+    /// Whose hosts may connect as peers.
+    pub(crate) ranges: BTreeMap<IpNet, BgpPeer>,
 }
 
-impl BgpSettings {
-    pub(crate) fn of(spec: &BgpConfigurationSpec, problems: &mut Vec<String>) -> BgpSettings {
-        problems.extend(not_yet(&[
-            ("spec.serviceLoadBalancerIPs", !spec.service_load_balancer_ips.is_empty()),
-            ("spec.serviceExternalIPs", !spec.service_external_ips.is_empty()),
-            ("spec.serviceClusterIPs", !spec.service_cluster_ips.is_empty()),
-            ("spec.prefixAdvertisements", !spec.prefix_advertisements.is_empty()),
-            ("spec.nodeMeshPassword", spec.node_mesh_password.is_some()),
-            ("spec.bindMode", spec.bind_mode == Some(BindMode::NodeIp)),
-        ]));
-        BgpSettings {
-            mesh: spec.node_to_node_mesh_enabled,
-            asn: spec.as_number,
-            port: Some(spec.listen_port).filter(|port| *port != 0),
-            restart_secs: spec.node_mesh_max_restart_time.map(peers::whole_secs),
-        }
-    }
+/// A workload of this node, as peers are selected from.
+pub(crate) struct Workload<'a> {
+    pub(crate) labels: &'a LabelSet,
+    pub(crate) addresses: &'a [IpAddr],
 }
 
 /// Nodes, settings and peers of the whole cluster.
@@ -79,7 +73,8 @@ pub(crate) struct Bgp {
     nodes: BTreeMap<Arc<str>, NodeFacts>,
     /// By node; that of the empty name is for all.
     settings: BTreeMap<Arc<str>, BgpSettings>,
-    peers: BTreeMap<Arc<str>, BgpPeerSpec>,
+    peers: BTreeMap<Arc<str>, PeerFacts>,
+    filters: BTreeMap<Arc<str>, Arc<BgpFilter>>,
     dirty: bool,
 }
 
@@ -106,8 +101,33 @@ impl Bgp {
         self.nodes.values().flat_map(|node| node.ipv4.into_iter().chain(node.ipv6))
     }
 
-    pub(crate) fn set_peer(&mut self, name: &str, peer: Option<BgpPeerSpec>) {
+    pub(crate) fn set_peer(&mut self, name: &str, peer: Option<PeerFacts>) {
         self.dirty |= put(&mut self.peers, name, peer);
+    }
+
+    pub(crate) fn set_filter(&mut self, name: &str, filter: Option<BgpFilter>) {
+        self.dirty |= put(&mut self.filters, name, filter.map(Arc::new));
+    }
+
+    /// Local workloads or their labels changed, which peers may depend on.
+    pub(crate) fn mark(&mut self) {
+        self.dirty |= self.peers.values().any(|peer| !peer.spec.local_workload_selector.is_empty());
+    }
+
+    /// BGPPeers that name filters which are not there; upstream lets everything pass then, and so does this.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (Key, String)> {
+        self.peers.iter().flat_map(|(name, peer)| {
+            let missing = peer.spec.filters.iter().filter(|filter| !self.filters.contains_key(filter.as_str()));
+            missing.map(move |filter| {
+                let line = format!("spec.filters: there is no BGPFilter {filter:?}, so it keeps nothing back");
+                (Key::resource(Kind::BgpPeer, "", name), line)
+            })
+        })
+    }
+
+    /// Whether `take` has news.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty
     }
 
     /// The speaker and its peers anew, if they may have changed since the last call. A node that is not there, or has
@@ -116,12 +136,13 @@ impl Bgp {
         &mut self,
         me: &str,
         router_id: Option<Ipv4Addr>,
-    ) -> Option<(Option<BgpSpeaker>, BTreeMap<IpAddr, BgpPeer>)> {
+        workloads: &[Workload<'_>],
+    ) -> Option<(Option<BgpSpeaker>, Peers)> {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
         let own = self.nodes.get(me).filter(|node| node.speaks && (node.ipv4.is_some() || node.ipv6.is_some()));
-        let Some(own) = own else { return Some((None, BTreeMap::new())) };
+        let Some(own) = own else { return Some((None, Peers::default())) };
         let by_addr = match own.ipv4 {
             Some(IpAddr::V4(addr)) => addr,
             Some(IpAddr::V6(_)) | None => hashed_id(me),
@@ -133,7 +154,8 @@ impl Bgp {
             ipv4: own.ipv4,
             ipv6: own.ipv6,
         };
-        Some((Some(speaker), self.peers_of(me, own)))
+        let peers = Peers { by_address: self.peers_of(me, own, workloads), ranges: self.ranges_of(me, own) };
+        Some((Some(speaker), peers))
     }
 
     fn asn_of(&self, node: &NodeFacts) -> AsNumber {

@@ -1,61 +1,100 @@
 //! From BGPPeers and nodes to the peers of one node.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tortie_api::{BgpPeerSpec, GoDuration, NextHopMode, ReversePeering};
-use tortie_desired::{BgpPeer, PeerOrigin};
-use tortie_net::{AsNumber, Family};
-use tortie_selector::Selector;
+use tortie_api::{self as api, BgpPeerSpec, GoDuration, NextHopMode, ReversePeering, SourceAddress};
+use tortie_desired::{BgpNextHop, BgpPeer, PeerOrigin};
+use tortie_net::{AsNumber, Family, IpNet};
+use tortie_selector::{Labels, Selector};
 
-use crate::read::not_yet;
+use super::extras::Extras;
+use super::settings::secret;
+use super::{Bgp, DEFAULT_PORT, DEFAULT_RESTART_SECS, NodeFacts, Workload};
+use crate::labels::LabelSet;
 
-use super::{Bgp, DEFAULT_PORT, DEFAULT_RESTART_SECS, NodeFacts};
-
-/// Whole seconds, at least 0 and at most what BGP can say (12 bits).
+/// Whole seconds, rounded, at most what BGP can say (12 bits).
 pub(super) fn whole_secs(duration: GoDuration) -> u16 {
-    u16::try_from(duration.as_std().as_secs()).unwrap_or(u16::MAX).min(4095)
+    let millis = duration.as_std().as_millis();
+    u16::try_from((millis + 500) / 1000).unwrap_or(u16::MAX).min(4095)
 }
 
-/// The parts of a BGPPeer that this calculation does not heed yet.
-pub(crate) fn unsupported(spec: &BgpPeerSpec) -> Vec<String> {
-    not_yet(&[
-        ("spec.localASNumber", spec.local_as_number.is_some()),
-        ("spec.password", spec.password.is_some()),
-        ("spec.keepaliveTime", spec.keepalive_time.is_some()),
-        ("spec.numAllowedLocalASNumbers", spec.num_allowed_local_as_numbers.is_some()),
-        ("spec.ttlSecurity", spec.ttl_security.is_some()),
-        ("spec.reachableBy", !spec.reachable_by.is_empty()),
-        ("spec.filters", !spec.filters.is_empty()),
-        ("spec.localWorkloadSelector", !spec.local_workload_selector.is_empty()),
-    ])
+/// What is kept of a BGPPeer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerFacts {
+    pub(super) spec: BgpPeerSpec,
+    extras: Extras,
+}
+
+impl PeerFacts {
+    pub(crate) fn of(peer: &api::BgpPeer, problems: &mut Vec<String>) -> PeerFacts {
+        let spec = &peer.spec;
+        let mut selector = |field: &str, text: &str| {
+            if let Err(error) = Selector::parse(text) {
+                problems.push(format!("spec.{field}: {error}; it selects nothing"));
+            }
+        };
+        selector("nodeSelector", &spec.node_selector);
+        selector("peerSelector", &spec.peer_selector);
+        selector("localWorkloadSelector", &spec.local_workload_selector);
+        PeerFacts { spec: spec.clone(), extras: Extras::of(&peer.metadata.annotations, problems) }
+    }
+
+    fn global(&self) -> bool {
+        self.spec.node.is_empty() && self.spec.node_selector.is_empty()
+    }
+
+    fn origin(&self) -> PeerOrigin {
+        if self.global() { PeerOrigin::Global } else { PeerOrigin::Node }
+    }
+}
+
+/// The own side of all sessions of a node.
+struct Own<'a> {
+    node: &'a NodeFacts,
+    asn: AsNumber,
 }
 
 impl Bgp {
-    pub(super) fn peers_of(&self, me: &str, own: &NodeFacts) -> BTreeMap<IpAddr, BgpPeer> {
+    pub(super) fn peers_of(&self, me: &str, node: &NodeFacts, workloads: &[Workload<'_>]) -> BTreeMap<IpAddr, BgpPeer> {
+        let own = Own { node, asn: self.asn_of(node) };
         let mut out = BTreeMap::new();
         let mut add = |found: Vec<(IpAddr, BgpPeer)>| {
             for (addr, peer) in found {
-                let reachable = own.addr(Family::of(addr)).is_some_and(|own| own != addr);
+                let reachable = node.addr(Family::of(addr)).is_some_and(|own| own != addr);
                 if reachable {
                     out.entry(addr).or_insert(peer);
                 }
             }
         };
-        let global = |spec: &BgpPeerSpec| spec.node.is_empty() && spec.node_selector.is_empty();
-        for (name, spec) in self.peers.iter().filter(|(_, spec)| global(spec)) {
-            add(self.neighbours(name, spec, own, PeerOrigin::Global));
-        }
-        for (name, spec) in self.peers.iter().filter(|(_, spec)| !global(spec)) {
-            if selects(spec, me, own) {
-                add(self.neighbours(name, spec, own, PeerOrigin::Node));
+        for globals in [true, false] {
+            for (name, facts) in self.peers.iter().filter(|(_, facts)| facts.global() == globals) {
+                if selects(&facts.spec, me, node) {
+                    add(self.neighbours(name, facts, &own, workloads));
+                }
             }
         }
-        for spec in self.peers.values() {
-            add(self.reverse(spec, me, own));
+        for facts in self.peers.values() {
+            add(self.reverse(facts, me, &own));
         }
-        add(self.mesh(me, own));
+        add(self.mesh(me, &own));
+        out
+    }
+
+    /// Ranges whose hosts may connect to a node.
+    pub(super) fn ranges_of(&self, me: &str, node: &NodeFacts) -> BTreeMap<IpNet, BgpPeer> {
+        let own = Own { node, asn: self.asn_of(node) };
+        let mut out = BTreeMap::new();
+        for (name, facts) in &self.peers {
+            let PeerFacts { spec, extras } = facts;
+            let Some(range) = extras.range.filter(|_| selects(spec, me, node)) else { continue };
+            if node.addr(Family::of_net(range)).is_some() {
+                let asn = spec.as_number.unwrap_or_else(|| self.default_asn());
+                let peer = BgpPeer { passive: true, ..self.peer(name, asn, DEFAULT_PORT, None, facts, &own) };
+                out.entry(range).or_insert(peer);
+            }
+        }
         out
     }
 
@@ -63,17 +102,18 @@ impl Bgp {
     fn neighbours(
         &self,
         name: &Arc<str>,
-        spec: &BgpPeerSpec,
-        own: &NodeFacts,
-        origin: PeerOrigin,
+        facts: &PeerFacts,
+        own: &Own<'_>,
+        workloads: &[Workload<'_>],
     ) -> Vec<(IpAddr, BgpPeer)> {
+        let spec = &facts.spec;
         if !spec.local_workload_selector.is_empty() {
-            return Vec::new();
+            return self.local_workloads(name, facts, own, workloads);
         }
         if !spec.peer_selector.is_empty() {
             let matched = self.nodes.iter().filter(|(_, node)| matches(&spec.peer_selector, node));
             return matched
-                .flat_map(|(node_name, node)| self.node_peers(node_name, node, &Family::ALL, spec, own, origin))
+                .flat_map(|(node_name, node)| self.node_peers(node_name, node, &Family::ALL, facts, own))
                 .collect();
         }
         let Some((addr, port)) = addr_and_port(&spec.peer_ip) else { return Vec::new() };
@@ -82,11 +122,41 @@ impl Bgp {
             |(_, node): &(&Arc<str>, &NodeFacts)| node.addr(Family::of(addr)) == Some(addr) && self.asn_of(node) == asn;
         let known = self.nodes.iter().find(is_node).map(|(node_name, _)| self.port_of(node_name));
         let port = port.or(known).unwrap_or(DEFAULT_PORT);
-        vec![(addr, self.peer(name, asn, port, spec, own, origin))]
+        let mut peer = self.peer(name, asn, port, None, facts, own);
+        peer.source = own.node.addr(Family::of(addr)).filter(|_| uses_node_addr(spec));
+        peer.reachable_by = spec.reachable_by.parse().ok().filter(|via| Family::of(*via) == Family::of(addr));
+        vec![(addr, peer)]
+    }
+
+    /// Workloads of this node that are routers themselves; they connect to us.
+    fn local_workloads(
+        &self,
+        name: &Arc<str>,
+        facts: &PeerFacts,
+        own: &Own<'_>,
+        workloads: &[Workload<'_>],
+    ) -> Vec<(IpAddr, BgpPeer)> {
+        let spec = &facts.spec;
+        let (Some(asn), Ok(selector)) = (spec.as_number, Selector::parse(&spec.local_workload_selector)) else {
+            return Vec::new();
+        };
+        let matched = workloads.iter().filter(|workload| selector.matches(&OwnLabels(workload.labels)));
+        let first = |workload: &Workload<'_>, family| {
+            workload.addresses.iter().copied().find(|addr| Family::of(*addr) == family)
+        };
+        let addrs = matched.flat_map(|workload| Family::ALL.map(|family| first(workload, family)));
+        let peer = || BgpPeer {
+            origin: PeerOrigin::Workload,
+            passive: true,
+            source: None,
+            ..self.peer(name, asn, DEFAULT_PORT, None, facts, own)
+        };
+        addrs.flatten().map(|addr| (addr, peer())).collect()
     }
 
     /// The nodes that a BGPPeer makes peer with this one, if this one is the neighbour that it names.
-    fn reverse(&self, spec: &BgpPeerSpec, me: &str, own: &NodeFacts) -> Vec<(IpAddr, BgpPeer)> {
+    fn reverse(&self, facts: &PeerFacts, me: &str, own: &Own<'_>) -> Vec<(IpAddr, BgpPeer)> {
+        let (spec, node) = (&facts.spec, own.node);
         if spec.reverse_peering == Some(ReversePeering::Manual) || !spec.local_workload_selector.is_empty() {
             return Vec::new();
         }
@@ -94,39 +164,41 @@ impl Bgp {
             let Some((addr, port)) = addr_and_port(&spec.peer_ip) else { return Vec::new() };
             let family = Family::of(addr);
             let asn = spec.as_number.unwrap_or_else(|| self.default_asn());
-            let is_me = own.addr(family) == Some(addr)
-                && asn == self.asn_of(own)
-                && port.is_none_or(|port| port == self.port_of(me));
+            let is_me =
+                node.addr(family) == Some(addr) && asn == own.asn && port.is_none_or(|port| port == self.port_of(me));
             if is_me { vec![family] } else { return Vec::new() }
-        } else if matches(&spec.peer_selector, own) {
+        } else if matches(&spec.peer_selector, node) {
             Family::ALL.to_vec()
         } else {
             return Vec::new();
         };
         let from = self.nodes.iter().filter(|(name, node)| selects(spec, name, node));
-        from.flat_map(|(name, node)| self.node_peers(name, node, &families, spec, own, PeerOrigin::Node)).collect()
+        let peers = from.flat_map(|(name, node)| self.node_peers(name, node, &families, facts, own));
+        peers.map(|(addr, peer)| (addr, BgpPeer { origin: PeerOrigin::Node, ..peer })).collect()
     }
 
-    fn mesh(&self, me: &str, own: &NodeFacts) -> Vec<(IpAddr, BgpPeer)> {
+    fn mesh(&self, me: &str, own: &Own<'_>) -> Vec<(IpAddr, BgpPeer)> {
         let settings = self.settings.get("");
         let enabled = settings.and_then(|settings| settings.mesh).unwrap_or(true);
-        if !enabled || !own.cluster_id.is_empty() {
+        if !enabled || own.node.cluster.is_some() {
             return Vec::new();
         }
         let restart = settings.and_then(|settings| settings.restart_secs).unwrap_or(DEFAULT_RESTART_SECS);
+        let extras = settings.map(|settings| settings.extras.clone()).unwrap_or_default();
         let mut out = Vec::new();
         for (name, node) in &self.nodes {
-            if &**name == me || !node.speaks || !node.cluster_id.is_empty() {
+            if &**name == me || !node.speaks || node.cluster.is_some() {
                 continue;
             }
             for addr in Family::ALL.into_iter().filter_map(|family| node.addr(family)) {
                 let peer = BgpPeer {
-                    asn: self.asn_of(node),
-                    port: self.port_of(name),
-                    origin: PeerOrigin::Mesh,
-                    name: name.clone(),
-                    keep_next_hop: false,
+                    source: own.node.addr(Family::of(addr)),
                     max_restart_secs: restart,
+                    password: settings.and_then(|settings| settings.mesh_password.clone()),
+                    bfd: extras.bfd,
+                    max_prefixes: extras.max_prefixes,
+                    long_lived_secs: extras.long_lived_secs,
+                    ..BgpPeer::new(self.asn_of(node), self.port_of(name), PeerOrigin::Mesh, name.clone())
                 };
                 out.push((addr, peer));
             }
@@ -139,37 +211,79 @@ impl Bgp {
         name: &Arc<str>,
         node: &NodeFacts,
         families: &[Family],
-        spec: &BgpPeerSpec,
-        own: &NodeFacts,
-        origin: PeerOrigin,
+        facts: &PeerFacts,
+        own: &Own<'_>,
     ) -> Vec<(IpAddr, BgpPeer)> {
         let addrs = families.iter().filter_map(|family| node.addr(*family)).filter(|_| node.speaks);
-        let peer = || self.peer(name, self.asn_of(node), self.port_of(name), spec, own, origin);
-        addrs.map(|addr| (addr, peer())).collect()
+        let peer = |addr: IpAddr| BgpPeer {
+            source: own.node.addr(Family::of(addr)).filter(|_| uses_node_addr(&facts.spec)),
+            ..self.peer(name, self.asn_of(node), self.port_of(name), node.cluster, facts, own)
+        };
+        addrs.map(|addr| (addr, peer(addr))).collect()
     }
 
+    /// A peer as its BGPPeer has it. `cluster`: that of the peer, if it is a reflector itself.
     fn peer(
         &self,
         name: &Arc<str>,
         asn: AsNumber,
         port: u16,
-        spec: &BgpPeerSpec,
-        own: &NodeFacts,
-        origin: PeerOrigin,
+        cluster: Option<Ipv4Addr>,
+        facts: &PeerFacts,
+        own: &Own<'_>,
     ) -> BgpPeer {
-        let external = asn != self.asn_of(own);
+        let PeerFacts { spec, extras } = facts;
+        let internal = asn == spec.local_as_number.unwrap_or(own.asn);
+        let next_hop = match spec.next_hop_mode {
+            Some(NextHopMode::Keep) => BgpNextHop::Keep,
+            Some(NextHopMode::Self_) => BgpNextHop::Own,
+            None if spec.keep_original_next_hop && !internal => BgpNextHop::Keep,
+            Some(NextHopMode::Auto) | None => BgpNextHop::Auto,
+        };
+        let filters = spec.filters.iter().filter_map(|filter| self.filters.get(filter.as_str()).cloned());
         BgpPeer {
             asn,
             port,
-            origin,
+            origin: facts.origin(),
             name: name.clone(),
-            keep_next_hop: spec.next_hop_mode == Some(NextHopMode::Keep) || (spec.keep_original_next_hop && external),
+            local_asn: spec.local_as_number.filter(|asn| asn.0 != 0),
+            next_hop,
+            source: None,
+            passive: false,
+            cluster: own.node.cluster.filter(|own| internal && cluster != Some(*own)),
             max_restart_secs: spec.max_restart_time.map_or(DEFAULT_RESTART_SECS, whole_secs),
+            keepalive_secs: spec.keepalive_time.map(whole_secs),
+            allowed_local_asn: spec
+                .num_allowed_local_as_numbers
+                .map_or(0, |n| u8::try_from(n.max(0)).unwrap_or(u8::MAX)),
+            ttl_hops: spec.ttl_security.filter(|hops| *hops > 0),
+            reachable_by: None,
+            password: spec.password.as_ref().and_then(secret),
+            filters: filters.collect(),
+            bfd: extras.bfd,
+            max_prefixes: extras.max_prefixes,
+            long_lived_secs: extras.long_lived_secs,
         }
     }
 
     fn default_asn(&self) -> AsNumber {
         self.asn_of(&NodeFacts::default())
+    }
+}
+
+fn uses_node_addr(spec: &BgpPeerSpec) -> bool {
+    match spec.source_address {
+        None | Some(SourceAddress::UseNodeIp) => true,
+        Some(SourceAddress::None) => false,
+    }
+}
+
+/// A workload's own labels.
+struct OwnLabels<'a>(&'a LabelSet);
+
+impl Labels for OwnLabels<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)
     }
 }
 

@@ -1,13 +1,16 @@
-//! What a flush tells of endpoints, tunnels and static sets.
+//! What a flush tells of endpoints, tunnels, BGP and static sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tortie_desired::{Batch, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, SetChange, SetId, SetKind};
+use tortie_desired::{
+    Batch, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Route, RouteTarget, SetChange, SetId, SetKind,
+};
 use tortie_net::IpNet;
 
 use super::Calculator;
-use crate::batch::{put, replace};
+use crate::batch::{put, replace, replace_set};
+use crate::bgp::Workload;
 use crate::config::WorkloadSettings;
 use crate::matching::is_host;
 
@@ -16,7 +19,7 @@ impl Calculator {
     pub(super) fn flush_remote(&mut self, out: &mut Batch) {
         for (net, route) in &mut out.routes {
             if route.is_none() {
-                *route = self.flushed.remote.get(net).cloned();
+                *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
             }
         }
         self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
@@ -28,7 +31,39 @@ impl Calculator {
         let routes = &self.routes;
         for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
             let told = put(&mut self.flushed.remote, net, route);
+            let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
             out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
+        }
+    }
+
+    pub(super) fn flush_bgp(&mut self, out: &mut Batch) {
+        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
+        let workloads: Vec<Workload<'_>> =
+            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
+        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
+            if speaker != self.flushed.bgp_speaker {
+                self.flushed.bgp_speaker = speaker.clone();
+                out.bgp_speaker = Some(speaker);
+            }
+            let behind =
+                peers.by_address.iter().filter_map(|(addr, peer)| Some((*addr, peer.reachable_by?, &peer.name)));
+            let routes = behind.map(|(addr, via, name)| {
+                (IpNet::from(addr), Route { target: RouteTarget::Node { node: name.clone(), via } })
+            });
+            let told = replace(&mut self.flushed.peer_routes, routes.collect());
+            let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
+            out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
+            self.flushed.bgp_ranges = peers.ranges;
+        }
+        let mut announced = self.flushed.workload_announcements.clone();
+        announced.extend(self.bgp.services(&self.node));
+        out.announcements = replace_set(&mut self.flushed.announcements, announced);
+        let prefixes = self.routes.prefixes(&self.local);
+        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
+        if policy != self.flushed.bgp_policy {
+            self.flushed.bgp_policy = policy.clone();
+            out.bgp_policy = Some(policy);
         }
     }
 
@@ -42,18 +77,22 @@ impl Calculator {
                 continue;
             }
             let WorkloadSettings { floating, source_spoofing } = self.workload_settings;
-            let endpoint = self.local.get(&id).map(|local| {
+            let local = self.local.get(&id);
+            let applied = self.matching.tiers_of(&id, &mut seen);
+            let preview = applied.preview.clone().filter(|_| local.is_some());
+            let endpoint = local.map(|local| {
                 Arc::new(Endpoint {
                     interface: local.interface.clone(),
                     addresses: local.addresses.clone(),
                     mac: local.mac,
-                    tiers: self.matching.tiers_of(&id, &mut seen).normal.clone(),
+                    tiers: applied.normal.clone(),
                     profiles: self.profiles.listed(&local.profiles),
                     allowed_sources: if source_spoofing { local.allowed_sources.clone() } else { Vec::new() },
                     floating: if floating || local.openstack { local.floating.clone() } else { Vec::new() },
                     limits: local.limits,
                 })
             });
+            out.previews.extend(put(&mut self.flushed.previews, id.clone(), preview));
             out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
         }
         let Some(governed) = self.hosts.take() else { return };

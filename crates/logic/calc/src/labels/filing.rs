@@ -1,9 +1,11 @@
 //! Under which label a selector is filed, so that a change of labels meets only selectors that can care.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+
+use tortie_selector::{Restriction, Selector};
 
 use super::SelectorId;
+use super::ids::Ids;
 
 /// The one condition of a selector that it is found by.
 #[derive(Clone, Debug)]
@@ -18,11 +20,38 @@ pub(crate) enum Filing {
     Never,
 }
 
+impl Filing {
+    /// The label that the condition is about.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match self {
+            Filing::Values(key, _) | Filing::Present(key) => Some(key),
+            Filing::Anything | Filing::Never => None,
+        }
+    }
+}
+
+/// The conditions that a selector can be filed by; `None` if it can't match anything at all.
+pub(crate) fn choices(selector: &Selector) -> Option<Vec<Filing>> {
+    let mut out = Vec::new();
+    for (key, restriction) in selector.restrictions() {
+        if !restriction.satisfiable() {
+            return None;
+        }
+        let Restriction { must_be_present, must_be_absent: _, one_of } = restriction;
+        match one_of {
+            Some(values) => out.push(Filing::Values(key, values)),
+            None if must_be_present => out.push(Filing::Present(key)),
+            None => {}
+        }
+    }
+    Some(out)
+}
+
 /// Selectors by the condition that they are filed under.
 #[derive(Debug, Default)]
 pub(crate) struct Cabinet {
-    by_value: BTreeMap<String, BTreeMap<String, BTreeSet<SelectorId>>>,
-    by_key: BTreeMap<String, BTreeSet<SelectorId>>,
+    by_value: HashMap<String, HashMap<String, Ids>>,
+    by_key: HashMap<String, Ids>,
     anything: BTreeSet<SelectorId>,
 }
 
@@ -35,9 +64,7 @@ impl Cabinet {
                     drawer.entry(value.clone()).or_default().insert(id);
                 }
             }
-            Filing::Present(key) => {
-                self.by_key.entry(key.clone()).or_default().insert(id);
-            }
+            Filing::Present(key) => self.by_key.entry(key.clone()).or_default().insert(id),
             Filing::Anything => {
                 self.anything.insert(id);
             }
@@ -64,20 +91,35 @@ impl Cabinet {
         }
     }
 
-    /// Every selector that could match something with these labels, each once.
+    /// How many selectors are filed under this condition already.
+    pub(crate) fn crowd(&self, filing: &Filing) -> usize {
+        match filing {
+            Filing::Values(key, values) => {
+                let drawer = self.by_value.get(key);
+                values.iter().filter_map(|value| drawer?.get(value)).map(Ids::len).sum()
+            }
+            Filing::Present(key) => self.by_key.get(key).map_or(0, Ids::len),
+            Filing::Anything => self.anything.len(),
+            Filing::Never => 0,
+        }
+    }
+
+    /// Every selector that could match something with these labels; some more than once.
     pub(crate) fn candidates<'a>(
         &'a self,
-        labels: &'a BTreeMap<&Arc<str>, &Arc<str>>,
+        labels: impl Iterator<Item = (&'a str, &'a str)> + 'a,
     ) -> impl Iterator<Item = SelectorId> + 'a {
-        let by_value = labels.iter().filter_map(|(key, value)| self.by_value.get(&***key)?.get(&***value)).flatten();
-        let by_key = labels.keys().filter_map(|key| self.by_key.get(&***key)).flatten();
-        self.anything.iter().chain(by_key).chain(by_value).copied()
+        let filed = labels.flat_map(|(key, value)| {
+            let by_value = self.by_value.get(key).and_then(|drawer| drawer.get(value));
+            self.by_key.get(key).into_iter().chain(by_value).flat_map(Ids::iter)
+        });
+        self.anything.iter().copied().chain(filed)
     }
 }
 
-fn take_out(drawer: &mut BTreeMap<String, BTreeSet<SelectorId>>, key: &str, id: SelectorId) {
+fn take_out(drawer: &mut HashMap<String, Ids>, key: &str, id: SelectorId) {
     let Some(ids) = drawer.get_mut(key) else { return };
-    ids.remove(&id);
+    ids.remove(id);
     if ids.is_empty() {
         drawer.remove(key);
     }

@@ -3,12 +3,14 @@
 //! Invariant: after every call, `class.matches` holds exactly the selectors that match the class's effective labels,
 //! and `entry.classes` is its mirror image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tortie_selector::Selector;
 
-use super::filing::{Cabinet, Filing};
+use super::drawers::Drawers;
+use super::filing::{Cabinet, Filing, choices};
+use super::ids::Ids;
 use super::{Effective, Identity, LabelSet};
 use crate::slab::Slab;
 
@@ -22,7 +24,7 @@ pub(crate) type ItemId = u32;
 #[derive(Debug)]
 struct Class {
     identity: Identity,
-    items: BTreeSet<ItemId>,
+    items: Ids,
     /// Sorted.
     matches: Vec<SelectorId>,
 }
@@ -31,13 +33,13 @@ struct Class {
 struct Entry {
     selector: Selector,
     filing: Filing,
-    classes: BTreeSet<ClassId>,
+    classes: Ids,
 }
 
 #[derive(Debug, Default)]
 struct Parent {
     labels: Option<LabelSet>,
-    classes: BTreeSet<ClassId>,
+    classes: Ids,
 }
 
 /// New matches of a class, worked out but not in force yet.
@@ -53,11 +55,13 @@ pub(crate) struct Shift {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     classes: Slab<Class>,
-    by_identity: BTreeMap<Identity, ClassId>,
-    by_label: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BTreeSet<ClassId>>>,
-    parents: BTreeMap<Arc<str>, Parent>,
+    by_identity: HashMap<Identity, ClassId>,
+    parents: HashMap<Arc<str>, Parent>,
     selectors: Slab<Entry>,
+    /// Selectors, for what new labels can match.
     cabinet: Cabinet,
+    /// Classes, for what a new selector can match.
+    drawers: Drawers,
 }
 
 impl Index {
@@ -70,19 +74,12 @@ impl Index {
         for name in identity.parents.iter() {
             self.parents.entry(name.clone()).or_default();
         }
-        let (matches, visible) = {
-            let effective = self.effective(&identity);
-            let visible = effective.visible();
-            let owned: Vec<_> = visible.iter().map(|(key, value)| ((*key).clone(), (*value).clone())).collect();
-            (self.matching(&effective), owned)
-        };
-        let id = self.classes.insert(Class { identity: identity.clone(), items: BTreeSet::new(), matches });
+        let matches = self.matching(&self.effective(&identity));
+        let id = self.classes.insert(Class { identity: identity.clone(), items: Ids::None, matches });
         for name in identity.parents.iter() {
             self.parents.entry(name.clone()).or_default().classes.insert(id);
         }
-        for (key, value) in visible {
-            self.by_label.entry(key).or_default().entry(value).or_default().insert(id);
-        }
+        self.file(id);
         for selector in self.matches(id).to_vec() {
             self.entry_mut(selector).classes.insert(id);
         }
@@ -102,19 +99,18 @@ impl Index {
     /// Takes an item out of its class; a class without items goes.
     pub(crate) fn leave(&mut self, class: ClassId, item: ItemId) {
         let found = self.class_mut(class);
-        found.items.remove(&item);
+        found.items.remove(item);
         if !found.items.is_empty() {
             return;
         }
-        let labels = self.visible_labels(class);
+        self.unfile(class);
         let Class { identity, items: _, matches } = self.classes.remove(class).expect("it was just there");
         for selector in matches {
-            self.entry_mut(selector).classes.remove(&class);
+            self.entry_mut(selector).classes.remove(class);
         }
-        self.unfile(class, labels);
         for name in identity.parents.iter() {
             let parent = self.parents.get_mut(name).expect("a class's parents have entries");
-            parent.classes.remove(&class);
+            parent.classes.remove(class);
             if parent.classes.is_empty() && parent.labels.is_none() {
                 self.parents.remove(name);
             }
@@ -124,34 +120,26 @@ impl Index {
 
     /// The items of a class.
     pub(crate) fn items(&self, class: ClassId) -> impl Iterator<Item = ItemId> + '_ {
-        self.classes.get(class).into_iter().flat_map(|class| class.items.iter().copied())
+        self.classes.get(class).into_iter().flat_map(|class| class.items.iter())
     }
 
     /// The classes that a selector matches. A class without items may be among them for the length of one change.
     pub(crate) fn classes_of(&self, selector: SelectorId) -> impl Iterator<Item = ClassId> + '_ {
-        self.selectors.get(selector).into_iter().flat_map(|entry| entry.classes.iter().copied())
+        self.selectors.get(selector).into_iter().flat_map(|entry| entry.classes.iter())
     }
 
     pub(crate) fn add_selector(&mut self, selector: Selector) -> SelectorId {
         let filing = self.best_filing(&selector);
-        let candidates: BTreeSet<ClassId> = match &filing {
-            Filing::Values(key, values) => {
-                let drawer = self.by_label.get(key.as_str());
-                values.iter().filter_map(|v| drawer?.get(v.as_str())).flatten().copied().collect()
-            }
-            Filing::Present(key) => {
-                self.by_label.get(key.as_str()).into_iter().flat_map(BTreeMap::values).flatten().copied().collect()
-            }
-            Filing::Anything => self.classes.ids().collect(),
-            Filing::Never => BTreeSet::new(),
-        };
         let matched = |id: &ClassId| {
             let class = self.classes.get(*id).expect("labels are filed for living classes only");
             selector.matches(&self.effective(&class.identity))
         };
-        let classes: BTreeSet<ClassId> = candidates.into_iter().filter(matched).collect();
+        let classes: Ids = match self.drawers.meeting(&filing) {
+            Some(candidates) => candidates.into_iter().filter(matched).collect(),
+            None => self.classes.ids().filter(matched).collect(),
+        };
         let id = self.selectors.insert(Entry { selector, filing, classes: classes.clone() });
-        for class in classes {
+        for class in classes.iter() {
             let matches = &mut self.class_mut(class).matches;
             if let Err(at) = matches.binary_search(&id) {
                 matches.insert(at, id);
@@ -163,9 +151,12 @@ impl Index {
     }
 
     pub(crate) fn remove_selector(&mut self, id: SelectorId) {
-        let Some(Entry { selector: _, filing, classes }) = self.selectors.remove(id) else { return };
+        let Some(Entry { selector, filing, classes }) = self.selectors.remove(id) else { return };
         self.cabinet.remove(id, &filing);
-        for class in classes {
+        for key in choices(&selector).iter().flatten().filter_map(Filing::key) {
+            self.drawers.unwant(key);
+        }
+        for class in classes.iter() {
             let matches = &mut self.class_mut(class).matches;
             if let Ok(at) = matches.binary_search(&id) {
                 matches.remove(at);
@@ -185,15 +176,14 @@ impl Index {
             let flipped = symmetric_difference(before, &after);
             Some(Shift { class, flipped, matches: after })
         };
-        parent.classes.iter().filter_map(|class| shift(*class)).collect()
+        parent.classes.iter().filter_map(shift).collect()
     }
 
     /// Gives new labels to a profile; `plan` is what [`Index::plan_parent`] said of just this change.
     pub(crate) fn set_parent(&mut self, name: &Arc<str>, labels: Option<LabelSet>, plan: Vec<Shift>) {
         let shifted: Vec<ClassId> = plan.iter().map(|shift| shift.class).collect();
         for class in &shifted {
-            let labels = self.visible_labels(*class);
-            self.unfile(*class, labels);
+            self.unfile(*class);
         }
         let parent = self.parents.entry(name.clone()).or_default();
         parent.labels = labels;
@@ -201,9 +191,7 @@ impl Index {
             self.parents.remove(name);
         }
         for class in shifted {
-            for (key, value) in self.visible_labels(class) {
-                self.by_label.entry(key).or_default().entry(value).or_default().insert(class);
-            }
+            self.file(class);
         }
         for Shift { class, flipped, matches } in plan {
             for selector in flipped {
@@ -211,7 +199,7 @@ impl Index {
                 if matches.binary_search(&selector).is_ok() {
                     classes.insert(class);
                 } else {
-                    classes.remove(&class);
+                    classes.remove(class);
                 }
             }
             self.class_mut(class).matches = matches;
@@ -235,36 +223,27 @@ impl Index {
         identity: &'a Identity,
         instead: Option<(&str, Option<&'a LabelSet>)>,
     ) -> Effective<'a> {
-        let labels = |name: &Arc<str>| match instead {
-            Some((changed, labels)) if changed == &**name => labels,
-            _ => self.parents.get(name)?.labels.as_ref(),
-        };
-        Effective { own: &identity.own, parents: identity.parents.iter().filter_map(labels).collect() }
+        with_parents(&self.parents, identity, instead)
     }
 
-    fn visible_labels(&self, class: ClassId) -> Vec<(Arc<str>, Arc<str>)> {
-        let Some(class) = self.classes.get(class) else { return Vec::new() };
-        self.effective(&class.identity).visible().into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    fn file(&mut self, class: ClassId) {
+        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
+        let Some(found) = classes.get(class) else { return };
+        for (key, value) in with_parents(parents, &found.identity, None).all() {
+            drawers.file(class, key, value);
+        }
     }
 
-    fn unfile(&mut self, class: ClassId, labels: Vec<(Arc<str>, Arc<str>)>) {
-        for (key, value) in labels {
-            let Some(values) = self.by_label.get_mut(&key) else { continue };
-            if let Some(classes) = values.get_mut(&value) {
-                classes.remove(&class);
-                if classes.is_empty() {
-                    values.remove(&value);
-                }
-            }
-            if values.is_empty() {
-                self.by_label.remove(&key);
-            }
+    fn unfile(&mut self, class: ClassId) {
+        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
+        let Some(found) = classes.get(class) else { return };
+        for (key, value) in with_parents(parents, &found.identity, None).all() {
+            drawers.unfile(class, key, value);
         }
     }
 
     fn matching(&self, effective: &Effective<'_>) -> Vec<SelectorId> {
-        let visible = effective.visible();
-        let found = self.cabinet.candidates(&visible);
+        let found = self.cabinet.candidates(effective.all());
         let matched = |id: &SelectorId| self.selectors.get(*id).is_some_and(|entry| entry.selector.matches(effective));
         let mut out: Vec<SelectorId> = found.filter(matched).collect();
         out.sort_unstable();
@@ -273,28 +252,42 @@ impl Index {
         out
     }
 
-    /// The condition that the fewest classes meet now.
-    fn best_filing(&self, selector: &Selector) -> Filing {
-        let mut best = (usize::MAX, Filing::Anything);
-        for (key, restriction) in selector.restrictions() {
-            if !restriction.satisfiable() {
-                return Filing::Never;
-            }
-            let drawer = self.by_label.get(key.as_str());
-            let filed = |value: &str| drawer.and_then(|drawer| drawer.get(value)).map_or(0, BTreeSet::len);
-            let (count, filing) = match restriction.one_of {
-                Some(values) => (values.iter().map(|v| filed(v)).sum(), Filing::Values(key, values)),
-                None if restriction.must_be_present => {
-                    (drawer.map_or(0, |drawer| drawer.values().map(BTreeSet::len).sum()), Filing::Present(key))
-                }
-                None => continue,
-            };
-            if count < best.0 {
-                best = (count, filing);
+    /// The condition that the fewest classes meet and the fewest selectors are found by now. Every key that could have
+    /// been chosen is kept filed from here on.
+    fn best_filing(&mut self, selector: &Selector) -> Filing {
+        let Some(choices) = choices(selector) else { return Filing::Never };
+        for key in choices.iter().filter_map(Filing::key) {
+            if self.drawers.want(key) {
+                self.fill(key);
             }
         }
-        best.1
+        let cost = |filing: &Filing| self.drawers.count(filing) + self.cabinet.crowd(filing);
+        choices.into_iter().min_by_key(cost).unwrap_or(Filing::Anything)
     }
+
+    fn fill(&mut self, wanted: &str) {
+        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
+        for id in classes.ids() {
+            let Some(class) = classes.get(id) else { continue };
+            for (key, value) in with_parents(parents, &class.identity, None).all() {
+                if key == wanted {
+                    drawers.file(id, key, value);
+                }
+            }
+        }
+    }
+}
+
+fn with_parents<'a>(
+    parents: &'a HashMap<Arc<str>, Parent>,
+    identity: &'a Identity,
+    instead: Option<(&str, Option<&'a LabelSet>)>,
+) -> Effective<'a> {
+    let labels = |name: &Arc<str>| match instead {
+        Some((changed, labels)) if changed == &**name => labels,
+        _ => parents.get(name)?.labels.as_ref(),
+    };
+    Effective { own: &identity.own, parents: identity.parents.iter().filter_map(labels).collect() }
 }
 
 /// What is in just one of two sorted lists.

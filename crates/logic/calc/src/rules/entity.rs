@@ -10,7 +10,14 @@ use tortie_desired::{Match, SetId};
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_selector::Selector;
 
-use crate::sets::{PortName, SetSpec};
+use crate::sets::{PortName, SetSpec, service_name};
+
+/// Which side of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Source,
+    Destination,
+}
 
 /// One side, resolved as far as it can be.
 pub(crate) struct Side {
@@ -20,7 +27,8 @@ pub(crate) struct Side {
     pub(crate) problems: Vec<String>,
 }
 
-pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, entity: &api::EntityRule) -> Side {
+/// `end` says which side it is: services stand for addresses at the source, for addresses and ports at the destination.
+pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, end: End, entity: &api::EntityRule) -> Side {
     let api::EntityRule {
         nets,
         selector,
@@ -35,9 +43,6 @@ pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, entity: &api:
     let mut side = Side { conditions: Match::default(), needs: BTreeMap::new(), problems: Vec::new() };
     side.conditions.nets = side.nets("nets", nets);
     side.conditions.not_nets = side.nets("notNets", not_nets);
-    if services.is_some() {
-        side.problems.push("services: matching services is not supported yet".to_owned());
-    }
 
     let own = side.selector("selector", selector);
     let not = side.selector("notSelector", not_selector);
@@ -69,6 +74,9 @@ pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, entity: &api:
     if let Some(negative) = negative {
         let id = side.need(SetSpec::of_selector(negative));
         side.conditions.not_sets.push(id);
+    }
+    if let Some(found) = services {
+        side.service(namespace, end, found);
     }
     side.conditions.ports = ports;
     side.conditions.not_ports = not_ports;
@@ -125,6 +133,21 @@ impl Side {
         }
     }
 
+    /// A service without a namespace is of the policy's.
+    fn service(&mut self, namespace: &str, end: End, found: &api::ServiceMatch) {
+        let api::ServiceMatch { name, namespace: own } = found;
+        let namespace = if own.is_empty() { namespace } else { own };
+        if name.is_empty() || namespace.is_empty() {
+            self.problems.push("services: name and namespace must be given".to_owned());
+            return;
+        }
+        let id = self.need(SetSpec::of_service(service_name(namespace, name), end == End::Destination));
+        match end {
+            End::Source => self.conditions.sets.push(id),
+            End::Destination => self.conditions.service_sets.push(id),
+        }
+    }
+
     fn accounts(&mut self, accounts: &api::ServiceAccountMatch) -> Option<Selector> {
         let api::ServiceAccountMatch { names, selector } = accounts;
         let by_labels =
@@ -157,7 +180,7 @@ impl Side {
     }
 
     fn need(&mut self, spec: SetSpec) -> SetId {
-        let id = spec.id.clone();
+        let id = spec.id().clone();
         self.needs.insert(id.clone(), spec);
         id
     }

@@ -12,7 +12,7 @@ use tortie_desired::{Action, IcmpMatch, Match, Rule, SetId};
 use tortie_net::{Family, IpNet, Protocol};
 
 use crate::sets::SetSpec;
-use entity::Side;
+use entity::{End, Side};
 pub(crate) use entity::{both, namespace_is};
 
 /// Rules resolved, with the sets that they need and what could not be resolved.
@@ -86,14 +86,14 @@ fn resolve(
         problems.push("http: matching requests is not supported here".to_owned());
     }
     let protocol = protocol.map(api::RuleProtocol::protocol);
-    let mut side = |what: &str, entity: &api::EntityRule| {
-        let Side { conditions, needs, problems: found } = entity::resolve(namespace, protocol, entity);
+    let mut side = |what: &str, end: End, entity: &api::EntityRule| {
+        let Side { conditions, needs, problems: found } = entity::resolve(namespace, protocol, end, entity);
         sets.extend(needs);
         problems.extend(found.into_iter().map(|problem| format!("{what}.{problem}")));
         conditions
     };
-    let source = side("source", source);
-    let destination = side("destination", destination);
+    let source = side("source", End::Source, source);
+    let destination = side("destination", End::Destination, destination);
     let wanted = ip_version.and_then(Family::from_version);
     let family = match families(wanted, &[&source, &destination]) {
         (true, true) => None,

@@ -4,14 +4,15 @@
 //! matches. Invariant: before anything changes, every member that the change could touch is noted with what it was
 //! at the last flush; the flush compares. So an address of two owners stays until both are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tortie_desired::{Member, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
 use super::item::{Kept, is_host};
-use super::{Item, ItemKey, PortName, SetSpec};
+use super::services::{Services, Slice};
+use super::{Item, ItemKey, PortName, Selected, SetSpec};
 use crate::labels::{ClassId, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
 use crate::slab::Slab;
 
@@ -32,7 +33,7 @@ impl Owners {
 
 #[derive(Debug)]
 struct Set {
-    spec: SetSpec,
+    spec: Selected,
     users: usize,
     /// The kind that the last flush told; `None`: the set is not out yet.
     out: Option<SetKind>,
@@ -44,15 +45,21 @@ struct Set {
 #[derive(Debug, Default)]
 pub(crate) struct IpSets {
     index: Index,
-    keys: BTreeMap<ItemKey, ItemId>,
+    keys: HashMap<ItemKey, ItemId>,
     items: Slab<Kept>,
-    owners: BTreeMap<IpNet, Owners>,
+    owners: HashMap<IpNet, Owners>,
     ids: BTreeMap<SetId, SelectorId>,
     sets: BTreeMap<SelectorId, Set>,
     dirty: BTreeSet<SelectorId>,
+    services: Services,
 }
 
 impl IpSets {
+    /// Some of the addresses behind a service came, changed or went.
+    pub(crate) fn set_slice(&mut self, namespace: &Arc<str>, name: &str, slice: Option<Slice>) {
+        self.services.set_slice(namespace, name, slice);
+    }
+
     /// An item came, changed or went.
     pub(crate) fn set_item(&mut self, key: ItemKey, item: Option<Item>) {
         let old_id = self.keys.get(&key).copied();
@@ -130,6 +137,10 @@ impl IpSets {
 
     /// One more user of a set; the first one makes it.
     pub(crate) fn acquire(&mut self, spec: &SetSpec) {
+        let spec = match spec {
+            SetSpec::Selected(spec) => spec,
+            SetSpec::Service(spec) => return self.services.acquire(spec),
+        };
         if let Some(selector) = self.ids.get(&spec.id) {
             self.sets.get_mut(selector).expect("ids name living sets").users += 1;
             return;
@@ -142,7 +153,7 @@ impl IpSets {
 
     /// One user less; a set without users goes with the next flush.
     pub(crate) fn release(&mut self, id: &SetId) {
-        let Some(selector) = self.ids.get(id) else { return };
+        let Some(selector) = self.ids.get(id) else { return self.services.release(id) };
         let set = self.sets.get_mut(selector).expect("ids name living sets");
         set.users -= 1;
         if set.users == 0 {
@@ -152,12 +163,15 @@ impl IpSets {
 
     /// What a set holds, for people.
     pub(crate) fn describe(&self, id: &SetId) -> Option<String> {
-        Some(self.sets.get(self.ids.get(id)?)?.spec.describe())
+        match self.ids.get(id) {
+            Some(selector) => Some(self.sets.get(selector)?.spec.describe()),
+            None => self.services.describe(id),
+        }
     }
 
     /// What changed since the last flush.
     pub(crate) fn flush(&mut self) -> BTreeMap<SetId, SetChange> {
-        let mut out = BTreeMap::new();
+        let mut out = self.services.flush();
         for selector in std::mem::take(&mut self.dirty) {
             let Some(set) = self.sets.get_mut(&selector) else { continue };
             if set.users == 0 {
@@ -276,7 +290,7 @@ fn is_prefix(member: &Member) -> bool {
 fn holds(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     selector: SelectorId,
     port: Option<&PortName>,
     member: &Member,
@@ -296,7 +310,7 @@ fn holds(
 fn touch(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
     item: ItemId,
@@ -309,7 +323,7 @@ fn touch(
 fn touch_kept(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &BTreeMap<IpNet, Owners>,
+    owners: &HashMap<IpNet, Owners>,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
     kept: &Kept,

@@ -11,7 +11,7 @@ use super::PortName;
 use crate::labels::{ClassId, Identity};
 
 /// What kind of resource an item comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ItemKind {
     Workload,
     Host,
@@ -20,7 +20,7 @@ pub(crate) enum ItemKind {
 }
 
 /// The identity of an item.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ItemKey {
     pub(crate) kind: ItemKind,
     pub(crate) namespace: Arc<str>,

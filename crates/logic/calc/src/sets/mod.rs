@@ -2,6 +2,7 @@
 
 mod ipsets;
 mod item;
+mod services;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tortie_selector::Selector;
 
 pub(crate) use ipsets::IpSets;
 pub(crate) use item::{Item, ItemKey, ItemKind, NamedPort};
+pub(crate) use services::{Slice, service_name};
 
 use crate::rules::protocol_text;
 
@@ -25,27 +27,63 @@ pub(crate) struct PortName {
     pub(crate) name: Arc<str>,
 }
 
-/// What a set holds: the addresses, or the ports of one name, of everything that a selector matches.
+/// What a set holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SetSpec {
+pub(crate) enum SetSpec {
+    /// Of everything that a selector matches.
+    Selected(Selected),
+    /// Of a service.
+    Service(OfService),
+}
+
+/// The addresses, or the ports of one name, of everything that a selector matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selected {
     pub(crate) id: SetId,
     pub(crate) selector: Selector,
     pub(crate) port: Option<PortName>,
 }
 
+/// What is behind a service: its addresses, or its addresses with its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfService {
+    pub(crate) id: SetId,
+    /// Namespace and name, as [`service_name`] joins them.
+    pub(crate) service: Arc<str>,
+    pub(crate) ports: bool,
+}
+
+fn hash_id(prefix: &str, text: &str) -> SetId {
+    let hash = Sha224::digest(format!("{prefix}:{text}"));
+    SetId::new(&format!("{prefix}:{}", URL_SAFE_NO_PAD.encode(hash)))
+}
+
 impl SetSpec {
     pub(crate) fn of_selector(selector: Selector) -> SetSpec {
-        SetSpec { id: SetId::new(&selector.id()), selector, port: None }
+        SetSpec::Selected(Selected { id: SetId::new(&selector.id()), selector, port: None })
+    }
+
+    /// The id is a hash over the service's name, as upstream's.
+    pub(crate) fn of_service(service: Arc<str>, ports: bool) -> SetSpec {
+        let id = hash_id(if ports { "svc" } else { "svcnoport" }, &service);
+        SetSpec::Service(OfService { id, service, ports })
     }
 
     /// The id is a hash over the selector's id, the protocol and the name, as upstream's.
     pub(crate) fn of_port(selector: Selector, port: PortName) -> SetSpec {
-        let mut hash = Sha224::new();
-        hash.update(format!("n:{},{},{}", selector.id(), protocol_text(port.protocol), port.name));
-        let id = SetId::new(&format!("n:{}", URL_SAFE_NO_PAD.encode(hash.finalize())));
-        SetSpec { id, selector, port: Some(port) }
+        let id = hash_id("n", &format!("{},{},{}", selector.id(), protocol_text(port.protocol), port.name));
+        SetSpec::Selected(Selected { id, selector, port: Some(port) })
     }
 
+    pub(crate) fn id(&self) -> &SetId {
+        match self {
+            SetSpec::Selected(Selected { id, selector: _, port: _ }) => id,
+            SetSpec::Service(OfService { id, service: _, ports: _ }) => id,
+        }
+    }
+}
+
+impl Selected {
     /// For people: the selector, and the port if there is one.
     pub(crate) fn describe(&self) -> String {
         match &self.port {
@@ -54,5 +92,13 @@ impl SetSpec {
                 format!("port {name} ({}) of {}", protocol_text(*protocol), self.selector)
             }
         }
+    }
+}
+
+impl OfService {
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        let OfService { id: _, service, ports } = self;
+        format!("{} service {service}", if *ports { "addresses and ports of" } else { "addresses of" })
     }
 }

@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tortie_api::{
     Action, EntityRule, GlobalNetworkPolicy, GlobalNetworkPolicySpec, GlobalNetworkSet, GlobalNetworkSetSpec,
-    IpNetText, Metadata, NetworkPolicy, NetworkPolicySpec, NetworkSet, NetworkSetSpec, PolicyType, Port, Profile,
-    ProfileSpec, Resource, Rule, ServiceAccountMatch, Tier, TierSpec, WorkloadEndpoint, WorkloadEndpointPort,
-    WorkloadEndpointSpec,
+    IpNetText, KubernetesClusterNetworkPolicy, KubernetesEndpointSlice, KubernetesEndpointSliceSpec,
+    KubernetesNetworkPolicy, KubernetesProtocol, Metadata, NetworkPolicy, NetworkPolicySpec, NetworkSet,
+    NetworkSetSpec, PolicyType, Port, Profile, ProfileSpec, Resource, Rule, ServiceAccountMatch, ServiceMatch,
+    SliceEndpoint, SlicePort, StagedAction, StagedNetworkPolicy, StagedNetworkPolicySpec, Tier, TierSpec,
+    WorkloadEndpoint, WorkloadEndpointPort, WorkloadEndpointSpec,
 };
 use tortie_facts::{Key, Value};
 use tortie_net::Protocol;
@@ -109,7 +111,33 @@ fn network_set() -> impl Strategy<Value = Resource> {
     prop_oneof![namespaced, global]
 }
 
+fn slice() -> impl Strategy<Value = Resource> {
+    let address = || (1u8..=6).prop_map(|i| Ipv4Addr::new(10, 0, 0, i).to_string());
+    let port = select(PORTS.to_vec()).prop_map(|(port, protocol)| SlicePort {
+        protocol: if protocol == Protocol::TCP { KubernetesProtocol::Tcp } else { KubernetesProtocol::Udp },
+        port: Some(port),
+        ..SlicePort::default()
+    });
+    let content = (prop::collection::vec(address(), 0..4), prop::collection::vec(port, 0..3));
+    (metadata(&NAMESPACES, &["s", "t"]), select(vec!["web", "db"]), content).prop_map(
+        |(metadata, service, (addresses, ports))| {
+            let endpoints = vec![SliceEndpoint { addresses, ..SliceEndpoint::default() }];
+            let service = service.to_owned();
+            let spec = KubernetesEndpointSliceSpec { service, endpoints, ports, ..Default::default() };
+            KubernetesEndpointSlice { metadata, spec }.into()
+        },
+    )
+}
+
 fn entity() -> impl Strategy<Value = EntityRule> {
+    let service = (select(vec!["web", "db"]), select(&NAMESPACES[..])).prop_map(|(name, namespace)| EntityRule {
+        services: Some(ServiceMatch { name: name.to_owned(), namespace: namespace.to_owned() }),
+        ..EntityRule::default()
+    });
+    prop_oneof![5 => selecting(), 1 => service]
+}
+
+fn selecting() -> impl Strategy<Value = EntityRule> {
     let nets = || prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(net(), 1..3)];
     let selector = || prop_oneof![2 => Just(String::new()), 3 => select(&SELECTORS[..]).prop_map(str::to_owned)];
     let not = prop_oneof![3 => Just(String::new()), 1 => select(&SELECTORS[1..]).prop_map(str::to_owned)];
@@ -160,7 +188,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 type Policy = (&'static str, Option<f64>, &'static str, Vec<PolicyType>, Vec<Rule>, Vec<Rule>);
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let tier = select(vec!["", "default", "first", "second"]);
+    let tier = select(vec!["", "default", "first", "second", "kube-admin", "kube-baseline"]);
     let order = select(vec![None, Some(1.0), Some(2.0)]);
     let types = select(vec![
         vec![],
@@ -172,7 +200,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn network_policy() -> impl Strategy<Value = Resource> {
-    let namespaced = (metadata(&NAMESPACES, &["p", "p-q", "q"]), policy(), select(vec!["", "", "a == 'x'"])).prop_map(
+    let spec = (metadata(&NAMESPACES, &["p", "p-q", "q"]), policy(), select(vec!["", "", "a == 'x'"])).prop_map(
         |(metadata, (tier, order, selector, types, ingress, egress), accounts)| {
             let spec = NetworkPolicySpec {
                 tier: tier.to_owned(),
@@ -184,9 +212,14 @@ fn network_policy() -> impl Strategy<Value = Resource> {
                 service_account_selector: accounts.to_owned(),
                 ..NetworkPolicySpec::default()
             };
-            Resource::from(NetworkPolicy { metadata, spec })
+            (metadata, spec)
         },
     );
+    let namespaced = (spec, 0..6).prop_map(|((metadata, spec), chance)| match chance {
+        0 => KubernetesNetworkPolicy { metadata, spec }.into(),
+        1 | 2 => StagedNetworkPolicy { metadata, spec: staged(spec) }.into(),
+        _ => Resource::from(NetworkPolicy { metadata, spec }),
+    });
     let global = (metadata(&[""], &["p", "g"]), policy(), select(&OVER_NAMESPACES[..]), 0..6).prop_map(
         |(metadata, (tier, order, selector, types, ingress, egress), spaces, chance)| {
             let spec = GlobalNetworkPolicySpec {
@@ -200,10 +233,28 @@ fn network_policy() -> impl Strategy<Value = Resource> {
                 do_not_track: chance == 0,
                 ..GlobalNetworkPolicySpec::default()
             };
+            if chance == 1 {
+                return KubernetesClusterNetworkPolicy { metadata, spec }.into();
+            }
             Resource::from(GlobalNetworkPolicy { metadata, spec })
         },
     );
     prop_oneof![namespaced, global]
+}
+
+/// As staged; what has order 2 is a proposal to delete.
+fn staged(spec: NetworkPolicySpec) -> StagedNetworkPolicySpec {
+    StagedNetworkPolicySpec {
+        staged_action: (spec.order == Some(2.0)).then_some(StagedAction::Delete),
+        tier: spec.tier,
+        order: spec.order,
+        selector: spec.selector,
+        types: spec.types,
+        ingress: spec.ingress,
+        egress: spec.egress,
+        service_account_selector: spec.service_account_selector,
+        performance_hints: spec.performance_hints,
+    }
 }
 
 fn profile() -> impl Strategy<Value = Resource> {
@@ -239,6 +290,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         6 => network_policy(),
         2 => profile(),
         1 => tier(),
+        3 => slice(),
     ];
     (resource, 0..10).prop_map(|(resource, chance)| {
         let metadata = resource.metadata();

@@ -1,15 +1,18 @@
 //! What policy means, read straight from the resources: slow, and without any of the calculator's ideas.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use tortie_api::{
-    Action, EntityRule, GlobalNetworkPolicy, NetworkPolicy, PolicyType, Port, Profile, Resource, Rule, Tier,
-    WorkloadEndpoint, WorkloadEndpointPort,
+    Action, EntityRule, GlobalNetworkPolicySpec, IcmpFields, KubernetesProtocol, Metadata, NetworkPolicySpec,
+    PolicyType, Port, Profile, Resource, Rule, ServiceMatch, StagedAction, Tier, WorkloadEndpoint,
+    WorkloadEndpointPort,
 };
 use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
-use tortie_net::{IpNet, Protocol};
+use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 use tortie_verdict::{Direction, Packet};
 
@@ -75,16 +78,23 @@ fn owners(facts: &Facts) -> Vec<Owner> {
     resources(facts).filter_map(owner).collect()
 }
 
+/// The selector of a text; read once, as a test asks for the same ones over and over.
+fn parsed(text: &str) -> Rc<Selector> {
+    thread_local!(static SEEN: RefCell<BTreeMap<String, Rc<Selector>>> = const { RefCell::new(BTreeMap::new()) });
+    let read = || Rc::new(Selector::parse(text).expect("generated selectors are good"));
+    SEEN.with_borrow_mut(|seen| seen.entry(text.to_owned()).or_insert_with(read).clone())
+}
+
 fn selects(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").matches(labels)
+    parsed(selector).matches(labels)
 }
 
 fn in_namespaces(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").rewrite_for_namespace().matches(labels)
+    Selector::clone(&parsed(selector)).rewrite_for_namespace().matches(labels)
 }
 
 fn of_accounts(selector: &str, labels: &Labels) -> bool {
-    Selector::parse(selector).expect("generated selectors are good").rewrite_for_service_account().matches(labels)
+    Selector::clone(&parsed(selector)).rewrite_for_service_account().matches(labels)
 }
 
 /// Whether the owner meets everything that the entity asks of one; `None` if it asks nothing.
@@ -121,6 +131,23 @@ fn is_wanted(namespace: &str, entity: &EntityRule, owner: &Owner) -> Option<bool
     asked.then_some(wanted)
 }
 
+/// Whether the address, and the port if one is given, is behind the service.
+fn behind(facts: &Facts, service: &ServiceMatch, addr: IpAddr, port: Option<(Protocol, u16)>) -> bool {
+    resources(facts).any(|resource| {
+        let Resource::KubernetesEndpointSlice(slice) = resource else { return false };
+        let spec = &slice.spec;
+        let is_port = |(protocol, port): (Protocol, u16)| {
+            spec.ports.iter().any(|own| {
+                own.port == Some(port) && (own.protocol == KubernetesProtocol::Tcp) == (protocol == Protocol::TCP)
+            })
+        };
+        slice.metadata.namespace == service.namespace
+            && spec.service == service.name
+            && spec.endpoints.iter().any(|endpoint| endpoint.addresses.contains(&addr.to_string()))
+            && port.is_none_or(is_port)
+    })
+}
+
 fn side_matches(
     all: &[Owner],
     namespace: &str,
@@ -146,7 +173,7 @@ fn side_matches(
         return false;
     }
     let is = |wanted_port: &Port| match wanted_port {
-        Port::Range(range) => range.contains(port),
+        Port::Range(range) => packet.protocol.has_ports() && range.contains(port),
         Port::Named(name) => wanted().flat_map(|owner| &owner.ports).any(|declared| {
             let right = protocol.is_none_or(|protocol| protocol == declared.protocol.protocol());
             declared.name == *name && right && declared.protocol.protocol() == packet.protocol && declared.port == port
@@ -155,19 +182,41 @@ fn side_matches(
     (entity.ports.is_empty() || entity.ports.iter().any(is)) && !entity.not_ports.iter().any(is)
 }
 
-fn rule_matches(all: &[Owner], namespace: &str, rule: &Rule, packet: &Packet) -> bool {
+/// Whether a rule can be about packets of this family: its own word for it, and that of the prefixes it names.
+fn of_family(rule: &Rule, family: Family) -> bool {
+    let lists = [&rule.source, &rule.destination].map(|end| [&end.nets, &end.not_nets]);
+    rule.ip_version.is_none_or(|version| version == family.version())
+        && lists.as_flattened().iter().all(|nets| nets.is_empty() || nets.iter().any(|n| n.family() == Some(family)))
+}
+
+fn is_icmp(wanted: &IcmpFields, packet: &Packet) -> bool {
+    let protocol = if packet.family() == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
+    let Some((icmp_type, code)) = packet.icmp.filter(|_| packet.protocol == protocol) else { return false };
+    wanted.icmp_type.is_none_or(|wanted| wanted == icmp_type) && wanted.code.is_none_or(|wanted| wanted == code)
+}
+
+fn rule_matches(facts: &Facts, all: &[Owner], namespace: &str, rule: &Rule, packet: &Packet) -> bool {
     let protocol = rule.protocol.map(|protocol| protocol.protocol());
+    let there = Some((packet.protocol, packet.dst_port));
+    if rule.source.services.as_ref().is_some_and(|service| !behind(facts, service, packet.src, None))
+        || rule.destination.services.as_ref().is_some_and(|service| !behind(facts, service, packet.dst, there))
+    {
+        return false;
+    }
     protocol.is_none_or(|protocol| protocol == packet.protocol)
         && rule.not_protocol.is_none_or(|protocol| protocol.protocol() != packet.protocol)
+        && of_family(rule, packet.family())
+        && rule.icmp.as_ref().is_none_or(|wanted| is_icmp(wanted, packet))
+        && rule.not_icmp.as_ref().is_none_or(|unwanted| !is_icmp(unwanted, packet))
         && side_matches(all, namespace, &rule.source, packet.src, protocol, packet, packet.src_port)
         && side_matches(all, namespace, &rule.destination, packet.dst, protocol, packet, packet.dst_port)
 }
 
 /// The action of the first rule that decides.
-fn decide(all: &[Owner], namespace: &str, rules: &[Rule], packet: &Packet) -> Option<Action> {
+fn decide(facts: &Facts, all: &[Owner], namespace: &str, rules: &[Rule], packet: &Packet) -> Option<Action> {
     rules
         .iter()
-        .filter(|rule| rule.action != Action::Log && rule_matches(all, namespace, rule, packet))
+        .filter(|rule| rule.action != Action::Log && rule_matches(facts, all, namespace, rule, packet))
         .map(|rule| rule.action)
         .next()
 }
@@ -197,29 +246,40 @@ fn side<'a>(ingress: &'a [Rule], egress: &'a [Rule], direction: Direction) -> &'
     }
 }
 
-fn namespaced<'a>(policy: &'a NetworkPolicy, labels: &Labels, direction: Direction) -> Option<Applies<'a>> {
-    let (metadata, spec) = (&policy.metadata, &policy.spec);
+fn namespaced<'a>(
+    kind: &str,
+    metadata: &'a Metadata,
+    spec: &'a NetworkPolicySpec,
+    labels: &Labels,
+    direction: Direction,
+) -> Option<Applies<'a>> {
     let selected = selects(&spec.selector, labels)
         && labels["projectcalico.org/namespace"] == metadata.namespace
         && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
     (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
         tier: &spec.tier,
         order: spec.order.unwrap_or(f64::INFINITY),
-        tie: format!("{}/{}/NetworkPolicy", metadata.name, metadata.namespace),
+        tie: format!("{}/{}/{kind}", metadata.name, metadata.namespace),
         namespace: &metadata.namespace,
         rules: side(&spec.ingress, &spec.egress, direction),
     })
 }
 
-fn global<'a>(policy: &'a GlobalNetworkPolicy, labels: &Labels, direction: Direction) -> Option<Applies<'a>> {
-    let (metadata, spec) = (&policy.metadata, &policy.spec);
+fn global<'a>(
+    kind: &str,
+    metadata: &'a Metadata,
+    spec: &'a GlobalNetworkPolicySpec,
+    labels: &Labels,
+    direction: Direction,
+) -> Option<Applies<'a>> {
     let selected = !spec.do_not_track
         && selects(&spec.selector, labels)
-        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels));
+        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels))
+        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
     (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
         tier: &spec.tier,
         order: spec.order.unwrap_or(f64::INFINITY),
-        tie: format!("{}//GlobalNetworkPolicy", metadata.name),
+        tie: format!("{}//{kind}", metadata.name),
         namespace: "",
         rules: side(&spec.ingress, &spec.egress, direction),
     })
@@ -237,16 +297,43 @@ fn tier_place(facts: &Facts, name: &str) -> ((bool, f64, String), bool) {
     let found = tier(facts, name);
     let order = match found {
         Some(tier) => tier.spec.order.unwrap_or(f64::INFINITY),
-        None if name == "default" => 1_000_000.0,
-        None => f64::INFINITY,
+        None => match name {
+            "kube-admin" => 1_000.0,
+            "default" => 1_000_000.0,
+            "kube-baseline" => 10_000_000.0,
+            _ => f64::INFINITY,
+        },
     };
-    let missing = found.is_none() && name != "default";
-    let passes = found.is_some_and(|tier| tier.spec.default_action == Some(Action::Pass));
+    let missing = found.is_none() && !["default", "kube-admin", "kube-baseline"].contains(&name);
+    let passes = found.map_or(name.starts_with("kube-"), |tier| tier.spec.default_action == Some(Action::Pass));
     ((missing, order, name.to_owned()), passes)
 }
 
-/// Whether policy and profiles let the packet through in one direction of a local endpoint.
-pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Packet) -> bool {
+/// Staged policies as what they propose.
+fn proposals(facts: &Facts) -> Vec<(&Metadata, NetworkPolicySpec)> {
+    let proposed = resources(facts).filter_map(|resource| match resource {
+        Resource::StagedNetworkPolicy(policy) if policy.spec.staged_action != Some(StagedAction::Delete) => {
+            let spec = policy.spec.clone();
+            let proposed = NetworkPolicySpec {
+                tier: spec.tier,
+                order: spec.order,
+                ingress: spec.ingress,
+                egress: spec.egress,
+                selector: spec.selector,
+                types: spec.types,
+                service_account_selector: spec.service_account_selector,
+                performance_hints: spec.performance_hints,
+            };
+            Some((&policy.metadata, proposed))
+        }
+        _ => None,
+    });
+    proposed.collect()
+}
+
+/// Whether policy and profiles let the packet through in one direction of a local endpoint; with `staged`, if staged
+/// policies were enforced as well.
+pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Packet, staged: bool) -> bool {
     let wep = resources(facts).find_map(|resource| match resource {
         Resource::WorkloadEndpoint(wep)
             if *wep.metadata.namespace == *id.namespace && *wep.metadata.name == *id.name =>
@@ -260,11 +347,22 @@ pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Pa
     let all = owners(facts);
     let mut applies: Vec<Applies<'_>> = resources(facts)
         .filter_map(|resource| match resource {
-            Resource::NetworkPolicy(policy) => namespaced(policy, &labels, direction),
-            Resource::GlobalNetworkPolicy(policy) => global(policy, &labels, direction),
+            Resource::NetworkPolicy(p) => namespaced("NetworkPolicy", &p.metadata, &p.spec, &labels, direction),
+            Resource::GlobalNetworkPolicy(p) => global("GlobalNetworkPolicy", &p.metadata, &p.spec, &labels, direction),
+            Resource::KubernetesNetworkPolicy(p) => {
+                namespaced("KubernetesNetworkPolicy", &p.metadata, &p.spec, &labels, direction)
+            }
+            Resource::KubernetesClusterNetworkPolicy(p) => {
+                global("KubernetesClusterNetworkPolicy", &p.metadata, &p.spec, &labels, direction)
+            }
             _ => None,
         })
         .collect();
+    let proposals = if staged { proposals(facts) } else { Vec::new() };
+    let proposed = proposals
+        .iter()
+        .filter_map(|(metadata, spec)| namespaced("StagedNetworkPolicy", metadata, spec, &labels, direction));
+    applies.extend(proposed);
     applies.iter_mut().filter(|policy| policy.tier.is_empty()).for_each(|policy| policy.tier = "default");
     applies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
     let mut tiers: Vec<&str> = applies.iter().map(|policy| policy.tier).collect();
@@ -272,7 +370,7 @@ pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Pa
     tiers.dedup();
     for name in tiers {
         let policies = applies.iter().filter(|policy| policy.tier == name);
-        match policies.filter_map(|policy| decide(&all, policy.namespace, policy.rules, packet)).next() {
+        match policies.filter_map(|policy| decide(facts, &all, policy.namespace, policy.rules, packet)).next() {
             Some(Action::Allow) => return true,
             Some(Action::Deny) => return false,
             Some(Action::Pass | Action::Log) => {}
@@ -283,7 +381,7 @@ pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Pa
     for name in &wep.spec.profiles {
         let Some(profile) = profile(facts, name) else { return false };
         let rules = side(&profile.spec.ingress, &profile.spec.egress, direction);
-        if let Some(action) = decide(&all, "", rules, packet) {
+        if let Some(action) = decide(facts, &all, "", rules, packet) {
             return action == Action::Allow;
         }
     }

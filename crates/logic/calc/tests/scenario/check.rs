@@ -15,6 +15,9 @@ pub fn tables(tables: &Tables) {
     for policy in tables.policies.values() {
         used_sets.extend(sets_of(&policy.ingress).chain(sets_of(&policy.egress)));
     }
+    for policy in tables.staged.values() {
+        used_sets.extend(sets_of(&policy.ingress).chain(sets_of(&policy.egress)));
+    }
     for profile in tables.profiles.values() {
         used_sets.extend(sets_of(&profile.ingress).chain(sets_of(&profile.egress)));
     }
@@ -38,6 +41,13 @@ pub fn tables(tables: &Tables) {
     if tables.settings.nat.exclude_hosts {
         used_sets.insert(&all_hosts);
     }
+    let previewed = tables.previews.iter().flat_map(|(id, tiers)| {
+        assert!(tables.endpoints.contains_key(id), "{id}");
+        tiers.iter().flat_map(|tier| tier.ingress.iter().chain(&tier.egress))
+    });
+    let staged: BTreeSet<_> = previewed.filter(|policy| policy.kind.staged()).collect();
+    assert_eq!(tables.staged.keys().collect::<BTreeSet<_>>(), staged, "staged policies");
+    assert!(used_policies.iter().all(|policy| !policy.kind.staged()), "a staged policy is enforced");
     assert_eq!(tables.sets.keys().collect::<BTreeSet<_>>(), used_sets, "sets");
     let policies = tables.policies.keys().collect::<BTreeSet<_>>();
     if tables.host_endpoints.is_empty() {

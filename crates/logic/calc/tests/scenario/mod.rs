@@ -1,10 +1,12 @@
 //! The file format of scenarios.
 //!
-//! Sections start with `=== `: `apply` (YAML; `apply-unchecked` skips validation), `delete` (`KIND [NAMESPACE/]NAME` a line), `store` (`KEY JSON` or
+//! Sections start with `=== `: `apply` (YAML; `apply-unchecked` skips validation), `kubernetes` (YAML of Kubernetes), `delete` (`KIND [NAMESPACE/]NAME` a line), `store` (`KEY JSON` or
 //! `KEY -` a line), `packets` (`INTERFACE SOURCE DESTINATION PROTOCOL [PORT]` a line, then the verdict). Sections up to
 //! and with `tables` form a step; `tables` and verdicts are what the run yields.
 
 pub mod check;
+#[path = "../kubernetes/mod.rs"]
+pub mod kubernetes;
 pub mod packets;
 pub mod run;
 
@@ -138,10 +140,23 @@ fn updates(file: &str, section: &str, body: &str) -> Vec<Update> {
             };
             resources.into_iter().map(of).collect()
         }
+        "kubernetes" => kubernetes::documents(body)
+            .iter()
+            .map(|object| {
+                let resource = kubernetes::resource(object).unwrap_or_else(|error| panic!("{file}: {error}"));
+                let metadata = resource.metadata();
+                update(
+                    Key::resource(resource.kind(), &metadata.namespace, &metadata.name),
+                    Some(Value::resource(resource)),
+                )
+            })
+            .collect(),
         "delete" => lines()
             .map(|line| {
                 let (kind, name) = line.split_once(' ').unwrap_or_else(|| panic!("{file}: {line:?} is no KIND NAME"));
-                let kind = Kind::from_text(kind).unwrap_or_else(|error| panic!("{file}: {error}"));
+                let internal = Kind::INTERNAL.iter().find(|known| known.name() == kind).copied();
+                let kind = internal.map_or_else(|| Kind::from_text(kind), Ok);
+                let kind = kind.unwrap_or_else(|error| panic!("{file}: {error}"));
                 let (namespace, name) = name.split_once('/').unwrap_or(("", name));
                 update(Key::resource(kind, namespace, name), None)
             })

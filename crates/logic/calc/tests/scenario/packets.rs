@@ -1,8 +1,9 @@
-//! Lines about packets: a question, and the oracle's answer behind ` => `.
+//! Lines about packets: a question, and the oracle's answer behind ` => `. A question that ends in `staged` asks what
+//! would be if staged policies were enforced.
 
 use tortie_desired::Tables;
 use tortie_net::Protocol;
-use tortie_verdict::{Packet, Source, Target, evaluate};
+use tortie_verdict::{Packet, Source, Target, evaluate, with_staged};
 
 /// The question of a line that may carry an answer.
 pub fn question(line: &str) -> String {
@@ -25,7 +26,8 @@ pub fn answer(tables: &Tables, question: &str) -> String {
     };
     let source = if *from == "host" { Source::Host } else { Source::Interface(from) };
     let target = if rest.last() == Some(&"to-host") { Target::Host } else { Target::Routed };
-    let verdict = evaluate(tables, &packet, source, target);
+    let staged = rest.contains(&"staged").then(|| with_staged(tables));
+    let verdict = evaluate(staged.as_ref().unwrap_or(tables), &packet, source, target);
     let why = verdict.steps.last().map_or_else(|| "no step".to_owned(), ToString::to_string);
     format!("{question} => {}: {why}", if verdict.allowed { "allowed" } else { "denied" })
 }

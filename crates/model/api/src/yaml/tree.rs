@@ -100,28 +100,53 @@ impl Node {
     }
 }
 
-/// The documents of a text with their numbers, from 1; those without content are left out.
-pub(crate) fn documents(text: &str) -> Result<Vec<(usize, Node)>, TreeError> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), document: 1, anchors: BTreeMap::new(), aliased: 0 };
-    let mut out = Vec::new();
-    let mut seen = 0;
-    while let Some((event, span)) = builder.next()? {
-        match event {
-            Event::DocumentStart(..) => {
-                seen += 1;
-                builder.document = seen;
-                builder.anchors.clear();
-            }
-            Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
-            other => {
-                let node = builder.node(other, span)?;
-                if !node.is_null() {
-                    out.push((seen, node));
+/// The documents of a text with their numbers, from 1; those without content are left out. After an error there is no
+/// more.
+pub(crate) struct Documents<'a> {
+    builder: Builder<'a>,
+    seen: usize,
+    ended: bool,
+}
+
+impl<'a> Documents<'a> {
+    pub(crate) fn of(text: &'a str) -> Documents<'a> {
+        let parser = Parser::new_from_str(text);
+        let builder = Builder { parser, document: 1, anchors: BTreeMap::new(), aliased: 0 };
+        Documents { builder, seen: 0, ended: false }
+    }
+
+    fn step(&mut self) -> Result<Option<(usize, Node)>, TreeError> {
+        while let Some((event, span)) = self.builder.next()? {
+            match event {
+                Event::DocumentStart(..) => {
+                    self.seen += 1;
+                    self.builder.document = self.seen;
+                    self.builder.anchors.clear();
+                }
+                Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+                other => {
+                    let node = self.builder.node(other, span)?;
+                    if !node.is_null() {
+                        return Ok(Some((self.seen, node)));
+                    }
                 }
             }
         }
+        Ok(None)
     }
-    Ok(out)
+}
+
+impl Iterator for Documents<'_> {
+    type Item = Result<(usize, Node), TreeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step();
+        self.ended = !matches!(step, Ok(Some(_)));
+        step.transpose()
+    }
 }
 
 struct Builder<'a> {

@@ -54,6 +54,14 @@ pub(crate) fn ipam(session: &mut Session<'_, '_>, command: Ipam) -> Result<()> {
     }
 }
 
+/// What `ipam show` and `ipam check` say of all, by the names of files.
+pub(super) fn summaries(session: &mut Session<'_, '_>, store: &dyn Store) -> Vec<(&'static str, Result<String>)> {
+    vec![
+        ("ipam_show_blocks.txt", show::utilization_table(store, true)),
+        ("ipam_check.txt", check::summary(session, store)),
+    ]
+}
+
 /// An address on the command line.
 fn parse_address(text: &str) -> Result<IpAddr> {
     match text.parse() {
@@ -78,7 +86,7 @@ fn as_blocks(entries: &[Entry]) -> impl Iterator<Item = (IpNet, &Block)> {
 }
 
 /// What the cluster says about itself, with the revision of that.
-fn cluster(store: &dyn Store) -> Result<(ClusterInformation, String)> {
+pub(in crate::commands) fn cluster(store: &dyn Store) -> Result<(ClusterInformation, String)> {
     let key = Key::resource(Kind::ClusterInformation, "", "default");
     let entry = Reader::get(store, &key)?;
     match entry.as_ref().and_then(|entry| Some((&**entry.value.as_resource()?, entry.revision))) {
@@ -88,6 +96,6 @@ fn cluster(store: &dyn Store) -> Result<(ClusterInformation, String)> {
 }
 
 /// Whether nodes and controllers are told to leave the datastore alone.
-fn is_locked(info: &ClusterInformation) -> bool {
+pub(in crate::commands) fn is_locked(info: &ClusterInformation) -> bool {
     info.spec.datastore_ready == Some(false)
 }

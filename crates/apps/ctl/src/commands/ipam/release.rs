@@ -7,8 +7,9 @@ use tortie_facts::{Key, Revision};
 use tortie_ipam::{Claimed, Release, WhoHas};
 use tortie_store::{Expect, Store, Write, WriteError};
 
+use super::check::{InUse, users};
 use super::report::Report;
-use super::{cluster, is_locked, parse_address};
+use super::{blocks, cluster, is_locked, parse_address};
 use crate::session::Session;
 use crate::{VERSION, drive};
 
@@ -19,12 +20,27 @@ pub(super) fn release(session: &mut Session<'_, '_>, ip: Option<&str>, reports: 
         return from_reports(session, &*store, reports, force);
     }
     let Some(address) = address else { return Ok(()) };
+    if let Some(users) = live(&*store)?.get(&address) {
+        if !force {
+            bail!(
+                "IP address {address} is in use by {}: released, it would be given to another as well; --force \
+                 releases it all the same",
+                users.join(", ")
+            );
+        }
+        session.warn(&format!("IP address {address} is in use by {}", users.join(", ")));
+    }
     let claimed = Claimed { address, handle: None, sequence: None };
     let released = drive::run(&*store, Release::new(vec![claimed], drive::settings(&*store)?, drive::now()))?;
     if !released.idle.is_empty() {
         bail!("IP address {address} is not assigned");
     }
     session.say(&format!("Successfully released IP address {address}\n"))
+}
+
+/// Who uses which address now.
+fn live(store: &dyn Store) -> Result<InUse> {
+    users(store, &blocks(store)?)
 }
 
 fn read(path: &str) -> Result<Report> {
@@ -99,8 +115,13 @@ fn release_addresses(session: &mut Session<'_, '_>, store: &dyn Store, claimed: 
     session.say(&format!("Releasing {} old IPs...\n", claimed.len()))?;
     let (mut released, mut idle) = (0, 0);
     let settings = drive::settings(store)?;
+    let in_use = live(store)?;
     // One by one, so that evidence that no longer fits keeps one address only.
     for one in claimed {
+        if let Some(users) = in_use.get(&one.address) {
+            session.warn(&format!("{} is kept: it is in use by {} by now", one.address, users.join(", ")));
+            continue;
+        }
         if drive::run(store, WhoHas::new(one.address, settings.clone()))?.is_none() {
             idle += 1;
             continue;

@@ -1,8 +1,18 @@
 //! The file that `ipam check` writes and `ipam release` reads, in upstream's form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tortie_api::ipam::Block;
+use tortie_facts::{Key, OwnerKind};
+use tortie_ipam::{Problem, block};
+use tortie_store::{Entry, Store};
+
+use super::check::InUse;
+use super::{as_blocks, cluster, is_locked};
+use crate::VERSION;
 
 /// A report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -70,4 +80,59 @@ pub(super) struct LeakedHandle {
     #[serde(rename = "UID")]
     pub(super) uid: Option<String>,
     pub(super) revision: String,
+}
+
+/// The report on these blocks and handles.
+pub(super) fn report(store: &dyn Store, entries: &[Entry], in_use: &InUse, problems: &[Problem]) -> Result<Report> {
+    let (info, revision) = cluster(store)?;
+    let mut allocations: BTreeMap<String, Vec<Allocation>> = BTreeMap::new();
+    for (cidr, one) in as_blocks(entries) {
+        for ordinal in 0..one.allocations.len() {
+            let Some(found) = allocation(cidr, one, ordinal, in_use) else { continue };
+            allocations.entry(found.ip.clone()).or_default().push(found);
+        }
+    }
+    let leaked: BTreeSet<&str> = problems
+        .iter()
+        .filter_map(|problem| if let Problem::LeakedHandle { handle } = problem { Some(handle.as_str()) } else { None })
+        .collect();
+    let leaked_handles = entries.iter().filter_map(|entry| match &entry.key {
+        Key::Handle(id) if leaked.contains(id.as_str()) => {
+            Some(LeakedHandle { id: id.clone(), uid: None, revision: entry.revision.to_string() })
+        }
+        _ => None,
+    });
+    Ok(Report {
+        version: VERSION.to_owned(),
+        datastore_locked: is_locked(&info),
+        cluster_guid: info.spec.cluster_guid,
+        cluster_info_revision: revision,
+        cluster_type: info.spec.cluster_type,
+        allocations,
+        leaked_handles: leaked_handles.collect(),
+    })
+}
+
+fn allocation(cidr: IpNet, one: &Block, ordinal: usize, in_use: &InUse) -> Option<Allocation> {
+    let attribute = block::attribute(one, ordinal)?;
+    let attr = |key: &str| attribute.secondary.get(key).cloned().unwrap_or_default();
+    let address = block::address(cidr, ordinal);
+    let owner = block::owner(one).filter(|owner| owner.kind == OwnerKind::Host).map(|owner| owner.name);
+    let owner = owner.unwrap_or_default();
+    let node = if attr("node").is_empty() { owner.clone() } else { attr("node") };
+    let users = in_use.get(&address).cloned();
+    Some(Allocation {
+        ip: address.to_string(),
+        handle: attribute.handle_id.clone().unwrap_or_default(),
+        sequence_number: Some(block::sequence(one, ordinal)),
+        pod: attr("pod"),
+        namespace: attr("namespace"),
+        borrowed: node != owner,
+        node,
+        kind: attr("type"),
+        creation_timestamp: attr("timestamp"),
+        in_use: users.is_some(),
+        cooling_down: attribute.released_at.is_some(),
+        owners: users,
+    })
 }

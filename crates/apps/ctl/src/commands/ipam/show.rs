@@ -44,7 +44,7 @@ pub(super) fn utilization(session: &mut Session<'_, '_>, with_blocks: bool) -> R
 }
 
 #[allow(clippy::cast_precision_loss, reason = "five digits are shown")]
-fn utilization_table(store: &dyn Store, with_blocks: bool) -> Result<String> {
+pub(super) fn utilization_table(store: &dyn Store, with_blocks: bool) -> Result<String> {
     let settings = drive::settings(store)?;
     let entries = blocks(store)?;
     let mut table = BoxTable::new(&[

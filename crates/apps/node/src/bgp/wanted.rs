@@ -1,0 +1,168 @@
+//! From what is wanted to what the speaker, its sockets and BFD are told.
+//!
+//! Invariant: telling the same twice changes nothing, so it is done again whenever a password or an interface may differ.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tortie_bgp::{BfdState, Speaker, SpeakerConfig};
+use tortie_desired::BgpSpeaker;
+use tortie_net::IpNet;
+use tracing::{info, warn};
+
+use super::bfd::{Bfd, Watched};
+use super::listen::Place;
+use super::worker::Worker;
+use super::{Command, Wanted, config};
+use crate::autodetect::Interface;
+use crate::host;
+
+/// How often files of passwords and interfaces are looked at, if they matter.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Worker {
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+        self.configure();
+    }
+
+    /// Brings the speaker to what is wanted; also when a password or an interface may have changed.
+    pub(super) fn configure(&mut self) {
+        let now = Instant::now();
+        self.look_again = None;
+        let Some(own) = self.wanted.speaker.clone() else { return self.stop_speaking(now) };
+        if self.speaker.is_none() {
+            let config = SpeakerConfig { restarting: std::mem::take(&mut self.restarting), ..config::speaker(&own) };
+            self.speaker = Some(Speaker::new(config, now));
+            info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
+        }
+        let place = Place::of(&own, self.wanted.policy.bind_to_node);
+        if self.listeners.as_ref().is_none_or(|listeners| listeners.place != place) {
+            self.listen();
+        }
+        self.read_peers(&own);
+        self.watch(&own);
+        let direct = self.direct();
+        let routes = config::routes(&self.wanted, direct);
+        let Some(speaker) = &mut self.speaker else { return };
+        let identity = (speaker.config().router_id, speaker.config().local_as);
+        if identity != (own.router_id, own.asn) {
+            let restarting = speaker.config().restarting;
+            info!(router_id = %own.router_id, asn = %own.asn, "BGP speaker has another identity; sessions start anew");
+            speaker.set_config(now, SpeakerConfig { restarting, ..config::speaker(&own) });
+        }
+        if self.policy.as_deref() != Some(&self.wanted.policy) {
+            let policy = Arc::new(self.wanted.policy.clone());
+            let retell = self.policy.as_ref().is_some_and(|old| old.unprogrammed != policy.unprogrammed);
+            self.policy = Some(policy.clone());
+            speaker.set_policy(Some(policy));
+            if retell {
+                speaker.tell_all();
+            }
+        }
+        speaker.set_local_routes(now, routes);
+        speaker.set_ranges(now, self.ranges.clone());
+        speaker.set_peers(now, self.configs.clone());
+    }
+
+    /// Watches the peers that are to be watched.
+    fn watch(&mut self, own: &BgpSpeaker) {
+        let watched = self.wanted.peers.iter().filter_map(|(address, peer)| {
+            let external = peer.asn != peer.local_asn.unwrap_or(own.asn);
+            Some((*address, Watched::of(peer, external)?))
+        });
+        let watched: BTreeMap<IpAddr, Watched> = watched.collect();
+        self.bfd_states.retain(|address, _| watched.contains_key(address));
+        if self.bfd.is_none() && !watched.is_empty() {
+            let (own, waker) = (self.own.clone(), self.waker.clone());
+            let tell = move |peer, state| {
+                // The worker outlives its BFD thread.
+                let _ = own.send(Command::Bfd(peer, state));
+                let _ = waker.wake();
+            };
+            self.bfd = Bfd::start(tell).inspect_err(|error| warn!(%error, "BFD can't start")).ok();
+        }
+        if let Some(bfd) = &self.bfd {
+            bfd.watch(watched);
+        }
+    }
+
+    pub(super) fn bfd_told(&mut self, peer: IpAddr, state: BfdState) {
+        let before = self.bfd_states.insert(peer, state);
+        if before == Some(BfdState::Up)
+            && state != BfdState::Up
+            && let Some(speaker) = &mut self.speaker
+        {
+            speaker.handle_bfd_down(Instant::now(), peer);
+        }
+    }
+
+    fn stop_speaking(&mut self, now: Instant) {
+        if let Some(speaker) = &mut self.speaker {
+            speaker.set_peers(now, BTreeMap::new());
+            speaker.set_ranges(now, BTreeMap::new());
+            self.act();
+            self.tell_routes();
+        }
+        self.connections.clear();
+        self.tokens.clear();
+        self.configs.clear();
+        self.ranges.clear();
+        self.unusable.clear();
+        self.bfd = None;
+        (self.speaker, self.listeners, self.listen_again, self.fault) = (None, None, None, None);
+    }
+
+    /// Peers and ranges with their passwords. A peer whose password can't be read gets no session.
+    fn read_peers(&mut self, own: &BgpSpeaker) {
+        let (mut configs, mut ranges) = (BTreeMap::new(), BTreeMap::new());
+        let hosts = self.wanted.peers.iter().map(|(address, peer)| (IpNet::from(*address), false, peer));
+        let all = hosts.chain(self.wanted.policy.ranges.iter().map(|(net, peer)| (*net, true, peer)));
+        let old = std::mem::take(&mut self.unusable);
+        for (net, range, peer) in all {
+            let password = match peer.password.as_ref().map(|key| self.secrets.read(key)).transpose() {
+                Ok(password) => password,
+                Err(problem) => {
+                    if !old.contains_key(&net) {
+                        warn!(peer = %net, problem, "no BGP session without its password");
+                    }
+                    self.unusable.insert(net, problem);
+                    continue;
+                }
+            };
+            let config = config::peer(own, net.addr(), peer, password);
+            if range {
+                ranges.insert(net, config);
+            } else {
+                configs.insert(net.addr(), config);
+            }
+        }
+        if self.wanted.peers.values().chain(self.wanted.policy.ranges.values()).any(|peer| peer.password.is_some()) {
+            self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        }
+        (self.configs, self.ranges) = (configs, ranges);
+        if let Some(listeners) = &mut self.listeners {
+            listeners.expect(&self.configs, &self.ranges);
+        }
+    }
+
+    /// Subnets of this host's interfaces, if a filter might let them out.
+    fn direct(&mut self) -> Vec<(IpNet, String)> {
+        if !config::filters_exports(&self.wanted) {
+            return Vec::new();
+        }
+        self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        match host::interfaces() {
+            Ok(interfaces) => {
+                let nets = |i: Interface| i.addresses.into_iter().map(move |net| (net, i.name.clone()));
+                interfaces.into_iter().flat_map(nets).collect()
+            }
+            Err(error) => {
+                warn!("interfaces can't be read, so their subnets are not announced: {error:#}");
+                Vec::new()
+            }
+        }
+    }
+}

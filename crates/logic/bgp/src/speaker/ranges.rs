@@ -1,0 +1,60 @@
+//! Dynamic neighbours: hosts of a range that connect to us.
+//!
+//! Invariant: a host that nobody configured exists only from its connection to the end of what it told, and there are
+//! at most `MOST` of them, so strangers can't fill the memory.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tortie_net::IpNet;
+
+use super::Speaker;
+use crate::config::PeerConfig;
+use crate::message::notification::Notification;
+use crate::rib::SourceId;
+
+/// Hosts that may be connected at once without being configured by their addresses.
+const MOST: usize = 1024;
+
+impl Speaker {
+    /// Makes the ranges exactly these. Hosts are never dialled; of several ranges the narrowest counts.
+    pub fn set_ranges(&mut self, now: Instant, ranges: BTreeMap<IpNet, PeerConfig>) {
+        self.ranges = ranges.into_iter().map(|(net, config)| (net, PeerConfig { passive: true, ..config })).collect();
+        for id in self.dynamic.clone() {
+            let Some(address) = self.peer(id).map(|peer| peer.address) else { continue };
+            match self.range_of(address) {
+                Some((net, config)) => {
+                    self.change_peer(now, id, config);
+                    if let Some(peer) = self.peer_mut(id) {
+                        peer.range = Some(net);
+                    }
+                }
+                None => self.remove_peer(now, address, Notification::PEER_DECONFIGURED),
+            }
+        }
+    }
+
+    fn range_of(&self, address: IpAddr) -> Option<(IpNet, PeerConfig)> {
+        let around = self.ranges.iter().filter(|(net, _)| net.contains(&address));
+        around.max_by_key(|(net, _)| net.prefix_len()).map(|(net, config)| (*net, config.clone()))
+    }
+
+    /// Lets a host in that connects and is not known; `None` if no range has it.
+    pub(crate) fn let_in(&mut self, now: Instant, address: IpAddr) -> Option<SourceId> {
+        let (net, config) = self.range_of(address).filter(|_| self.dynamic.len() < MOST)?;
+        let id = self.add_peer(now, address, config);
+        self.peer_mut(id)?.range = Some(net);
+        self.dynamic.insert(id);
+        Some(id)
+    }
+
+    /// Forgets hosts that are gone with all that they told.
+    pub(crate) fn forget_strangers(&mut self) {
+        let gone = |id: &&SourceId| self.peer(**id).is_none_or(|peer| peer.conns.is_empty() && peer.stale.is_none());
+        let gone: Vec<SourceId> = self.dynamic.iter().filter(gone).copied().collect();
+        for id in gone {
+            self.forget_peer(id);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Labels as one block of bytes: a node keeps those of every endpoint of the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Labels, sorted by key, each key once. Cheap to clone.
+///
+/// Layout: for each label the lengths of key and value, then both texts. A length is in groups of seven bits, the
+/// lowest first, with the top bit set on all but the last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LabelSet(Arc<[u8]>);
+
+impl LabelSet {
+    /// Packs labels. Of two with one key the later wins.
+    pub(crate) fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
+        let merged: BTreeMap<&str, &str> = labels.into_iter().collect();
+        let mut bytes = Vec::with_capacity(merged.iter().map(|(key, value)| key.len() + value.len() + 4).sum());
+        for (key, value) in merged {
+            put_length(&mut bytes, key.len());
+            put_length(&mut bytes, value.len());
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        LabelSet(bytes.into())
+    }
+
+    /// Keys and values, sorted by key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (key, value, after) = split(rest)?;
+            rest = after;
+            Some((text(key), text(value)))
+        })
+    }
+
+    /// The value under a key.
+    pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
+        let mut rest = &*self.0;
+        while let Some((key, value, after)) = split(rest) {
+            if key == wanted.as_bytes() {
+                return Some(text(value));
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+fn put_length(out: &mut Vec<u8>, mut length: usize) {
+    while length > 0x7f {
+        out.push(0x80 | low_bits(length));
+        length >>= 7;
+    }
+    out.push(low_bits(length));
+}
+
+fn low_bits(number: usize) -> u8 {
+    u8::try_from(number & 0x7f).expect("seven bits fit")
+}
+
+fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut length = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((length, &bytes[at + 1..]));
+        }
+    }
+    None
+}
+
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (key_length, rest) = take_length(bytes)?;
+    let (value_length, rest) = take_length(rest)?;
+    let (key, rest) = rest.split_at(key_length);
+    let (value, rest) = rest.split_at(value_length);
+    Some((key, value, rest))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("texts were packed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_found() {
+        let long = "x".repeat(70_000);
+        let labels = [("b", "2"), ("a", "1"), ("", ""), ("c", &long), ("a", "3"), ("é", "ü")];
+        let set = LabelSet::new(labels);
+        let all: Vec<_> = set.iter().collect();
+        assert_eq!(all, [("", ""), ("a", "3"), ("b", "2"), ("c", long.as_str()), ("é", "ü")]);
+        assert_eq!(set.get("a"), Some("3"));
+        assert_eq!(set.get("c").map(str::len), Some(70_000));
+        assert_eq!(set.get("d"), None);
+        assert_eq!(LabelSet::new([]).iter().count(), 0);
+    }
+}
