@@ -80,8 +80,13 @@ fn passes(ruleset: &Ruleset, tables: &Tables, way: &Way<'_>, packet: &Packet) ->
     }
 }
 
+/// `TORTIE_FULL` asks for the full number.
+fn cases() -> u32 {
+    if std::env::var_os("TORTIE_FULL").is_some() { 100_000 } else { 1500 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_packet_is_answered_as_the_oracle_does(
