@@ -243,18 +243,10 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
 }
 
 fn output(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
-    let Shape { names, settings, host, .. } = shape;
-    host.points.get(&Point::Out)?;
-    let mut literals = Literals::new(*names);
+    shape.host.points.get(&Point::Out)?;
+    let mut literals = Literals::new(shape.names);
     let mut rules = if raw { vec![accepted_before()] } else { vec![forget_mark()] };
-    rules.push(established());
-    rules.extend(of_workloads(settings, Side::Destination, &Verdict::Accept));
-    let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
-    rules.push(Rule::new([known], Verdict::Accept));
-    for (family, port) in shape.vxlan {
-        let peers = peers(shape, &mut literals, *family, Side::Destination);
-        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
-    }
+    rules.extend(never_judged(shape, &mut literals));
     if judges_after_nat(shape) {
         // The interface that they leave by is not known here.
         rules.push(Rule::new([Match::Translated { negate: false }], Verdict::Accept));
@@ -273,13 +265,25 @@ fn after_nat(shape: &Shape<'_>) -> Option<Chain> {
     if !judges_after_nat(shape) {
         return None;
     }
-    let mut rules =
-        vec![Rule::new([Match::Translated { negate: true }], Verdict::Accept), accepted_before(), established()];
+    let mut literals = Literals::new(shape.names);
+    let mut rules = vec![Rule::new([Match::Translated { negate: true }], Verdict::Accept), accepted_before()];
+    rules.extend(never_judged(shape, &mut literals));
+    rules.extend(to_point(shape, Point::Out));
+    Some(Chain { base: Some(Base::Postrouting), rules, literals: literals.sets })
+}
+
+/// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and VXLAN to
+/// other nodes, translated or not.
+fn never_judged(shape: &Shape<'_>, literals: &mut Literals) -> Vec<Rule> {
+    let mut rules = vec![established()];
     rules.extend(of_workloads(shape.settings, Side::Destination, &Verdict::Accept));
     let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
     rules.push(Rule::new([known], Verdict::Accept));
-    rules.extend(to_point(shape, Point::Out));
-    Some(chain(Base::Postrouting, rules))
+    for (family, port) in shape.vxlan {
+        let peers = peers(shape, literals, *family, Side::Destination);
+        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
+    }
+    rules
 }
 
 fn vxlan(family: Family, port: u16) -> Vec<Match> {

@@ -4,12 +4,13 @@ mod arbitrary;
 mod interpreter;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use interpreter::Trip;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tortie_desired::{Endpoint, Member, SetKind, Tables};
-use tortie_net::{Family, IpNet, Protocol};
+use tortie_desired::{Endpoint, HostEndpoint, HostInterface, Member, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_net::{Family, IpNet, Mac, Protocol};
 use tortie_ruleset::{ACCEPT_MARK, Renderer, Ruleset};
 use tortie_verdict::{Packet, Source, Target, Way, evaluate_way};
 
@@ -110,6 +111,36 @@ proptest! {
             let passes = passes(renderer.ruleset(), &tables, &way, &packet);
             let context = || format!("{way:?} {packet:?} {:?}\n{:#?}", oracle.steps, renderer.ruleset().chains);
             prop_assert_eq!(passes, oracle.allowed, "{}", context());
+        }
+    }
+}
+
+/// Found by the test above: the node's VXLAN to another node was judged after its destination had been translated.
+#[test]
+fn vxlan_to_another_node_passes_whatever_its_destination_was_before() {
+    let (mac, far) = (Mac([2, 0, 0, 0, 0, 1]), IpAddr::from([10, 0, 1, 5]));
+    let mut tables = Tables::default();
+    let closed = HostEndpoint {
+        name: Arc::from("closed"),
+        untracked: vec![],
+        pre_dnat: vec![],
+        forward: vec![],
+        tiers: vec![],
+        profiles: vec![],
+    };
+    tables.host_endpoints.insert(HostInterface::All, Arc::new(closed));
+    let device = Vxlan { vni: 4096, port: 4789, underlay: IpAddr::from([192, 0, 2, 1]), address: None, mac, mtu: None };
+    tables.tunnels.insert(TunnelDevice::VxlanV4, device);
+    tables.vteps.insert(IpAddr::from([10, 0, 0, 1]), Vtep { node: Arc::from("far"), mac, underlay: far });
+    let renderer = Renderer::new(&tables, 200);
+    for (dst, wanted) in [(far, true), (IpAddr::from([10, 0, 1, 6]), false)] {
+        for arrived_for in [(dst, 4789), (IpAddr::from([10, 0, 0, 0]), 1)] {
+            let src = IpAddr::from([192, 0, 2, 1]);
+            let packet = Packet { src, dst, protocol: Protocol::UDP, src_port: 1, dst_port: 4789, icmp: None };
+            let way = Way { source: Source::Host, target: Target::Routed, leaves_by: Some("eth0"), arrived_for };
+            let answers =
+                (passes(renderer.ruleset(), &tables, &way, &packet), evaluate_way(&tables, &packet, &way).allowed);
+            assert_eq!(answers, (wanted, wanted), "{way:?} {packet:?}");
         }
     }
 }
