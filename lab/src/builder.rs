@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::etcd;
 use crate::lab::Lab;
-use crate::topology::{Subnet, Topology};
+use crate::topology::{Store, Subnet, Topology};
 
 /// A lab to make: by default three nodes on 172.17.8.0/24 with the pool 192.168.0.0/16, IPv4 only.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,7 @@ pub struct LabBuilder {
     routers: Vec<String>,
     pools: Vec<String>,
     no_pool: bool,
+    store: Option<Store>,
     env: Vec<(String, String)>,
     node_env: Vec<(String, String, String)>,
 }
@@ -79,6 +81,12 @@ impl LabBuilder {
         self
     }
 
+    /// Where nodes keep facts; by default what [`Store::from_env`] says.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// A variable of every node process's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -103,10 +111,12 @@ impl LabBuilder {
         self
     }
 
-    /// Makes the namespaces and links; no process is started.
+    /// Makes the namespaces and links, and starts the datastore if it is a program; no node is started.
     pub fn up(self) -> Result<Lab> {
         let topology = self.topology()?;
-        Lab::make(self, topology)
+        let mut lab = Lab::make(self, topology)?;
+        lab.start_store()?;
+        Ok(lab)
     }
 
     pub(crate) fn topology(&self) -> Result<Topology> {
@@ -127,6 +137,10 @@ impl LabBuilder {
         }
         for router in &self.routers {
             topology.add_router(router)?;
+        }
+        topology.store = self.store.map_or_else(Store::from_env, Ok)?;
+        if topology.store == Store::Etcd {
+            topology.add_service(etcd::MACHINE)?;
         }
         topology.pools = self.pools()?;
         topology.env = self.env.iter().cloned().collect();

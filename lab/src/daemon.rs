@@ -37,6 +37,13 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Lets it outlive this handle.
+    pub(crate) fn disown(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Fails when it has ended already, which is what is wanted.

@@ -11,6 +11,7 @@ use crate::matrix::Matrix;
 use crate::place::Place;
 use crate::pod::Pod;
 use crate::probe::Probe;
+use crate::topology::Store;
 
 /// The id of the demo's lab.
 const ID: &str = "demo";
@@ -66,7 +67,8 @@ pub struct DemoArgs {
 pub fn demo(args: DemoArgs) -> Result<ExitCode> {
     let DemoArgs { keep } = args;
     let begun = Instant::now();
-    let mut lab = Lab::builder().id(ID).nodes(3).subnet("172.17.8.0/24").pool("192.168.0.0/16").up()?;
+    let mut lab =
+        Lab::builder().store(Store::Sqlite).id(ID).nodes(3).subnet("172.17.8.0/24").pool("192.168.0.0/16").up()?;
     let demo = Demo { lab: &lab, begun };
     demo.run()?;
     demo.step("Done: every path was as it should be");

@@ -23,7 +23,7 @@ pub(crate) fn build(record: &Record) -> Result<()> {
     let mut wires = Handle::open_in(&fabric)?;
     let bridges: Vec<u32> =
         (0..topology.subnets.len()).map(|n| wires.create_bridge(&format!("br{n}"))).collect::<Result<_, _>>()?;
-    for machine in topology.nodes.iter().chain(&topology.routers) {
+    for machine in topology.machines() {
         join(id, topology, machine, &mut wires, &bridges).with_context(|| format!("make {}", machine.name))?;
     }
     for router in &topology.routers {

@@ -21,9 +21,9 @@ use crate::place::Place;
 use crate::pod::Pod;
 use crate::state::{LabDir, Process, Record};
 use crate::teardown::{Lock, netns_dir, netns_name, teardown, teardown_locked};
-use crate::topology::{Machine, Topology};
+use crate::topology::{Machine, Store, Topology};
 use crate::view::View;
-use crate::{binary, fabric, signals};
+use crate::{binary, etcd, fabric, signals};
 
 /// What every handle of a lab knows.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Lab {
     shared: Arc<Shared>,
     nodes: Vec<Node>,
     ends_with_this: bool,
+    /// The datastore, if it is a program.
+    store: Option<Daemon>,
 }
 
 /// Root is needed for namespaces.
@@ -88,7 +90,7 @@ impl Lab {
     fn with(dir: LabDir, record: Record, ends_with_this: bool) -> Lab {
         let shared = Arc::new(Shared { dir, record });
         let nodes = shared.record.topology.nodes.iter().map(|machine| Node::new(&shared, machine)).collect();
-        Lab { shared, nodes, ends_with_this }
+        Lab { shared, nodes, ends_with_this, store: None }
     }
 
     fn furnish(&self) -> Result<()> {
@@ -98,6 +100,18 @@ impl Lab {
         }
         fabric::build(record)?;
         self.nodes.iter().try_for_each(Node::furnish)
+    }
+
+    pub(crate) fn start_store(&mut self) -> Result<()> {
+        if self.topology().store == Store::Etcd {
+            self.store = Some(etcd::start(self)?);
+        }
+        Ok(())
+    }
+
+    /// Where the nodes keep facts.
+    pub fn store(&self) -> Store {
+        self.topology().store
     }
 
     /// A lab that another process made; dropping it leaves it as it is. Without an id: the only one there is.
@@ -268,6 +282,9 @@ impl Lab {
         self.ends_with_this = false;
         signals::release(&self.shared.dir);
         self.nodes.iter().for_each(Node::disown);
+        if let Some(store) = self.store.take() {
+            store.disown();
+        }
         Ok(())
     }
 
@@ -281,6 +298,7 @@ impl Lab {
         let done = teardown(&self.shared.dir);
         signals::release(&self.shared.dir);
         self.nodes.iter().for_each(Node::reap);
+        self.store = None;
         done
     }
 }

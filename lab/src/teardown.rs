@@ -111,7 +111,7 @@ pub(crate) fn teardown_locked(dir: &LabDir) -> Result<()> {
 
 /// Names of all namespaces that the lab has or was about to make.
 fn namespaces(dir: &LabDir, record: &Record) -> Result<Vec<String>> {
-    let machines = record.topology.nodes.iter().chain(&record.topology.routers).map(|m| m.name.clone());
+    let machines = record.topology.machines().map(|m| m.name.clone());
     let mut names: Vec<_> = machines.map(|name| netns_name(&record.id, &name)).collect();
     names.extend(dir.pods()?.into_iter().map(|pod| pod.netns));
     names.push(netns_name(&record.id, "fabric"));

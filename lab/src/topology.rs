@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Last part of the first node's address, as in upstream's examples: 172.17.8.101.
 const FIRST_NODE: u32 = 101;
+/// Last part of the address of what serves the nodes.
+const FIRST_SERVICE: u32 = 51;
 /// Last part of the first router's address.
 const FIRST_ROUTER: u32 = 1;
 
@@ -79,6 +81,33 @@ pub struct Topology {
     pub pools: Vec<IpNet>,
     /// Environment of every node process.
     pub env: BTreeMap<String, String>,
+    /// Machines that serve the nodes, such as the datastore's; on every subnet.
+    #[serde(default)]
+    pub services: Vec<Machine>,
+    /// Where the nodes keep facts.
+    #[serde(default)]
+    pub store: Store,
+}
+
+/// Where the nodes of a lab keep facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Store {
+    /// A file in the lab's directory.
+    #[default]
+    Sqlite,
+    /// A real etcd on a machine of its own, with TLS and client certificates.
+    Etcd,
+}
+
+impl Store {
+    /// What `TORTIE_LAB_STORE` says, which lets every lab that does not choose by itself run on another store.
+    pub fn from_env() -> Result<Store> {
+        match std::env::var("TORTIE_LAB_STORE").as_deref() {
+            Err(_) | Ok("" | "sqlite") => Ok(Store::Sqlite),
+            Ok("etcd") => Ok(Store::Etcd),
+            Ok(other) => bail!("environment variable TORTIE_LAB_STORE={other:?}: expected \"sqlite\" or \"etcd\""),
+        }
+    }
 }
 
 impl Topology {
@@ -98,6 +127,19 @@ impl Topology {
         Ok(())
     }
 
+    /// Adds a machine that serves the nodes, on every subnet.
+    pub(crate) fn add_service(&mut self, name: &str) -> Result<()> {
+        let number = FIRST_SERVICE + self.services.len() as u32;
+        let interfaces = (0..self.subnets.len()).map(|subnet| self.attach(subnet, number)).collect::<Result<_>>()?;
+        self.services.push(Machine { name: name.to_owned(), interfaces, env: BTreeMap::new() });
+        Ok(())
+    }
+
+    /// Every machine.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.nodes.iter().chain(&self.routers).chain(&self.services)
+    }
+
     fn attach(&self, subnet: usize, number: u32) -> Result<Attachment> {
         let plan = self.subnets.get(subnet);
         let plan = plan.with_context(|| format!("subnet {subnet}: there are {}", self.subnets.len()))?;
@@ -106,9 +148,8 @@ impl Topology {
 
     /// The node or router of a name.
     pub fn machine(&self, name: &str) -> Result<&Machine> {
-        let mut all = self.nodes.iter().chain(&self.routers);
-        all.find(|m| m.name == name).with_context(|| {
-            let names: Vec<_> = self.nodes.iter().chain(&self.routers).map(|m| m.name.as_str()).collect();
+        self.machines().find(|m| m.name == name).with_context(|| {
+            let names: Vec<_> = self.machines().map(|m| m.name.as_str()).collect();
             format!("no node or router {name:?}: there are {}", names.join(", "))
         })
     }

@@ -19,7 +19,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{sethostname, setsid};
 use tortie_netlink::NETNS_DIR;
 
+use crate::etcd;
 use crate::state::{LabDir, Record, base_dir};
+use crate::topology::Store;
 
 /// Folders of the machine that a node sees its own of, if the machine has them at all.
 const HIDDEN: [(&str, &str); 2] = [("/etc/calico", "etc-calico"), ("/etc/cni", "etc-cni")];
@@ -55,12 +57,17 @@ impl View {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         let mut env = vec![
             ("PATH".to_owned(), format!("{}:{path}", text(self.lab.join("bin")))),
-            ("DATASTORE_TYPE".to_owned(), "sqlite".to_owned()),
-            ("TORTIE_SQLITE".to_owned(), text(self.lab.join("store/tortie.db"))),
             ("TORTIE_STATE_DIR".to_owned(), text(self.folder().join("run/tortie"))),
             ("CALICO_NODENAME_FILE".to_owned(), text(self.folder().join("nodename"))),
             ("NODENAME".to_owned(), self.node.clone()),
         ];
+        env.extend(match self.record.topology.store {
+            Store::Sqlite => vec![
+                ("DATASTORE_TYPE".to_owned(), "sqlite".to_owned()),
+                ("TORTIE_SQLITE".to_owned(), text(self.lab.join("store/tortie.db"))),
+            ],
+            Store::Etcd => etcd::env(&self.lab, &self.record.topology, &self.node),
+        });
         for name in ["HOME", "TERM", "LANG", "LC_ALL", "RUST_BACKTRACE", "TORTIE_LOG", "TORTIE_LOG_FORMAT"] {
             env.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/streams.rs"]
 mod streams;
 
-use run::{facts, holds, run, store_file};
+use facts::{facts, holds, store_file};
+use run::run;
 use streams::{START, Streams};
 use tortie_lab::cni::CniFailure;
 use tortie_lab::{Lab, Node};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/streams.rs"]
@@ -9,7 +11,8 @@ mod streams;
 
 use std::fs;
 
-use run::{facts, holds, run, store_file};
+use facts::{facts, holds, store_file};
+use run::run;
 use streams::{START, Streams};
 use tortie_lab::{Lab, Node};
 

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
-#[path = "support/run.rs"]
-mod run;
+#[path = "support/facts.rs"]
+mod facts;
 
 use std::time::Duration;
 
-use run::{facts, holds};
+use facts::{facts, holds};
 use tortie_lab::cni::CniFailure;
 use tortie_lab::{Lab, Node, wait};
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/streams.rs"]
@@ -12,8 +14,9 @@ mod streams;
 use std::fs;
 use std::path::PathBuf;
 
+use facts::{facts, holds, store_file};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use run::{facts, holds, run, store_file};
+use run::run;
 use rusqlite::Connection;
 use streams::{START, Streams};
 use tortie_lab::cni::CniFailure;

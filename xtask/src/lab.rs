@@ -8,13 +8,17 @@ use crate::command::{cargo, has, is_root, run};
 use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
-const PEERS: [(&str, &str); 5] = [
+const PEERS: [(&str, &str); 6] = [
     ("bird", "BGP against BIRD 2"),
     ("vtysh", "BGP against FRR, and two racks"),
+    ("etcd", "the datastore etcd"),
     ("gobgpd", "BGP against GoBGP"),
     ("nft", "reading back rules with another tool"),
     ("ip", "reading back routes with another tool"),
 ];
+
+/// Test files whose labs run on etcd too.
+const ON_ETCD: [&str; 5] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan"];
 
 /// Runs the lab tests and prints the summary; `full`: random and repeated ones at full length, with their figures shown.
 pub fn lab(filter: Option<&str>, full: bool) -> Result<ExitCode> {
@@ -52,8 +56,21 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     if full {
         command.arg("--nocapture").env("TORTIE_FULL", "1");
     }
-    let counts = cargo_test(&mut command)?;
+    let mut counts = cargo_test(&mut command)?;
+    if has("etcd") {
+        counts.add(on_etcd(filter)?);
+    }
     Ok(Counts { ignored: 0, ..counts })
+}
+
+/// Runs some of the lab tests again, with labs on a real etcd.
+fn on_etcd(filter: Option<&str>) -> Result<Counts> {
+    println!("again, with labs on etcd: {}", ON_ETCD.join(", "));
+    let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast"];
+    args.extend(ON_ETCD.iter().flat_map(|name| ["--test", name]));
+    args.extend(["--", "--ignored", "--test-threads=1"]);
+    args.extend(filter);
+    cargo_test(cargo(&args).env("TORTIE_LAB_STORE", "etcd"))
 }
 
 /// Says what a virtual machine would be needed for.

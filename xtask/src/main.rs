@@ -1,7 +1,10 @@
-//! One tool for every chore: `cargo xtask check|lab|lab-vm|mutants|test|bench|tidy|bless`.
+//! One tool for every chore: `cargo xtask check|lab|lab-k8s|lab-vm|mutants|test|bench|tidy|image|manifests|bless|codegen`.
 
 mod bench;
+mod codegen;
 mod command;
+mod image;
+mod k8s;
 mod lab;
 mod suite;
 mod tidy;
@@ -47,8 +50,46 @@ enum Chore {
     },
     /// The shape of the tree: allowed edges between layers, module docs, file sizes.
     Tidy,
+    /// The container image, as an archive that any container tool loads.
+    Image {
+        /// Pack this binary instead of building one that needs no library.
+        #[arg(long)]
+        binary: Option<std::path::PathBuf>,
+        /// Cargo's profile: release, dist or dev.
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// The archive; by default in the build folder.
+        #[arg(long)]
+        output: Option<std::path::PathBuf>,
+    },
+    /// A real Kubernetes cluster with Tortie on it, and Kubernetes' own network tests.
+    LabK8s(k8s::Options),
+    /// A folder as an image of one layer, for the lab's own images.
+    #[command(hide = true)]
+    Pack {
+        /// The folder.
+        root: std::path::PathBuf,
+        /// The archive.
+        output: std::path::PathBuf,
+        /// Names of the image.
+        #[arg(long = "tag", required = true)]
+        tags: Vec<String>,
+        /// Words of the entry point.
+        #[arg(long)]
+        entrypoint: Vec<String>,
+        /// Words of the command.
+        #[arg(long)]
+        command: Vec<String>,
+        /// Who it runs as.
+        #[arg(long, default_value = "")]
+        user: String,
+    },
+    /// The CRDs and manifests that are made from the types.
+    Manifests,
     /// Rewrite the expected outputs of scenario and golden tests.
     Bless,
+    /// Make the code that is generated and checked in anew.
+    Codegen,
 }
 
 fn main() -> Result<ExitCode> {
@@ -62,6 +103,14 @@ fn main() -> Result<ExitCode> {
         Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),
+        Chore::Image { binary, profile, output } => image::image(binary, &profile, output),
+        Chore::LabK8s(options) => k8s::lab(&options),
+        Chore::Pack { root, output, tags, entrypoint, command, user } => {
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            image::pack_folder(&root, &output, &entrypoint, &command, &user, &tags).map(|_| ExitCode::SUCCESS)
+        }
+        Chore::Manifests => suite::manifests(),
         Chore::Bless => suite::bless(),
+        Chore::Codegen => codegen::codegen(),
     }
 }

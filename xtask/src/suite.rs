@@ -101,6 +101,13 @@ pub fn bless() -> Result<ExitCode> {
     Ok(close(counts))
 }
 
+/// Rewrites the manifests that are made from the types, then shows what changed.
+pub fn manifests() -> Result<ExitCode> {
+    let counts = cargo_test(cargo(&["test", "--locked", "--package", "tortie-crd"]).env("TORTIE_BLESS", "1"))?;
+    run(Command::new("git").args(["status", "--short", "manifests"]))?;
+    Ok(close(counts))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,7 +82,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target") {
+            // What is generated is not ours to shape.
+            if path.file_name().is_some_and(|name| name != "target" && name != "generated") {
                 collect(&path, files)?;
             }
         } else if path.extension().is_some_and(|e| e == "rs") {

@@ -1,12 +1,9 @@
-//! Running programs of a node that must end by themselves, and looking at what they left.
+//! Running programs of a node that must end by themselves.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
-use tortie_lab::{Lab, Node, wait};
+use tortie_lab::{Node, wait};
 
 /// How a program ended.
 #[derive(Debug)]
@@ -32,26 +29,4 @@ pub fn run(node: &Node, program: &str, args: &[&str], env: &[(&str, &str)]) -> E
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
     Ended { code: status.code(), text }
-}
-
-/// The lab's store file.
-pub fn store_file(lab: &Lab) -> PathBuf {
-    lab.dir().path().join("store/tortie.db")
-}
-
-/// What the store holds, by path, with revisions; states of nodes left out, which change by themselves.
-pub fn facts(lab: &Lab) -> BTreeMap<String, (String, i64)> {
-    let connection = Connection::open_with_flags(store_file(lab), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-    let mut select = connection.prepare("SELECT path, value, revision FROM kv").unwrap();
-    let rows = select.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))).unwrap();
-    let all: BTreeMap<String, (String, i64)> = rows.map(Result::unwrap).collect();
-    all.into_iter().filter(|(path, _)| !path.starts_with("/calico/felix/")).collect()
-}
-
-/// A text that must hold all of some parts.
-#[track_caller]
-pub fn holds(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
-    }
 }

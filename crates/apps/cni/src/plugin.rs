@@ -1,9 +1,9 @@
 //! The plugin's life: read, ask the node, print.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -140,8 +140,9 @@ fn ask_node(
         0 => DEFAULT_TIMEOUT_SECS,
         seconds => seconds + 5,
     };
-    let reply = exchange(&socket_path(), &request, netns.as_ref().map(AsRawFd::as_raw_fd), timeout)
-        .map_err(|error| no_node(operation, &error))?;
+    let sockets = sockets(std::env::var_os("TORTIE_STATE_DIR").as_deref());
+    let reply = exchange_any(&sockets, &request, netns.as_ref().map(AsRawFd::as_raw_fd), timeout)
+        .map_err(|error| no_node(operation, &sockets, &error))?;
     match reply {
         Reply::Done(outcome) => Ok(outcome),
         Reply::Failed(error) => Err(error),
@@ -149,21 +150,44 @@ fn ask_node(
     }
 }
 
-fn no_node(operation: Operation, error: &std::io::Error) -> CniError {
+fn no_node(operation: Operation, sockets: &[PathBuf], error: &std::io::Error) -> CniError {
+    let tried: Vec<String> = sockets.iter().map(|socket| socket.display().to_string()).collect();
     let code = if operation == Operation::Status { code::NOT_AVAILABLE } else { code::TRY_AGAIN };
-    CniError::new(code, format!("the node agent does not answer on {}: {error}", socket_path().display()))
+    CniError::new(code, format!("the node agent does not answer on {}: {error}", tried.join(" or ")))
         .with_details("is `tortie node` running on this host? TORTIE_STATE_DIR says where its socket is")
 }
 
-/// The node's socket: below `TORTIE_STATE_DIR`, by default `/run/tortie`.
-pub fn socket_path() -> PathBuf {
-    let state = std::env::var_os("TORTIE_STATE_DIR").filter(|dir| !dir.is_empty());
-    state.map_or_else(|| PathBuf::from("/run/tortie"), PathBuf::from).join(wire::SOCKET)
+/// Where a node's socket may be, the likeliest first: below `TORTIE_STATE_DIR` alone if that is set; else below
+/// `/run/tortie`, or below the folder that a container of upstream's shape shares with its host.
+pub fn sockets(state_dir: Option<&std::ffi::OsStr>) -> Vec<PathBuf> {
+    match state_dir.filter(|dir| !dir.is_empty()) {
+        Some(dir) => vec![Path::new(dir).join(wire::SOCKET)],
+        None => ["/run/tortie", "/var/run/calico/tortie"].iter().map(|dir| Path::new(dir).join(wire::SOCKET)).collect(),
+    }
+}
+
+/// One call to the node of this host: to the first of its sockets that somebody listens on.
+pub fn exchange_any(
+    sockets: &[PathBuf],
+    request: &Request,
+    netns: Option<std::os::fd::RawFd>,
+    timeout_secs: u64,
+) -> std::io::Result<Reply> {
+    let mut first = None;
+    for socket in sockets {
+        match exchange(socket, request, netns, timeout_secs) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                first.get_or_insert(error);
+            }
+            answer => return answer,
+        }
+    }
+    Err(first.unwrap_or_else(|| ErrorKind::NotFound.into()))
 }
 
 /// One call to a node's socket. Waits at most `timeout_secs` for the answer.
 pub fn exchange(
-    socket: &std::path::Path,
+    socket: &Path,
     request: &Request,
     netns: Option<std::os::fd::RawFd>,
     timeout_secs: u64,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use tortie_cni::plugin::exchange;
+use tortie_cni::plugin::{exchange, sockets};
 use tortie_cni::wire::{self, Operation, Reply, Request};
 
 /// How long the node may take to answer, seconds.
@@ -18,7 +18,10 @@ const PATIENCE_SECS: u64 = 10;
 /// The node's answer to a question about its state. `directory`: its state directory, if not the usual one.
 pub(crate) fn ask(directory: Option<PathBuf>, operation: Operation, args: BTreeMap<String, String>) -> Result<Value> {
     let directory = directory.filter(|path| !path.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| PathBuf::from("/run/tortie"));
+    let directory = directory.unwrap_or_else(|| {
+        let there = sockets(None).into_iter().find(|socket| socket.exists());
+        there.and_then(|socket| socket.parent().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("/run/tortie"))
+    });
     let request = Request {
         operation,
         container_id: String::new(),

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
@@ -52,7 +53,7 @@ pub struct Io<'a> {
 ///
 /// # Errors
 /// A setting that is wrong, with its origin; a store that can't be opened.
-pub fn open_store(config: &str) -> anyhow::Result<Box<dyn Store>> {
+pub fn open_store(config: &str) -> anyhow::Result<Arc<dyn Store>> {
     settings::open(settings::choose(config, &environment())?)
 }
 

@@ -1,5 +1,7 @@
 //! What every command has at hand: the global flags, the streams, and the store once it is wanted.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use tortie_api::{Kind, Resource};
 use tortie_facts::Key;
@@ -44,14 +46,14 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// Opens the store that the settings name.
-    pub(crate) fn open(&mut self) -> Result<Box<dyn Store>> {
+    pub(crate) fn open(&mut self) -> Result<Arc<dyn Store>> {
         let choice = settings::choose(&self.global.config, &self.io.env)?;
         self.log(LogLevel::Info, || format!("datastore: {choice:?}"));
         settings::open(choice)
     }
 
     /// Opens the store and makes sure that the cluster runs the version of this program.
-    pub(crate) fn store(&mut self) -> Result<Box<dyn Store>> {
+    pub(crate) fn store(&mut self) -> Result<Arc<dyn Store>> {
         let store = self.open()?;
         if !self.global.allow_version_mismatch {
             same_version(&*store)?;

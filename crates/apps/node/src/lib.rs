@@ -12,6 +12,7 @@
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
 //!   http (health, metrics) reads Health, which the agent writes
+//!   reports --the node is alive, by a clock, on etcd alone--> store
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod agent;
 mod autodetect;
 mod bgp;
+mod cluster;
 mod cni;
 mod environment;
 mod health;
@@ -27,6 +29,7 @@ mod host;
 mod lock;
 mod logging;
 mod memory;
+mod reports;
 mod startup;
 mod tunnel_addresses;
 
@@ -40,18 +43,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tortie_api::{FelixConfigurationSpec, Kind, Resource};
 use tortie_calc::{Calculator, Overrides};
+use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor};
 use tortie_nftables::Nftables;
 use tortie_routing::{Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
-use tortie_store_sqlite::{Options as SqliteOptions, SqliteStore};
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
 use bgp::{Bgp, Told};
-use environment::{Backend, Datastore, Environment};
+use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
 use tunnel_addresses::TunnelAddresses;
 
@@ -67,10 +70,14 @@ pub enum Role {
     Felix,
 }
 
-/// Runs the node until it is told to stop. A fault at start is printed and ends the process with 1.
-pub fn run(role: Role) -> ExitCode {
+/// Runs the node until it is told to stop. A fault at start is printed and ends the process with 1. `adopt`: the
+/// datastore may be of another cluster than before.
+pub fn run(role: Role, adopt: bool) -> ExitCode {
     memory::one_heap();
-    let environment = match Environment::from_process() {
+    let environment = match Environment::from_process(match role {
+        Role::Node => Felix::Last,
+        Role::Felix => Felix::First,
+    }) {
         Ok(environment) => environment,
         Err(faults) => {
             for fault in &faults {
@@ -80,7 +87,7 @@ pub fn run(role: Role) -> ExitCode {
         }
     };
     logging::start(&environment);
-    match serve(role, &environment) {
+    match serve(role, adopt, &environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -90,17 +97,7 @@ pub fn run(role: Role) -> ExitCode {
     }
 }
 
-/// Opens the store that the environment names.
-fn open_store(datastore: Datastore) -> Result<Arc<dyn Store>> {
-    match datastore {
-        Datastore::Sqlite => Ok(Arc::new(SqliteStore::open(SqliteOptions::from_env()?)?)),
-        Datastore::Etcd | Datastore::Kubernetes => bail!(
-            "the environment variable DATASTORE_TYPE: etcdv3 and kubernetes are not in this version; use \"sqlite\""
-        ),
-    }
-}
-
-fn serve(role: Role, environment: &Environment) -> Result<()> {
+fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
         warn!(name, "the environment variable is set, but no setting of that name is known");
@@ -108,19 +105,26 @@ fn serve(role: Role, environment: &Environment) -> Result<()> {
     let name = startup::node_name(environment)?;
     let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
-    let store = open_store(environment.datastore)?;
+    let store = environment.datastore.clone().open()?;
     if !lock::wait(&*store, &mut signals)? {
         return Ok(());
     }
+    let (cluster_file, place) = (cluster::file(&environment.node_name_file), environment.datastore.place());
+    cluster::check(&*store, &cluster_file, adopt, &place)?;
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
         let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;
         let identity = startup::Identity { name: name.clone(), ipv4, ipv6 };
         startup::keep_node_name(environment, &name);
         startup::run(&*store, environment, &identity)?;
+        // The first node of a cluster has just made it.
+        cluster::check(&*store, &cluster_file, true, &place)?;
     }
     host::prepare()?;
     let felix = felix_settings(&*store, environment, &name)?;
+    if matches!(environment.datastore, Choice::Etcd(_)) {
+        reports::start(store.clone(), &name, &felix)?;
+    }
     Node::start(role, environment, &name, store, &felix, overrides)?.until(signals)
 }
 

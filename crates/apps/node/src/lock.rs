@@ -83,7 +83,7 @@ mod tests {
         let update =
             |ready| Update { key: key(), value: Some(Value::resource(info(Some(ready)))), revision: Revision(1) };
         let other = Update { key: Key::IpamConfig, value: None, revision: Revision(2) };
-        assert_eq!(told(&[other.clone()]), None);
+        assert_eq!(told(std::slice::from_ref(&other)), None);
         assert_eq!(told(&[update(false), other.clone()]), Some(true));
         assert_eq!(told(&[update(false), update(true), other]), Some(false));
         assert_eq!(told(&[update(false), Update { key: key(), value: None, revision: Revision(3) }]), Some(false));

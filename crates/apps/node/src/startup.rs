@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn environment() -> Environment {
-        Environment::read(&std::collections::BTreeMap::new()).expect("nothing is set")
+        Environment::read(&std::collections::BTreeMap::new(), tortie_datastore::Felix::Last).expect("nothing is set")
     }
 
     fn identity(name: &str, addr: &str) -> Identity {

@@ -2,6 +2,9 @@
 //!
 //! The CNI plugins are decided before anything else, so that a pod's start pays for nothing that it does not use.
 
+mod component;
+mod health;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
@@ -23,7 +26,11 @@ struct Tortie {
 #[derive(Subcommand)]
 enum Program {
     /// Run the node agent: start-up, routes, policy, BGP and CNI (also as `calico-node`).
-    Node,
+    Node {
+        /// Join the cluster of the datastore, though this node belonged to another one.
+        #[arg(long)]
+        adopt: bool,
+    },
     /// Run policy and routes alone: no start-up, no BGP (also as `calico-felix`).
     Felix,
     /// Manage resources, addresses and nodes (also as `calicoctl`).
@@ -39,6 +46,11 @@ enum Program {
         #[arg(default_value = "calico")]
         plugin: CniPlugin,
     },
+    /// Put the CNI plugins and their configuration on a host (also as `install`).
+    Install,
+    /// Run a component as upstream's manifests name it (also `calico component`).
+    #[command(subcommand)]
+    Component(component::Component),
     /// Say why a flow is allowed or denied, and the smallest change that turns it; from the datastore alone.
     Why {
         #[command(flatten)]
@@ -85,21 +97,29 @@ enum CniPlugin {
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let name = args.first().and_then(|arg| Path::new(arg).file_name()).unwrap_or_default().to_string_lossy();
+    let first = args.get(1).and_then(|arg| arg.to_str());
     match &*name {
-        "calico" => return plugin::main(Plugin::Calico),
+        "calico" if !first.is_some_and(|word| component::WORDS.contains(&word)) => return plugin::main(Plugin::Calico),
+        "calico-ipam" if matches!(first, Some("-upgrade" | "--upgrade")) => return component::upgrade_ipam(),
         "calico-ipam" => return plugin::main(Plugin::CalicoIpam),
+        "calico" => return component::calico(args),
+        "install" => return tortie_install::main(),
         "calicoctl" => return tortie_ctl::main(args),
-        "calico-node" => return tortie_node::run(Role::Node),
-        "calico-felix" => return tortie_node::run(Role::Felix),
+        "calico-node" => return component::calico_node(args),
+        // The command of upstream's node image.
+        "start_runit" => return component::agent(false),
+        "calico-felix" => return tortie_node::run(Role::Felix, false),
         _ => {}
     }
     let Tortie { program } = Tortie::parse_from(args);
     match program {
-        Program::Node => tortie_node::run(Role::Node),
-        Program::Felix => tortie_node::run(Role::Felix),
+        Program::Node { adopt } => component::agent(adopt),
+        Program::Felix => tortie_node::run(Role::Felix, false),
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),
         Program::Cni { plugin: CniPlugin::CalicoIpam } => plugin::main(Plugin::CalicoIpam),
+        Program::Install => tortie_install::main(),
+        Program::Component(component) => component::run(component),
         Program::Why { args, store } => end(answer(&store, |store, out| tortie_why::cli::why(&args, store, out))),
         Program::Show { args, store } => {
             let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -12,7 +12,7 @@ impl Links {
     fn new(test: &str) -> Links {
         let folder = std::env::temp_dir().join(format!("tortie-{test}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        for name in ["tortie", "calicoctl", "calico", "calico-ipam", "calico-node", "calico-felix"] {
+        for name in ["tortie", "calicoctl", "calico", "calico-ipam", "calico-node", "calico-felix", "install"] {
             symlink(env!("CARGO_BIN_EXE_tortie"), folder.join(name)).expect("a link");
         }
         Links(folder)
@@ -98,4 +98,47 @@ fn a_misspelt_program_is_named_with_the_nearest() {
     let links = Links::new("typo");
     let typo = links.run("tortie", &["dmeo"], &[], "");
     assert!(!typo.status.success() && text(&typo).contains("'demo'"), "{}", text(&typo));
+}
+
+#[test]
+fn upstreams_commands_are_answered() {
+    let links = Links::new("component");
+    let nobody = [("FELIX_HEALTHPORT", "1"), ("CALICO_NODENAME_FILE", "/nonexistent")];
+    // What asks the node says that nobody answers.
+    for (name, args) in [
+        ("calico-node", &["-felix-live", "-bird-live"][..]),
+        ("calico-node", &["-felix-ready", "-bird-ready"]),
+        ("calico-node", &["--bird-ready"]),
+        ("calico", &["component", "node", "health", "--felix-live", "--bird-live"]),
+        ("calico", &["health", "--port=1", "--type=liveness"]),
+        ("tortie", &["component", "node", "health", "--felix-ready"]),
+    ] {
+        let output = links.run(name, args, &nobody, "");
+        assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", text(&output));
+        assert!(text(&output).contains("answer"), "{name} {args:?}: {}", text(&output));
+    }
+    // What a node without BGP is asked about BGP is no fault.
+    let vxlan = [("CALICO_NETWORKING_BACKEND", "vxlan")];
+    assert!(links.run("calico-node", &["-bird-ready"], &vxlan, "").status.success());
+    // Steps that the agent does itself, and those that need nothing.
+    for (name, args) in [
+        ("calico", &["component", "node", "init", "--best-effort"][..]),
+        ("calico", &["component", "node", "shutdown"]),
+        ("calico", &["component", "node", "allocate-tunnel-addrs", "--run-once"]),
+        ("calico-node", &["-startup"]),
+        ("calico-node", &["-v"]),
+        ("calico-ipam", &["-upgrade"]),
+    ] {
+        let output = links.run(name, args, &[], "");
+        assert!(output.status.success() && !text(&output).is_empty(), "{name} {args:?}: {}", text(&output));
+    }
+    for args in [&["component", "typha"][..], &["component", "node", "bpf"], &["component", "kube-controllers"]] {
+        let output = links.run("calico", args, &[], "");
+        assert!(output.status.code() == Some(1) && text(&output).contains("not in this version"), "{}", text(&output));
+    }
+    // A runtime that calls the plugin by an absolute name is not misled by its first argument being none.
+    let as_plugin = links.run("calico", &[], &[("CNI_COMMAND", "VERSION")], "{}");
+    assert!(as_plugin.status.success());
+    let install = links.run("install", &[], &[("CNI_CONF_NAME", "a/b")], "");
+    assert!(install.status.code() == Some(1) && text(&install).contains("CNI_CONF_NAME"), "{}", text(&install));
 }

@@ -32,6 +32,8 @@ mod yaml;
 
 pub mod ipam;
 pub mod manifest;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod wep;
 
 pub use duration::{GoDuration, GoDurationError};

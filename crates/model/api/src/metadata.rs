@@ -101,6 +101,7 @@ pub struct OwnerReference {
 
 /// One observed condition of an object (the common Kubernetes shape).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Condition {
     /// What is judged, such as `Ready`.

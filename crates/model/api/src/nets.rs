@@ -9,6 +9,7 @@ use tortie_net::Family;
 
 /// A prefix or a single address, kept as written; host bits may be set and are masked off on use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct IpNetText(pub String);
 

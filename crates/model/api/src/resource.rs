@@ -73,6 +73,16 @@ macro_rules! resource {
                 )?
             }
 
+            #[cfg(feature = "schema")]
+            impl $crate::schema::Described for $kind {
+                fn parts(generator: &mut schemars::SchemaGenerator) -> $crate::schema::Parts {
+                    $crate::schema::Parts {
+                        spec: generator.subschema_for::<$spec>(),
+                        status: [$(generator.subschema_for::<$status>())?].into_iter().next(),
+                    }
+                }
+            }
+
             impl<'de> serde::Deserialize<'de> for $kind {
                 fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                     let read = Read::deserialize(deserializer)?;

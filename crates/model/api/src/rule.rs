@@ -25,6 +25,7 @@ string_enum! {
 
 /// All matches of a rule must hold for its action to apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// What happens to a packet that matches.
@@ -60,6 +61,7 @@ pub struct Rule {
 
 /// What is matched about one end of a packet's way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct EntityRule {
     /// The address is in one of these.
@@ -100,6 +102,7 @@ impl Empty for EntityRule {
 
 /// A Kubernetes service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceMatch {
     /// The service's name.
@@ -112,6 +115,7 @@ pub struct ServiceMatch {
 
 /// Service accounts; where both fields are given, both must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceAccountMatch {
     /// Any of these names.
@@ -124,6 +128,7 @@ pub struct ServiceAccountMatch {
 
 /// HTTP requests; methods and paths must both match where given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HttpMatch {
     /// Any of these methods, such as GET.
@@ -136,6 +141,7 @@ pub struct HttpMatch {
 
 /// An HTTP path: either exact or a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HttpPath {
     /// The whole path.
@@ -148,6 +154,7 @@ pub struct HttpPath {
 
 /// Notes on a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RuleMetadata {
     /// Free notes for programs.

@@ -7,6 +7,7 @@ pub mod conformance;
 mod expect;
 mod memory;
 pub mod mirror;
+mod policy_name;
 mod port;
 pub mod resource;
 mod span;

@@ -2,6 +2,7 @@
 
 use tortie_facts::{Key, Revision, Value};
 
+use crate::policy_name;
 use crate::{Entry, Event, Expect, InvalidEntry, Write, WriteError};
 
 /// A write as text.
@@ -59,7 +60,7 @@ pub(crate) fn check(write: &Write) -> Result<String, WriteError> {
 pub fn encode(write: &Write) -> Result<TextWrite, WriteError> {
     let path = check(write)?;
     let Write { key, expect, value } = write;
-    Ok(TextWrite { name: key.to_string(), path, expect: *expect, value: value.as_ref().map(Value::to_json) })
+    Ok(TextWrite { name: key.to_string(), path, expect: *expect, value: value.as_ref().map(policy_name::to_json) })
 }
 
 /// Reads what a store holds.
@@ -67,7 +68,7 @@ pub fn decode(path: &str, text: &str, revision: Revision) -> Result<Entry, Inval
     let invalid = |reason| InvalidEntry { path: path.to_owned(), reason, revision };
     let key = Key::from_path(path).map_err(|error| invalid(error.to_string()))?;
     match Value::from_json(&key, text) {
-        Ok(value) => Ok(Entry { key, value, revision }),
+        Ok(value) => Ok(Entry { key, value: policy_name::read(value), revision }),
         Err(error) => Err(invalid(error.to_string())),
     }
 }

@@ -109,7 +109,7 @@ fn set(session: &mut Session<'_, '_>, name: &str, value: Option<&String>, at: &S
     }
 }
 
-fn opened(session: &mut Session<'_, '_>) -> Result<Box<dyn Store>> {
+fn opened(session: &mut Session<'_, '_>) -> Result<Arc<dyn Store>> {
     let store = session.store()?;
     ensure_initialized(&*store)?;
     Ok(store)

@@ -41,7 +41,8 @@ impl Service {
                 "the endpoint belongs to a later container by now; only the address handle is released"
             );
         }
-        let removal = ours.map(|entry| Write { key, expect: Expect::Revision(entry.revision), value: None });
+        let removal =
+            ours.map(|entry| Write { key: key.clone(), expect: Expect::Revision(entry.revision), value: None });
         if conf.is_none_or(Conf::own_ipam) {
             self.addresses.release(&workload.handle, removal)?;
         } else if let Some(removal) = removal {
@@ -55,9 +56,12 @@ impl Service {
                 Some(Resource::WorkloadEndpoint(endpoint)) => endpoint.spec.interface_name.clone(),
                 _ => workload.interface.clone(),
             };
-            self.agent.wait(&endpoint_id(workload), Until::Gone, PATIENCE).map_err(|why| {
-                CniError::new(code::TRY_AGAIN, format!("the kernel still holds the pod's rules: {why}"))
-            })?;
+            // Where endpoints are pods, an endpoint outlives its container; its rules go with the device.
+            if Reader::get(&*self.store, &key).map_err(store_fault)?.is_none() {
+                self.agent.wait(&endpoint_id(workload), Until::Gone, PATIENCE).map_err(|why| {
+                    CniError::new(code::TRY_AGAIN, format!("the kernel still holds the pod's rules: {why}"))
+                })?;
+            }
             self.reap(&interface);
         }
         Ok(())

@@ -78,6 +78,9 @@ const KNOWN: &[&str] = &[
     "WAIT_FOR_DATASTORE",
 ];
 
+/// How the names of the datastore's settings start.
+const DATASTORE: [&str; 4] = ["DATASTORE_", "ETCD_", "K8S_", "KUBECONFIG"];
+
 /// Parameters of upstream's Felix that are set by file or environment only and so are no field of the resource.
 const LOCAL_FELIX: &[&str] = &[
     "DatastoreType",
@@ -126,7 +129,9 @@ pub(super) fn check_names(vars: &BTreeMap<String, String>, faults: &mut Vec<Sett
     let mut unknown = Vec::new();
     for (name, value) in vars {
         let upper = name.to_ascii_uppercase();
-        if KNOWN.contains(&name.as_str()) || felix.contains(&upper) || is_service_variable(name) {
+        // Upstream takes the datastore's settings with its own prefix too.
+        let plain = name.strip_prefix("CALICO_").filter(|plain| DATASTORE.iter().any(|stem| plain.starts_with(stem)));
+        if KNOWN.contains(&plain.unwrap_or(name)) || felix.contains(&upper) || is_service_variable(name) {
             continue;
         }
         // The prefixes are long and shared, so only what follows them says how near two names are.

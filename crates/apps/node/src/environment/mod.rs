@@ -12,9 +12,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use tortie_api::FelixConfigurationSpec;
+use tortie_datastore::{Choice, Felix, Sources};
 use tortie_net::{AsNumber, IpNet};
 
-pub use values::{AddressChoice, Backend, Datastore, Encapsulation, PoolSettings};
+pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings};
 
 /// A setting that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +38,8 @@ pub struct Environment {
     pub node_name: Option<String>,
     /// `CALICO_NODENAME_FILE`: where the node's name is kept for others.
     pub node_name_file: PathBuf,
-    /// `DATASTORE_TYPE`.
-    pub datastore: Datastore,
+    /// `DATASTORE_TYPE` and where that datastore is.
+    pub datastore: Choice,
     /// `CALICO_NETWORKING_BACKEND`.
     pub backend: Backend,
     /// `CLUSTER_TYPE`, appended to what the cluster says of itself.
@@ -76,22 +77,22 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the process's environment.
-    pub fn from_process() -> Result<Environment, Vec<SettingError>> {
+    /// Reads the process's environment; `felix` says what Felix's own names of the datastore's settings mean.
+    pub fn from_process(felix: Felix) -> Result<Environment, Vec<SettingError>> {
         // A variable that is no text is none of ours, or its value is told of as wrong.
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Environment::read(&std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
+        Environment::read(&std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(), felix)
     }
 
     /// Reads an environment; every fault at once.
-    pub fn read(vars: &BTreeMap<String, String>) -> Result<Environment, Vec<SettingError>> {
+    pub fn read(vars: &BTreeMap<String, String>, felix: Felix) -> Result<Environment, Vec<SettingError>> {
         let mut faults = Vec::new();
         let unknown = known::check_names(vars, &mut faults);
         let mut reader = values::Reader { vars, faults: &mut faults };
         let environment = Environment {
             node_name: reader.text("NODENAME"),
             node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),
-            datastore: reader.choice("DATASTORE_TYPE", Datastore::CHOICES, Datastore::Sqlite),
+            datastore: datastore(vars, felix, reader.faults),
             backend: reader.choice("CALICO_NETWORKING_BACKEND", Backend::CHOICES, Backend::Bird),
             cluster_type: reader.list("CLUSTER_TYPE"),
             ipv4: reader.address("IP", AddressChoice::Autodetect),
@@ -114,6 +115,16 @@ impl Environment {
     }
 }
 
+/// Where the facts are; the embedded store after a fault, which is told.
+fn datastore(vars: &BTreeMap<String, String>, felix: Felix, faults: &mut Vec<SettingError>) -> Choice {
+    let env = vars.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+    tortie_datastore::choose(&Sources { env: &env, file: None, felix }).unwrap_or_else(|fault| {
+        let (name, value, problem) = fault.parts();
+        faults.push(SettingError { origin: "the environment variable".to_owned(), name, value, problem });
+        Choice::Sqlite(Default::default())
+    })
+}
+
 /// The address and, if given, the prefix length of a text such as `10.0.0.1` or `10.0.0.1/24`.
 pub fn parse_address(text: &str) -> Option<(IpAddr, Option<u8>)> {
     match text.split_once('/') {
@@ -127,7 +138,7 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Environment, Vec<SettingError>> {
-        Environment::read(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Environment::read(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), Felix::Last)
     }
 
     #[test]

@@ -26,22 +26,6 @@ impl Backend {
         &[("bird", Backend::Bird), ("vxlan", Backend::Vxlan), ("none", Backend::None)];
 }
 
-/// `DATASTORE_TYPE`: where the facts are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Datastore {
-    /// A file.
-    Sqlite,
-    /// An etcd cluster.
-    Etcd,
-    /// The Kubernetes API.
-    Kubernetes,
-}
-
-impl Datastore {
-    pub(super) const CHOICES: &'static [(&'static str, Datastore)] =
-        &[("sqlite", Datastore::Sqlite), ("etcdv3", Datastore::Etcd), ("kubernetes", Datastore::Kubernetes)];
-}
-
 /// `IP` or `IP6`: which address the node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChoice {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Numbers, in order. None and one take no heap.
+#[allow(clippy::box_collection, reason = "there are hundreds of thousands, most of them without a tree")]
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Ids {
     #[default]

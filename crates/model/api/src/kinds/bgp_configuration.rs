@@ -22,6 +22,7 @@ resource! {
 
 /// The specification of a BGPConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpConfigurationSpec {
     /// The lowest severity that is logged.
@@ -32,6 +33,7 @@ pub struct BgpConfigurationSpec {
     pub node_to_node_mesh_enabled: Option<bool>,
     /// The AS number of nodes that name none; none means 64512.
     #[serde(default, skip_serializing_if = "empty", deserialize_with = "asn::some")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     pub as_number: Option<AsNumber>,
     /// Ranges of service load-balancer addresses to announce.
     #[serde(rename = "serviceLoadBalancerIPs", skip_serializing_if = "empty")]
@@ -85,6 +87,7 @@ pub struct BgpConfigurationSpec {
 
 /// A range of load-balancer addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceLoadBalancerIpBlock {
     /// The range.
@@ -94,6 +97,7 @@ pub struct ServiceLoadBalancerIpBlock {
 
 /// A range of external addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceExternalIpBlock {
     /// The range.
@@ -103,6 +107,7 @@ pub struct ServiceExternalIpBlock {
 
 /// A range of cluster addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceClusterIpBlock {
     /// The range.
@@ -112,6 +117,7 @@ pub struct ServiceClusterIpBlock {
 
 /// A name for a community.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Community {
     /// The name.
@@ -124,6 +130,7 @@ pub struct Community {
 
 /// Communities of a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PrefixAdvertisement {
     /// The prefix.

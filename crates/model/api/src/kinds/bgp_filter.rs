@@ -20,6 +20,7 @@ resource! {
 
 /// The specification of a BGPFilter; in each list the first rule that matches decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterSpec {
     /// Rules for IPv4 routes that are announced.
@@ -38,6 +39,7 @@ pub struct BgpFilterSpec {
 
 /// A rule for routes; every match that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BgpFilterRule {
     /// Compared with the route's prefix by `matchOperator`.
@@ -63,6 +65,7 @@ pub struct BgpFilterRule {
     pub communities: Option<BgpFilterCommunityMatch>,
     /// How the route's AS path begins.
     #[serde(default, skip_serializing_if = "empty", deserialize_with = "asn::list")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<u32>"))]
     pub as_path_prefix: Vec<AsNumber>,
     /// The route's metric.
     #[serde(default, skip_serializing_if = "empty")]
@@ -76,6 +79,7 @@ pub struct BgpFilterRule {
 
 /// A range of prefix lengths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterPrefixLength {
     /// The shortest.
@@ -134,6 +138,7 @@ string_enum! {
 
 /// A match of communities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterCommunityMatch {
     /// Exactly one community.
@@ -142,6 +147,7 @@ pub struct BgpFilterCommunityMatch {
 
 /// One change to a route; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterOperation {
     /// Attach a community.
@@ -157,6 +163,7 @@ pub struct BgpFilterOperation {
 
 /// Attaches a community.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterAddCommunity {
     /// The community.
@@ -165,15 +172,18 @@ pub struct BgpFilterAddCommunity {
 
 /// Lengthens the AS path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterPrependAsPath {
     /// AS numbers to put in front, 1 to 10.
     #[serde(default, deserialize_with = "asn::list")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<u32>"))]
     pub prefix: Vec<AsNumber>,
 }
 
 /// Sets the metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpFilterSetPriority {
     /// 1 to 2147483646.

@@ -20,6 +20,7 @@ resource! {
 
 /// The specification of a BGPPeer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpPeerSpec {
     /// The node that peers; empty together with `nodeSelector` means all.
@@ -33,9 +34,11 @@ pub struct BgpPeerSpec {
     pub peer_ip: String,
     /// The neighbour's AS number.
     #[serde(default, skip_serializing_if = "empty", deserialize_with = "asn::some")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     pub as_number: Option<AsNumber>,
     /// The AS number to show to the neighbour.
     #[serde(default, rename = "localASNumber", skip_serializing_if = "empty", deserialize_with = "asn::some")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     pub local_as_number: Option<AsNumber>,
     /// Nodes that are the neighbours, in place of `peerIP`.
     #[serde(skip_serializing_if = "empty")]
@@ -91,6 +94,7 @@ string_enum! {
 
 /// Where a password is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpPassword {
     /// The secret that holds it.
@@ -100,6 +104,7 @@ pub struct BgpPassword {
 
 /// A key of a Kubernetes secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SecretKeySelector {
     /// The secret.

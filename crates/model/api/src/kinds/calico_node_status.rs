@@ -16,6 +16,7 @@ resource! {
 
 /// What to report, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeStatusSpec {
     /// The node.
@@ -31,6 +32,7 @@ pub struct CalicoNodeStatusSpec {
 
 /// The report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeStatusStatus {
     /// When it was written.
@@ -45,6 +47,7 @@ pub struct CalicoNodeStatusStatus {
 
 /// The state of the BGP daemons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeAgentStatus {
     /// For IPv4.
@@ -55,6 +58,7 @@ pub struct CalicoNodeAgentStatus {
 
 /// The state of the BGP sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeBgpStatus {
     /// Established IPv4 sessions.
@@ -75,6 +79,7 @@ pub struct CalicoNodeBgpStatus {
 
 /// The routes of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeBgpRouteStatus {
     /// IPv4 routes.
@@ -87,6 +92,7 @@ pub struct CalicoNodeBgpRouteStatus {
 
 /// The state of one BGP daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BgpDaemonStatus {
     /// Whether it is ready.
@@ -108,6 +114,7 @@ pub struct BgpDaemonStatus {
 
 /// One BGP session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodePeer {
     /// The neighbour's address.
@@ -126,6 +133,7 @@ pub struct CalicoNodePeer {
 
 /// One route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeRoute {
     /// Which table it is in.
@@ -146,6 +154,7 @@ pub struct CalicoNodeRoute {
 
 /// Where a route comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CalicoNodeRouteLearnedFrom {
     /// The kind of source.

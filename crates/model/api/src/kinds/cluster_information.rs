@@ -13,6 +13,7 @@ resource! {
 
 /// The specification of a ClusterInformation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ClusterInformationSpec {
     /// A unique id of the cluster.

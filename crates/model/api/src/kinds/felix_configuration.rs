@@ -35,6 +35,7 @@ macro_rules! felix_settings {
     ($($field:ident: $type:ty = $json:literal / $name:literal ($default:literal);)*) => {
         /// The specification of a FelixConfiguration. A field that is not set leaves the setting to the next source.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(default, deny_unknown_fields)]
         pub struct FelixConfigurationSpec {
             $(

@@ -168,6 +168,7 @@ string_enum! {
 
 /// How long one part of the agent may stay silent before it counts as dead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HealthTimeoutOverride {
     /// The part.
@@ -178,6 +179,7 @@ pub struct HealthTimeoutOverride {
 
 /// Route tables that the agent may use; replaced by RouteTableIdRange.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RouteTableRange {
     /// The first.
@@ -188,6 +190,7 @@ pub struct RouteTableRange {
 
 /// Route tables that the agent may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RouteTableIdRange {
     /// The first.
@@ -198,6 +201,7 @@ pub struct RouteTableIdRange {
 
 /// A port that policy never closes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProtoPort {
     /// The protocol, `TCP` or `UDP`; empty means TCP.
@@ -212,6 +216,7 @@ pub struct ProtoPort {
 
 /// When connection tracking forgets; each is a duration or `Auto`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BpfConntrackTimeouts {
     /// How long any new entry stays.
@@ -242,6 +247,7 @@ pub struct BpfConntrackTimeouts {
 
 /// How much the BPF programs log: `Off`, `Info` or `Debug`. Written even when empty, as upstream does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct BpfLogLevel(pub String);
 

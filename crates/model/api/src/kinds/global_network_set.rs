@@ -16,6 +16,7 @@ resource! {
 
 /// The specification of a GlobalNetworkSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct GlobalNetworkSetSpec {
     /// The prefixes.

@@ -18,6 +18,7 @@ resource! {
 
 /// The specification of a HostEndpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HostEndpointSpec {
     /// The node whose interface it is.
@@ -39,6 +40,7 @@ pub struct HostEndpointSpec {
 
 /// A port of an endpoint, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EndpointPort {
     /// The name.

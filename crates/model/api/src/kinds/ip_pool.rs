@@ -19,6 +19,7 @@ resource! {
 
 /// The specification of an IPPool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpPoolSpec {
     /// The range; fixed once created.
@@ -58,6 +59,7 @@ pub struct IpPoolSpec {
 
 /// What a controller observed of an IPPool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpPoolStatus {
     /// Conditions by type, such as `Allocatable`.

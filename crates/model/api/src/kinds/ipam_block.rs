@@ -18,6 +18,7 @@ resource! {
 
 /// The specification of an IPAMBlock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpamBlockSpec {
     /// The slice.
@@ -47,6 +48,7 @@ pub struct IpamBlockSpec {
 
 /// The holder of one or more addresses of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AllocationAttribute {
     /// The handle under which they can be released together.

@@ -15,6 +15,7 @@ resource! {
 
 /// The specification of an IPAMConfiguration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpamConfigurationSpec {
     /// Whether a node may use addresses of its own blocks only.

@@ -15,6 +15,7 @@ resource! {
 
 /// The specification of an IPAMHandle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpamHandleSpec {
     /// The handle.

@@ -21,6 +21,7 @@ resource! {
 
 /// The specification of a KubeControllersConfiguration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubeControllersConfigurationSpec {
     /// The lowest severity that is logged.
@@ -44,6 +45,7 @@ pub struct KubeControllersConfigurationSpec {
 
 /// Which controllers run, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ControllersConfig {
     /// Removes data of nodes that are gone, copies labels, makes host endpoints.
@@ -71,6 +73,7 @@ pub struct ControllersConfig {
 
 /// Settings of the migration controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct MigrationControllerConfig {
     /// Whether policies get their names without tier prefix; none means `Enabled`.
@@ -80,6 +83,7 @@ pub struct MigrationControllerConfig {
 
 /// Settings of the node controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -98,6 +102,7 @@ pub struct NodeControllerConfig {
 
 /// How host endpoints are made for nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AutoHostEndpointConfig {
     /// Whether they are made; none means `Disabled`.
@@ -113,6 +118,7 @@ pub struct AutoHostEndpointConfig {
 
 /// A host endpoint to make for each node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HostEndpointTemplate {
     /// Part of the name.
@@ -137,6 +143,7 @@ pub struct HostEndpointTemplate {
 
 /// Settings of the policy controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PolicyControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -146,6 +153,7 @@ pub struct PolicyControllerConfig {
 
 /// Settings of the workload endpoint controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WorkloadEndpointControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -155,6 +163,7 @@ pub struct WorkloadEndpointControllerConfig {
 
 /// Settings of the service account controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ServiceAccountControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -164,6 +173,7 @@ pub struct ServiceAccountControllerConfig {
 
 /// Settings of the namespace controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NamespaceControllerConfig {
     /// How often everything is checked again; none means 5m.
@@ -173,6 +183,7 @@ pub struct NamespaceControllerConfig {
 
 /// Settings of the load balancer controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LoadBalancerControllerConfig {
     /// Which services get addresses; none means `AllServices`.
@@ -193,6 +204,7 @@ string_enum! {
 
 /// What the controllers run with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubeControllersConfigurationStatus {
     /// The settings in force.

@@ -16,6 +16,7 @@ resource! {
 
 /// What is kept of an EndpointSlice of `discovery.k8s.io/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubernetesEndpointSliceSpec {
     /// The Service of the same namespace, by the label `kubernetes.io/service-name`; empty: of none.
@@ -34,6 +35,7 @@ pub struct KubernetesEndpointSliceSpec {
 
 /// One endpoint of a slice. A condition that is not stated counts as upstream's own defaults: ready, serving, staying.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SliceEndpoint {
     /// Its addresses, all of the slice's type; in slices of type `FQDN` they are names.
@@ -58,6 +60,7 @@ pub struct SliceEndpoint {
 
 /// One port of a slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SlicePort {
     /// The name of the Service's port.

@@ -18,6 +18,7 @@ resource! {
 
 /// The specification of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeSpec {
     /// How the node speaks BGP; none if it does not.
@@ -51,6 +52,7 @@ pub struct NodeSpec {
 
 /// An address of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeAddress {
     /// The address, with or without a prefix length.
@@ -62,6 +64,7 @@ pub struct NodeAddress {
 
 /// An interface of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeInterface {
     /// The interface's name.
@@ -74,6 +77,7 @@ pub struct NodeInterface {
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeStatus {
     /// Public key of its IPv4 WireGuard device, in base64.
@@ -89,6 +93,7 @@ pub struct NodeStatus {
 
 /// What an orchestrator calls a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OrchRef {
     /// The orchestrator's name for the node.
@@ -100,10 +105,12 @@ pub struct OrchRef {
 
 /// How a node speaks BGP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeBgpSpec {
     /// Its AS number; none means that of the default BGPConfiguration.
     #[serde(default, skip_serializing_if = "empty", deserialize_with = "asn::some")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     pub as_number: Option<AsNumber>,
     /// Its IPv4 address with the prefix length of its subnet.
     #[serde(skip_serializing_if = "empty")]
@@ -121,6 +128,7 @@ pub struct NodeBgpSpec {
 
 /// Addresses of a node's WireGuard devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeWireguardSpec {
     /// Of the IPv4 device.

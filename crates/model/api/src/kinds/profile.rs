@@ -19,6 +19,7 @@ resource! {
 
 /// The specification of a Profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProfileSpec {
     /// Rules for traffic towards the endpoints, after all policy.

@@ -17,6 +17,7 @@ resource! {
 
 /// The specification of a StagedGlobalNetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct StagedGlobalNetworkPolicySpec {
     /// What is proposed; none means `Set`.

@@ -22,6 +22,7 @@ resource! {
 
 /// The specification of a StagedKubernetesNetworkPolicy, in Kubernetes' own shapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct StagedKubernetesNetworkPolicySpec {
     /// What is proposed; none means `Set`.
@@ -42,6 +43,7 @@ pub struct StagedKubernetesNetworkPolicySpec {
 
 /// Allowed traffic towards pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubernetesIngressRule {
     /// To any of these ports; empty means all.
@@ -54,6 +56,7 @@ pub struct KubernetesIngressRule {
 
 /// Allowed traffic from pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubernetesEgressRule {
     /// To any of these ports; empty means all.
@@ -66,6 +69,7 @@ pub struct KubernetesEgressRule {
 
 /// A port of a Kubernetes rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubernetesPort {
     /// The protocol; none means TCP.
@@ -81,6 +85,7 @@ pub struct KubernetesPort {
 
 /// One end of allowed traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct KubernetesPeer {
     /// Pods of these labels.
@@ -96,6 +101,7 @@ pub struct KubernetesPeer {
 
 /// A prefix with holes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpBlock {
     /// The prefix.
@@ -120,6 +126,7 @@ string_enum! {
 
 /// The label selector of the Kubernetes API; all parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels of these values.
@@ -132,6 +139,7 @@ pub struct LabelSelector {
 
 /// A demand on a single label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelectorRequirement {
     /// The label.

@@ -17,6 +17,7 @@ resource! {
 
 /// The specification of a Tier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TierSpec {
     /// Position among tiers, lowest first; none comes last.
@@ -30,6 +31,7 @@ pub struct TierSpec {
 
 /// What a controller observed of a Tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TierStatus {
     /// Conditions by type, such as `Ready`.

@@ -20,6 +20,7 @@ resource! {
 
 /// The specification of a WorkloadEndpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WorkloadEndpointSpec {
     /// Who runs the workload, such as `k8s`.
@@ -77,6 +78,7 @@ pub struct WorkloadEndpointSpec {
 
 /// A port of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WorkloadEndpointPort {
     /// The name; empty for a host port without one.
@@ -94,6 +96,7 @@ pub struct WorkloadEndpointPort {
 
 /// An address that stands for another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpNat {
     /// The workload's own address.
@@ -106,6 +109,7 @@ pub struct IpNat {
 
 /// Limits on a workload's traffic; 0 means no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct QosControls {
     /// Bits per second towards the workload.

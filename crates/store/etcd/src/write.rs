@@ -1,0 +1,189 @@
+//! Writes: compare-and-swap by revision, the writes of one call in one transaction where that fits.
+
+use std::collections::HashSet;
+
+use tortie_facts::Revision;
+use tortie_store::{Expect, TextWrite, WriteError, judge};
+
+use crate::client::Client;
+use crate::fault::Fault;
+use crate::proto::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::{self, request_op::Request, response_op::Response};
+use crate::read::revision;
+
+/// Operations that etcd takes in one transaction.
+const MAX_OPS: usize = 128;
+/// Bytes of keys and values in one transaction: etcd takes 1.5 MiB, and each key is there up to three times.
+const MAX_BYTES: usize = 1_200_000;
+/// How long the report that a node is alive stays: upstream's `ReportingTTLSecs`.
+const REPORT_SECONDS: i64 = 90;
+
+/// The result of each write of a call.
+type Results = Vec<Result<Revision, WriteError>>;
+
+/// Does the writes in order and stops at the first that fails. Those of one transaction are all done or none.
+pub(crate) async fn write(client: &Client, writes: &[TextWrite]) -> Results {
+    let mut results = Results::with_capacity(writes.len());
+    let mut rest = writes;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(first_part(rest));
+        if !commit(client, part, &mut results).await {
+            break;
+        }
+        rest = behind;
+    }
+    results.resize(writes.len(), Err(WriteError::NotTried));
+    results
+}
+
+/// How many of the writes fit into one transaction: at least one, and each key once.
+fn first_part(writes: &[TextWrite]) -> usize {
+    let mut keys = HashSet::new();
+    let mut bytes = 0;
+    for (at, TextWrite { name: _, path, expect: _, value }) in writes.iter().enumerate().take(MAX_OPS) {
+        bytes += 3 * path.len() + value.as_ref().map_or(0, String::len) + 64;
+        if !keys.insert(path) || (at > 0 && bytes > MAX_BYTES) {
+            return at;
+        }
+    }
+    writes.len().min(MAX_OPS)
+}
+
+/// One transaction, or several if etcd finds it too large; whether all was done.
+async fn commit(client: &Client, writes: &[TextWrite], results: &mut Results) -> bool {
+    match transact(client, writes).await {
+        Ok(Ok(revision)) => {
+            results.extend(std::iter::repeat_n(Ok(revision), writes.len()));
+            true
+        }
+        Ok(Err(refused)) => {
+            results.extend(refused);
+            false
+        }
+        Err(Fault::TooLarge) if writes.len() > 1 => {
+            let (left, right) = writes.split_at(writes.len() / 2);
+            Box::pin(commit(client, left, results)).await && Box::pin(commit(client, right, results)).await
+        }
+        // Whether any of them was done is not known, so none of them is said not to have been tried.
+        Err(fault) => {
+            results.extend(std::iter::repeat_n(Err(WriteError::from(fault)), writes.len()));
+            false
+        }
+    }
+}
+
+/// The revision of what was written, or what each write found.
+async fn transact(client: &Client, writes: &[TextWrite]) -> Result<Result<Revision, Results>, Fault> {
+    let mut lease = 0;
+    if writes.iter().any(expires) {
+        lease = client.lease(REPORT_SECONDS).await?;
+    }
+    let request = proto::TxnRequest {
+        compare: writes.iter().flat_map(comparisons).collect(),
+        success: writes.iter().map(|write| operation(write, lease)).collect(),
+        failure: writes.iter().map(look).collect(),
+    };
+    let answer = client.txn(request).await?;
+    if answer.succeeded {
+        return Ok(Ok(revision(answer.header.map_or(0, |header| header.revision))));
+    }
+    let found = answer.responses.iter().map(|one| match &one.response {
+        Some(Response::ResponseRange(range)) => range.kvs.first().map(|kv| revision(kv.mod_revision)),
+        Some(Response::ResponsePut(_) | Response::ResponseDeleteRange(_)) | None => None,
+    });
+    let judged: Vec<_> = writes.iter().zip(found).map(|(write, found)| verdict(write, found)).collect();
+    let Some(first) = judged.iter().position(Result::is_err) else {
+        return Err(Fault::Unavailable("etcd refused a transaction whose conditions hold".to_owned()));
+    };
+    let one = |(at, judged): (usize, Result<(), WriteError>)| match judged {
+        Err(error) if at == first => Err(error),
+        Ok(()) | Err(_) => Err(WriteError::NotTried),
+    };
+    Ok(Err(judged.into_iter().enumerate().map(one).collect()))
+}
+
+fn verdict(write: &TextWrite, found: Option<Revision>) -> Result<(), WriteError> {
+    let TextWrite { name, path: _, expect, value } = write;
+    judge(name, *expect, value.is_none(), found)
+}
+
+/// Whether this says that a node is alive, which must not outlive the node: upstream's report with a time to live.
+fn expires(write: &TextWrite) -> bool {
+    write.value.is_some() && write.path.starts_with("/calico/felix/v2/") && write.path.ends_with("/status")
+}
+
+/// What must hold; [`judge`] is the same rule.
+fn comparisons(write: &TextWrite) -> Vec<proto::Compare> {
+    let TextWrite { name: _, path, expect, value } = write;
+    let compare = |result: CompareResult, target: CompareTarget, union: TargetUnion| proto::Compare {
+        result: result.into(),
+        target: target.into(),
+        key: path.clone().into(),
+        target_union: Some(union),
+    };
+    let exists = || compare(CompareResult::Greater, CompareTarget::Version, TargetUnion::Version(0));
+    let absent = || compare(CompareResult::Equal, CompareTarget::Version, TargetUnion::Version(0));
+    let never = || compare(CompareResult::Less, CompareTarget::Version, TargetUnion::Version(0));
+    match (expect, value.is_none()) {
+        (Expect::Any, false) => Vec::new(),
+        (Expect::Any, true) => vec![exists()],
+        (Expect::Absent, false) => vec![absent()],
+        // Nothing can be deleted that must not be there, and nothing that is there has the revision zero.
+        (Expect::Absent, true) | (Expect::Revision(Revision(0)), _) => vec![never()],
+        (Expect::Revision(Revision(expected)), _) => {
+            let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
+            vec![compare(CompareResult::Equal, CompareTarget::Mod, TargetUnion::ModRevision(expected))]
+        }
+    }
+}
+
+fn operation(write: &TextWrite, lease: i64) -> proto::RequestOp {
+    let TextWrite { name: _, path, expect: _, value } = write;
+    let key = path.clone().into();
+    let request = match value {
+        Some(value) => {
+            let lease = if expires(write) { lease } else { 0 };
+            Request::RequestPut(proto::PutRequest { key, value: value.clone().into(), lease })
+        }
+        None => Request::RequestDeleteRange(proto::DeleteRangeRequest { key }),
+    };
+    proto::RequestOp { request: Some(request) }
+}
+
+/// Asks for what is there, without its value.
+fn look(write: &TextWrite) -> proto::RequestOp {
+    let key = write.path.clone().into();
+    let range = proto::RangeRequest { key, keys_only: true, ..proto::RangeRequest::default() };
+    proto::RequestOp { request: Some(Request::RequestRange(range)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(path: &str, bytes: usize) -> TextWrite {
+        TextWrite { name: path.into(), path: path.into(), expect: Expect::Any, value: Some("x".repeat(bytes)) }
+    }
+
+    #[test]
+    fn a_transaction_holds_what_etcd_takes_and_each_key_once() {
+        let many: Vec<_> = (0..300).map(|n| put(&format!("/k{n}"), 1)).collect();
+        assert_eq!(first_part(&many), MAX_OPS);
+        assert_eq!(first_part(&many[..5]), 5);
+        assert_eq!(first_part(&[put("/a", 1), put("/b", 1), put("/a", 1)]), 2);
+        assert_eq!(first_part(&[put("/a", 900_000), put("/b", 900_000)]), 1);
+        assert_eq!(first_part(&[put("/a", 9_000_000)]), 1);
+    }
+
+    #[test]
+    fn only_the_report_of_a_living_node_expires() {
+        assert!(expires(&put("/calico/felix/v2/no-region/host/n1/status", 1)));
+        for path in [
+            "/calico/felix/v2/no-region/host/n1/last_reported_status",
+            "/calico/felix/v1/host/n1/endpoint/eth0",
+            "/calico/resources/v3/projectcalico.org/nodes/status",
+        ] {
+            assert!(!expires(&put(path, 1)), "{path}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What leaves the process is upstream's: keys, values, and which of them expire, as `etcdctl` shows them.
+
+mod common;
+
+use tortie_api::Kind;
+use tortie_etcd_server::{Server, installed};
+use tortie_facts::{Key, Value};
+use tortie_store::{Expect, Reader, Store, Write};
+use tortie_store_etcd::EtcdStore;
+
+/// Each key with the value that is written, and the value that is stored where that is another one.
+fn table() -> Vec<(Key, &'static str, &'static str, Option<&'static str>)> {
+    vec![
+        (
+            Key::host_affinity("n1", "10.0.0.0/26".parse().expect("a network")),
+            "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-26",
+            r#"{"state":"confirmed","deleted":false}"#,
+            None,
+        ),
+        (
+            Key::Handle("k8s-pod-network.abc".into()),
+            "/calico/ipam/v2/handle/k8s-pod-network.abc",
+            r#"{"block":{"10.0.0.0/26":1},"deleted":false}"#,
+            None,
+        ),
+        (
+            Key::Block("fd00::/122".parse().expect("a network")),
+            "/calico/ipam/v2/assignment/ipv6/block/fd00::-122",
+            r#"{"cidr":"fd00::/122","affinity":"host:n1","allocations":[0,null],"unallocated":[1],"attributes":[{"handle_id":"h","secondary":{"node":"n1"}}],"sequenceNumber":7,"sequenceNumberForAllocation":{"0":6},"deleted":false}"#,
+            None,
+        ),
+        (
+            Key::resource(Kind::Tier, "", "platform"),
+            "/calico/resources/v3/projectcalico.org/tiers/platform",
+            r#"{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"platform","uid":"11111111-2222-3333-4444-555555555555","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"order":100},"status":{}}"#,
+            None,
+        ),
+        (
+            Key::resource(Kind::NetworkPolicy, "prod", "allow"),
+            "/calico/resources/v3/projectcalico.org/networkpolicies/prod/allow",
+            r#"{"kind":"NetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"allow","namespace":"prod","creationTimestamp":null},"spec":{"tier":"default","selector":"all()","types":["Ingress"]}}"#,
+            Some(r#""projectcalico.org/metadata":"{\"name\":\"allow\"}""#),
+        ),
+        (
+            Key::Status("v2/no-region/host/n1/status".into()),
+            "/calico/felix/v2/no-region/host/n1/status",
+            r#"{"time":"2026-01-02T03:04:05Z","uptime":1.5,"first_update":true}"#,
+            None,
+        ),
+        (
+            Key::Status("v2/no-region/host/n1/last_reported_status".into()),
+            "/calico/felix/v2/no-region/host/n1/last_reported_status",
+            r#"{"time":"2026-01-02T03:04:05Z","uptime":1.5,"first_update":true}"#,
+            None,
+        ),
+    ]
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn keys_and_values_are_upstreams() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    let writes: Vec<Write> = table()
+        .into_iter()
+        .map(|(key, _, text, _)| {
+            let value = Value::from_json(&key, text).unwrap_or_else(|error| panic!("{error}"));
+            Write { key, expect: Expect::Absent, value: Some(value) }
+        })
+        .collect();
+    store.write_all(&writes).expect("all are absent");
+    let mut wanted: Vec<_> = table();
+    wanted.sort_by_key(|(_, path, _, _)| *path);
+    let found = server.get_prefix("/calico");
+    assert_eq!(found.len(), wanted.len(), "nothing else is written: {found:?}");
+    for ((path, text), (_, wanted_path, wanted_text, part)) in found.iter().zip(&wanted) {
+        assert_eq!(path, wanted_path);
+        match part {
+            Some(part) => assert!(text.contains(part), "{text}"),
+            None => assert_eq!(json(text), json(wanted_text), "{path}"),
+        }
+    }
+    // What is read back is what was written, whatever is there for storing alone.
+    for write in &writes {
+        let entry = store.get(&write.key).expect("a read").expect("it was written");
+        assert_eq!(Some(entry.value), write.value, "{}", write.key);
+    }
+}
+
+#[test]
+fn only_the_report_of_a_living_node_has_a_lease() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    for name in ["status", "last_reported_status"] {
+        let key = Key::Status(format!("v2/no-region/host/n1/{name}"));
+        let value = Some(Value::Status("{}".into()));
+        store.write_one(Write { key, expect: Expect::Any, value }).expect("written");
+    }
+    let leased = |name: &str| {
+        let key = format!("/calico/felix/v2/no-region/host/n1/{name}");
+        json(&server.ctl(&["get", &key, "--write-out=json"]))["kvs"][0]["lease"].as_i64().unwrap_or(0)
+    };
+    assert!(leased("status") != 0);
+    assert_eq!(leased("last_reported_status"), 0);
+    let seconds = json(&server.ctl(&["lease", "timetolive", &format!("{:x}", leased("status")), "--write-out=json"]));
+    assert_eq!(seconds["granted-ttl"], 90, "{seconds}");
+}
+
+#[test]
+fn what_upstream_writes_is_read_and_what_it_does_not_know_stays() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    let key = Key::resource(Kind::GlobalNetworkPolicy, "", "p");
+    let stored = r#"{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"p","annotations":{"mine":"x","projectcalico.org/metadata":"{\"name\":\"p\"}"}},"spec":{"selector":"all()"}}"#;
+    server.put(&key.path(), stored);
+    server.put(&Key::host_affinity("n1", "10.0.0.0/26".parse().expect("a network")).path(), "");
+    let entry = store.get(&key).expect("a read").expect("it is there");
+    let resource = entry.value.as_resource().expect("a resource").clone();
+    assert_eq!(resource.metadata().annotations.keys().collect::<Vec<_>>(), ["mine"]);
+    let affinity = store.get(&Key::host_affinity("n1", "10.0.0.0/26".parse().expect("a network"))).expect("a read");
+    assert!(affinity.is_some(), "an empty affinity is upstream's of old, and confirmed");
+    store
+        .write_one(Write { key: key.clone(), expect: Expect::Revision(entry.revision), value: Some(entry.value) })
+        .expect("nobody else wrote");
+    let (_, text) = server.get_prefix(&key.path()).remove(0);
+    assert_eq!(json(&text)["metadata"]["annotations"], json(stored)["metadata"]["annotations"]);
+}
