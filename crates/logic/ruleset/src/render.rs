@@ -136,8 +136,11 @@ impl Renderer {
         let mut owners: BTreeSet<Owner> = policies.keys().cloned().map(Owner::Policy).collect();
         owners.extend(profiles.keys().cloned().map(Owner::Profile));
         let mut nat = !pools.is_empty();
-        for (id, change) in sets {
-            if self.set(tables, id, change) {
+        // Sets that may come, go or change, with their kind before.
+        let mut touched = BTreeMap::new();
+        for id in sets.keys() {
+            touched.insert(id.clone(), self.set_kinds.get(id).copied());
+            if self.kind(tables, id) {
                 owners.extend(self.set_users.get(id).into_iter().flatten().cloned());
                 nat |= *id.0 == *SetId::ALL_HOSTS;
             }
@@ -145,10 +148,13 @@ impl Renderer {
         let mut host = !(host_endpoints.is_empty() && tunnels.is_empty() && vteps.is_empty());
         let mut groups = BTreeSet::new();
         for owner in owners {
-            if self.owner(tables, &owner) {
+            if self.owner(tables, &owner, &mut touched) {
                 groups.extend(self.groups.users(&owner));
                 host |= self.host_users.contains(&owner);
             }
+        }
+        for (id, had) in touched {
+            self.set(tables, &id, had, sets.get(&id));
         }
         let mut interfaces = BTreeSet::new();
         for id in endpoints.keys() {
@@ -163,25 +169,30 @@ impl Renderer {
         }
     }
 
-    /// Returns whether the set came, went or changed its kind, so that rules which refer to it change.
-    fn set(&mut self, tables: &Tables, id: &SetId, change: &SetChange) -> bool {
-        let had = self.set_kinds.get(id).copied();
-        let now = tables.sets.get(id);
-        let kind = now.map(|(kind, _)| *kind);
-        if had != kind {
-            match kind {
-                Some(kind) => self.set_kinds.insert(id.clone(), kind),
-                None => self.set_kinds.remove(id),
-            };
-        }
+    /// Learns the kind of a set; returns whether the set came, went or changed its kind, so that rules which refer to
+    /// it change.
+    fn kind(&mut self, tables: &Tables, id: &SetId) -> bool {
+        let now = tables.sets.get(id).map(|(kind, _)| *kind);
+        let had = match now {
+            Some(kind) => self.set_kinds.insert(id.clone(), kind),
+            None => self.set_kinds.remove(id),
+        };
+        had != now
+    }
+
+    /// Programs a set that rules refer to, and no other: those of staged policies are nobody's. `had`: its kind before.
+    fn set(&mut self, tables: &Tables, id: &SetId, had: Option<SetKind>, change: Option<&SetChange>) {
+        let used = self.set_users.contains_key(id) || *id.0 == *SetId::ALL_HOSTS;
+        let now = tables.sets.get(id).filter(|_| used);
         for family in families(tables) {
-            if let Some(old) = had.filter(|_| had != kind) {
+            if let Some(old) = had.filter(|old| now.is_none_or(|(kind, _)| kind != old)) {
                 self.current.remove_set(&self.names.set(family, old, id));
             }
             let Some((kind, members)) = now else { continue };
             let name = self.names.set(family, *kind, id);
             match (change, self.current.elements(&name)) {
-                (SetChange::Delta { added, removed }, Some(current)) => {
+                (None, Some(_)) => {}
+                (Some(SetChange::Delta { added, removed }), Some(current)) => {
                     let changed = added.iter().chain(removed).filter(|m| m.family() == family);
                     let (come, go) = match kind {
                         SetKind::Nets => sets::change_nets(members, current, changed),
@@ -190,20 +201,22 @@ impl Renderer {
                     go.into_iter().for_each(|e| self.current.remove_element(&name, e));
                     come.into_iter().for_each(|e| self.current.add_element(&name, e));
                 }
-                (SetChange::Whole { .. } | SetChange::Delta { .. } | SetChange::Removed, _) => {
+                (Some(SetChange::Whole { .. } | SetChange::Removed), _)
+                | (None | Some(SetChange::Delta { .. }), None) => {
                     let elements = sets::elements(*kind, family, members);
                     self.current.put_set(&name, sets::set_type(*kind, family), &elements);
                 }
             }
         }
-        had != kind
     }
 
-    /// Renders a policy or profile; returns whether its users must be rendered again.
-    fn owner(&mut self, tables: &Tables, owner: &Owner) -> bool {
+    /// Renders a policy or profile; returns whether its users must be rendered again. `touched` gets the sets that it
+    /// begins or ceases to refer to.
+    fn owner(&mut self, tables: &Tables, owner: &Owner, touched: &mut BTreeMap<SetId, Option<SetKind>>) -> bool {
         let had = self.owners.remove(owner);
         for set in had.iter().flat_map(|r| &r.sets) {
             remove_user(&mut self.set_users, set, owner);
+            touched.entry(set.clone()).or_insert_with(|| self.set_kinds.get(set).copied());
         }
         let rules = match owner {
             Owner::Policy(id) => tables.policies.get(id).map(|p| {
@@ -250,6 +263,7 @@ impl Renderer {
         let sets: BTreeSet<SetId> = ingress.iter().chain(egress).flat_map(set_ids).cloned().collect();
         for set in &sets {
             self.set_users.entry(set.clone()).or_default().insert(owner.clone());
+            touched.entry(set.clone()).or_insert_with(|| self.set_kinds.get(set).copied());
         }
         let changed = had.is_none_or(|r| r.shapes != shapes);
         self.owners.insert(owner.clone(), Rendered { shapes, sets });

@@ -259,6 +259,29 @@ fn log_lines_name_their_policy_and_are_limited() {
 }
 
 #[test]
+fn what_only_staged_policies_use_is_not_there() {
+    let mut tables = tables();
+    let id = SetId::new("s:trial");
+    let trial: std::collections::BTreeSet<Member> = [Member::Net("10.0.0.2/32".parse().expect("literal"))].into();
+    tables.sets.insert(id.clone(), (SetKind::Addresses, trial));
+    let from = Wanted { sets: vec![id], ..Wanted::default() };
+    let rule = Desired { source: from, ..Desired::any(Action::Allow) };
+    let policy = Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: vec![rule], egress: vec![] };
+    let (staged, policy) = (policy_id("trial"), Arc::new(policy));
+    tables.staged.insert(staged.clone(), policy.clone());
+    let mut renderer = Renderer::new(&tables, 200);
+    let is_there = |renderer: &Renderer| renderer.ruleset().sets.contains_key("cali40s-trial");
+    assert!(!is_there(&renderer));
+    for enforced in [Some(policy), None] {
+        let wanted = enforced.is_some();
+        let batch = Batch { policies: [(staged.clone(), enforced)].into(), ..Batch::default() };
+        tables.apply(&batch);
+        renderer.update(&tables, &batch);
+        assert_eq!(is_there(&renderer), wanted);
+    }
+}
+
+#[test]
 fn workloads_with_the_same_policies_share_their_chains() {
     let mut tables = tables();
     let id = |name: &str| EndpointId { namespace: Arc::from("ns"), name: Arc::from(name) };
