@@ -52,7 +52,7 @@ use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tracing::{info, warn};
 
-use agent::{Agent, AgentHandle, Inbox, Message, Parts};
+use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
 use bgp::{Bgp, Told};
 use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
@@ -218,6 +218,7 @@ impl Node {
             routing,
             tunnels: Tunnels::new(Handle::open)?,
             tunnel_addresses,
+            interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,
             bgp,
             service: service.clone(),

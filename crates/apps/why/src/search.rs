@@ -98,15 +98,25 @@ fn progress(hops: &[Hop]) -> (usize, usize) {
             Step::Rule { direction, .. }
             | Step::Missing { direction, .. }
             | Step::EndOfTier { direction, .. }
-            | Step::NothingMatched { direction, .. },
+            | Step::NothingMatched { direction, .. }
+            | Step::AtHost { direction, .. },
         ) => match direction {
             Direction::Egress => 1,
             Direction::Ingress => 2,
         },
-        Some(Step::ToHost(_) | Step::Blackhole(_) | Step::FromHost(_) | Step::NotOurs) => 2,
+        Some(
+            Step::ToHost(_)
+            | Step::Blackhole(_)
+            | Step::FromHost(_)
+            | Step::Failsafe(_)
+            | Step::Open(_)
+            | Step::Vxlan { .. }
+            | Step::ServiceLoop(_)
+            | Step::NotOurs,
+        ) => 2,
         // The receiver's IPv6 is looked at after the sender's policy.
         Some(Step::Ipv6Off(_)) => usize::from(hops.last().is_some_and(|hop| hop.verdict.steps.len() > 1)),
-        Some(Step::MixedFamilies | Step::UnknownInterface(_) | Step::Spoofed(_)) | None => 0,
+        Some(Step::MixedFamilies | Step::UnknownInterface(_) | Step::Spoofed(_) | Step::Encapsulated(_)) | None => 0,
     };
     (hops.len(), stage)
 }
@@ -158,6 +168,12 @@ fn lifting(world: &World, flow: &Flow, hops: &[Hop]) -> Vec<Change> {
         | Step::Spoofed(_)
         | Step::Blackhole(_)
         | Step::FromHost(_)
+        | Step::AtHost { .. }
+        | Step::Failsafe(_)
+        | Step::Open(_)
+        | Step::Vxlan { .. }
+        | Step::Encapsulated(_)
+        | Step::ServiceLoop(_)
         | Step::NotOurs => return Vec::new(),
     };
     let Some(view) = world.known(&hop.node) else { return Vec::new() };

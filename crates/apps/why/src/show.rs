@@ -65,7 +65,8 @@ fn joined(items: impl Iterator<Item = String>) -> String {
 }
 
 fn endpoint_row(id: &EndpointId, endpoint: &Endpoint) -> Vec<String> {
-    let Endpoint { interface, addresses, mac: _, tiers, profiles } = endpoint;
+    let Endpoint { interface, addresses, mac: _, tiers, profiles, allowed_sources: _, floating: _, limits: _ } =
+        endpoint;
     let list = |of: fn(&TierPolicies) -> &[PolicyId]| {
         joined(tiers.iter().flat_map(|tier| of(tier).iter().map(|id| format!("{}:{id}", tier.tier))))
     };
@@ -81,7 +82,7 @@ fn endpoint_row(id: &EndpointId, endpoint: &Endpoint) -> Vec<String> {
 
 /// One row a rule; one row for a policy without any.
 fn policy_rows(id: &PolicyId, policy: &Policy) -> Vec<Vec<String>> {
-    let Policy { tier, ingress, egress } = policy;
+    let Policy { tier, stage: _, ingress, egress } = policy;
     let row = |direction: &str, at: String, what: String| {
         vec![id.to_string(), tier.to_string(), direction.to_owned(), at, what]
     };

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, Rule, SetChange, SetId, SetKind,
-    Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Rule, SetChange,
+    SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::{Error, Nftables};
@@ -40,7 +40,7 @@ fn policy(number: u32, port: u16) -> Arc<Policy> {
         destination: Match { ports: vec![PortRange::single(port)], ..Match::default() },
         ..Rule::any(Action::Allow)
     };
-    Arc::new(Policy { tier: Arc::from("default"), ingress: vec![rule], egress: vec![] })
+    Arc::new(Policy { tier: Arc::from("default"), stage: PolicyStage::Normal, ingress: vec![rule], egress: vec![] })
 }
 
 fn endpoint(number: u32, policies: Vec<PolicyId>) -> Arc<Endpoint> {
@@ -56,6 +56,7 @@ fn endpoint(number: u32, policies: Vec<PolicyId>) -> Arc<Endpoint> {
         mac: None,
         tiers: vec![tier],
         profiles: vec![],
+        ..Endpoint::default()
     })
 }
 

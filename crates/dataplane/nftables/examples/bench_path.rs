@@ -17,8 +17,8 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use pods::Pod;
 use tortie_desired::{
-    Action, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, Rule, SetId, SetKind, Tables,
-    TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Rule, SetId, SetKind,
+    Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::Nftables;
@@ -55,7 +55,12 @@ fn tables(pods: [&Pod; 2], policies: usize) -> Tables {
             };
             Rule { protocol: Some(Protocol::TCP), source, destination, ..Rule::any(Action::Allow) }
         };
-        let policy = Policy { tier: Arc::from("default"), ingress: vec![rule(true)], egress: vec![rule(false)] };
+        let policy = Policy {
+            tier: Arc::from("default"),
+            stage: PolicyStage::Normal,
+            ingress: vec![rule(true)],
+            egress: vec![rule(false)],
+        };
         tables.policies.insert(policy_id(number), Arc::new(policy));
     }
     for pod in pods {
@@ -68,6 +73,7 @@ fn tables(pods: [&Pod; 2], policies: usize) -> Tables {
             mac: None,
             tiers: vec![tier],
             profiles: vec![],
+            ..Endpoint::default()
         };
         let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from(pod.interface.as_str()) };
         tables.endpoints.insert(id, Arc::new(endpoint));

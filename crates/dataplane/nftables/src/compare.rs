@@ -147,7 +147,9 @@ fn canonical(expressions: &[u8]) -> Vec<(Option<&str>, BTreeMap<u16, &[u8]>)> {
     Attributes(expressions)
         .map(|(_, item)| {
             let item = Attributes(item);
-            (item.text(expr::NAME), item.nested(expr::DATA).collect())
+            let name = item.text(expr::NAME);
+            let is_filling = |kind: u16| name == Some("limit") && kind == expr::LIMIT_PAD;
+            (name, item.nested(expr::DATA).filter(|(kind, _)| !is_filling(*kind)).collect())
         })
         .collect()
 }

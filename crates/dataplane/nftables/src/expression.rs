@@ -3,17 +3,18 @@
 //! Invariant: attributes are written as the kernel dumps them, so that a rule that was read back can be compared byte
 //! by byte.
 
+mod act;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tortie_desired::Period;
 use tortie_net::{Family, Protocol};
-use tortie_ruleset::{CtState, Match, Rule, Side, Statement, Verdict};
+use tortie_ruleset::{CtState, Match, Rate, Rule, Side};
 
 use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
 use crate::wire::Writer;
 
-/// The verdict register.
-const VERDICT: u32 = 0;
 /// The first data register, 16 bytes.
 const FIRST: u32 = 1;
 /// The second data register, 16 bytes.
@@ -21,8 +22,6 @@ const SECOND: u32 = 2;
 /// The 4-byte registers that overlay the data registers start here.
 const SMALL: u32 = 8;
 const INTERFACE_LEN: usize = 16;
-/// The longest prefix of log lines that the kernel takes; a longer one is cut, as it must not cost a policy.
-const LOG_PREFIX_LEN: usize = 127;
 
 /// The list of a rule's expressions, as it stands inside a rule's attribute.
 pub(crate) fn encode(rule: &Rule) -> Vec<u8> {
@@ -67,6 +66,7 @@ impl Program {
     fn condition(&mut self, condition: &Match) {
         match condition {
             Match::Conntrack(state) => self.conntrack(*state),
+            Match::Translated { negate } => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED, !negate),
             Match::Family(family) => {
                 self.meta(expr::META_NFPROTO, FIRST);
                 let number = if *family == Family::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
@@ -84,10 +84,10 @@ impl Program {
                 self.interface(*side);
                 self.lookup(set, false, None);
             }
-            Match::InterfaceAddressIn { family, set } => {
+            Match::InterfaceAddressIn { family, set, negate } => {
                 self.interface(Side::Source);
                 self.load_address_into(Side::Source, *family, SECOND);
-                self.lookup(set, false, None);
+                self.lookup(set, *negate, None);
             }
             Match::Address { side, net, negate } => self.address(*side, *net, *negate),
             Match::AddressIn { side, family, set, negate } => {
@@ -123,7 +123,29 @@ impl Program {
                 self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
                 self.compare(&[0; 4], true);
             }
+            Match::Rate { rate, over } => self.rate(*rate, *over),
+            Match::ConnectionsOver(limit) => self.add("connlimit", |w| {
+                w.put_be32(expr::CONNLIMIT_COUNT, *limit);
+                w.put_be32(expr::CONNLIMIT_FLAGS, expr::CONNLIMIT_INVERTED);
+            }),
         }
+    }
+
+    fn rate(&mut self, rate: Rate, over: bool) {
+        let Rate { packets, period, burst } = rate;
+        let seconds: u64 = match period {
+            Period::Second => 1,
+            Period::Minute => 60,
+            Period::Hour => 3600,
+            Period::Day => 86400,
+        };
+        self.add("limit", |w| {
+            w.put(expr::LIMIT_RATE, &u64::from(packets).to_be_bytes());
+            w.put(expr::LIMIT_UNIT, &seconds.to_be_bytes());
+            w.put_be32(expr::LIMIT_BURST, burst);
+            w.put_be32(expr::LIMIT_TYPE, 0);
+            w.put_be32(expr::LIMIT_FLAGS, if over { expr::LIMIT_INVERTED } else { 0 });
+        });
     }
 
     fn conntrack(&mut self, state: CtState) {
@@ -131,12 +153,17 @@ impl Program {
             CtState::EstablishedOrRelated => expr::CT_BIT_ESTABLISHED | expr::CT_BIT_RELATED,
             CtState::Invalid => expr::CT_BIT_INVALID,
         };
+        self.ct_bits(expr::CT_STATE, bits, true);
+    }
+
+    /// One of the bits is set, or none with `set` false.
+    fn ct_bits(&mut self, key: u32, bits: u32, set: bool) {
         self.add("ct", |w| {
             w.put_be32(expr::CT_DREG, FIRST);
-            w.put_be32(expr::CT_KEY, expr::CT_STATE);
+            w.put_be32(expr::CT_KEY, key);
         });
         self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
-        self.compare(&[0; 4], true);
+        self.compare(&[0; 4], set);
     }
 
     fn address(&mut self, side: Side, net: IpNet, negate: bool) {
@@ -167,52 +194,6 @@ impl Program {
             Side::Destination => expr::META_OIFNAME,
         };
         self.meta(key, FIRST);
-    }
-
-    fn statement(&mut self, statement: &Statement) {
-        match statement {
-            Statement::Log { prefix } => self.add("log", |w| {
-                w.put_str(expr::LOG_PREFIX, &prefix[..prefix.floor_char_boundary(LOG_PREFIX_LEN)]);
-                w.put_be32(expr::LOG_LEVEL, expr::LEVEL_NOTICE);
-            }),
-            Statement::SetMark(bits) => self.mark(!bits, *bits),
-            Statement::ClearMark(bits) => self.mark(!bits, 0),
-        }
-    }
-
-    fn mark(&mut self, keep: u32, set: u32) {
-        self.meta(expr::META_MARK, FIRST);
-        self.bitwise(&keep.to_ne_bytes(), &set.to_ne_bytes());
-        self.add("meta", |w| {
-            w.put_be32(expr::META_KEY, expr::META_MARK);
-            w.put_be32(expr::META_SREG, FIRST);
-        });
-    }
-
-    fn verdict(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Accept => self.decide(data::ACCEPT, None),
-            Verdict::Drop => self.decide(data::DROP, None),
-            Verdict::Return => self.decide(data::RETURN, None),
-            Verdict::Jump(chain) => self.decide(data::JUMP, Some(chain)),
-            Verdict::Goto(chain) => self.decide(data::GOTO, Some(chain)),
-            Verdict::Reject => self.add("reject", |w| {
-                w.put_be32(expr::REJECT_TYPE, expr::REJECT_ICMPX);
-                w.put(expr::REJECT_CODE, &[expr::ICMPX_PORT_UNREACHABLE]);
-            }),
-            Verdict::Dispatch { side, map } => {
-                self.interface(*side);
-                self.lookup(map, false, Some(VERDICT));
-            }
-            Verdict::Masquerade => self.add("masq", |w| w.put_be32(expr::MASQ_FLAGS, expr::RANDOM_FULLY)),
-        }
-    }
-
-    fn decide(&mut self, code: i32, chain: Option<&str>) {
-        self.add("immediate", |w| {
-            w.put_be32(expr::IMMEDIATE_DREG, VERDICT);
-            w.nest(expr::IMMEDIATE_DATA, |w| put_verdict(w, code, chain));
-        });
     }
 
     fn meta(&mut self, key: u32, register: u32) {
@@ -289,6 +270,9 @@ pub(crate) fn octets(addr: IpAddr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use act::LOG_PREFIX_LEN;
+    use tortie_ruleset::{Statement, Verdict};
+
     use crate::wire::Attributes;
 
     /// The names of a rule's expressions, as the kernel will read them.

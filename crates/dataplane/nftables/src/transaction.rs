@@ -46,14 +46,31 @@ pub(crate) struct Place {
     pub(crate) priority: i32,
 }
 
-/// Where base chains hook in. Source translation comes after other tables' (priority 100), as upstream's.
+/// Where base chains hook in. The filter's are next to each other, so that each sees what the one before accepted.
+/// Source translation comes after other tables' (priority 100), as upstream's.
 pub(crate) fn place(base: Base) -> Place {
-    match base {
-        Base::FromWorkload => Place { kind: "filter", hook: 2, priority: 0 },
-        Base::ToWorkload => Place { kind: "filter", hook: 2, priority: 1 },
-        Base::Input => Place { kind: "filter", hook: 1, priority: 0 },
-        Base::SourceNat => Place { kind: "nat", hook: 4, priority: 110 },
-    }
+    const PREROUTING: u32 = 0;
+    const INPUT: u32 = 1;
+    const FORWARD: u32 = 2;
+    const OUTPUT: u32 = 3;
+    const POSTROUTING: u32 = 4;
+    let (kind, hook, priority) = match base {
+        Base::RawPrerouting => ("filter", PREROUTING, -300),
+        Base::RawOutput => ("filter", OUTPUT, -300),
+        Base::BeforeNat => ("filter", PREROUTING, -150),
+        Base::DestinationNat => ("nat", PREROUTING, -100),
+        Base::DestinationNatOutput => ("nat", OUTPUT, -100),
+        Base::FromHost => ("filter", FORWARD, -1),
+        Base::FromWorkload => ("filter", FORWARD, 0),
+        Base::ToWorkload => ("filter", FORWARD, 1),
+        Base::ToHost => ("filter", FORWARD, 2),
+        Base::Input => ("filter", INPUT, 0),
+        Base::Output => ("filter", OUTPUT, 0),
+        Base::Postrouting => ("filter", POSTROUTING, -150),
+        Base::Marking => ("filter", POSTROUTING, -149),
+        Base::SourceNat => ("nat", POSTROUTING, 110),
+    };
+    Place { kind, hook, priority }
 }
 
 #[derive(Debug)]

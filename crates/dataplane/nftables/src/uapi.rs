@@ -121,6 +121,9 @@ pub(crate) mod expr {
     pub(crate) const CT_DREG: u16 = 1;
     pub(crate) const CT_KEY: u16 = 2;
     pub(crate) const CT_STATE: u32 = 0;
+    pub(crate) const CT_STATUS: u32 = 2;
+    /// `IPS_DST_NAT`.
+    pub(crate) const CT_TRANSLATED: u32 = 1 << 5;
     pub(crate) const CT_BIT_INVALID: u32 = 1;
     pub(crate) const CT_BIT_ESTABLISHED: u32 = 2;
     pub(crate) const CT_BIT_RELATED: u32 = 4;
@@ -147,6 +150,12 @@ pub(crate) mod expr {
     pub(crate) const PAYLOAD_BASE: u16 = 2;
     pub(crate) const PAYLOAD_OFFSET: u16 = 3;
     pub(crate) const PAYLOAD_LEN: u16 = 4;
+    pub(crate) const PAYLOAD_SREG: u16 = 5;
+    pub(crate) const PAYLOAD_CSUM_TYPE: u16 = 6;
+    pub(crate) const PAYLOAD_CSUM_OFFSET: u16 = 7;
+    pub(crate) const PAYLOAD_CSUM_FLAGS: u16 = 8;
+    /// `NFT_PAYLOAD_CSUM_INET`: the checksum of an IPv4 header.
+    pub(crate) const CSUM_INET: u32 = 1;
     pub(crate) const BASE_NETWORK: u32 = 1;
     pub(crate) const BASE_TRANSPORT: u32 = 2;
 
@@ -165,10 +174,40 @@ pub(crate) mod expr {
 
     pub(crate) const REJECT_TYPE: u16 = 1;
     pub(crate) const REJECT_CODE: u16 = 2;
+    pub(crate) const REJECT_TCP_RESET: u32 = 1;
     pub(crate) const REJECT_ICMPX: u32 = 2;
     pub(crate) const ICMPX_PORT_UNREACHABLE: u8 = 1;
 
+    pub(crate) const LIMIT_RATE: u16 = 1;
+    pub(crate) const LIMIT_UNIT: u16 = 2;
+    pub(crate) const LIMIT_BURST: u16 = 3;
+    pub(crate) const LIMIT_TYPE: u16 = 4;
+    pub(crate) const LIMIT_FLAGS: u16 = 5;
+    /// Filling that some kernels put into what they dump.
+    pub(crate) const LIMIT_PAD: u16 = 6;
+    pub(crate) const LIMIT_INVERTED: u32 = 1;
+
+    pub(crate) const CONNLIMIT_COUNT: u16 = 1;
+    pub(crate) const CONNLIMIT_FLAGS: u16 = 2;
+    pub(crate) const CONNLIMIT_INVERTED: u32 = 1;
+
+    pub(crate) const NAT_TYPE: u16 = 1;
+    pub(crate) const NAT_FAMILY: u16 = 2;
+    pub(crate) const NAT_ADDR_MIN: u16 = 3;
+    pub(crate) const NAT_ADDR_MAX: u16 = 4;
+    pub(crate) const NAT_PROTO_MIN: u16 = 5;
+    pub(crate) const NAT_PROTO_MAX: u16 = 6;
+    pub(crate) const NAT_FLAGS: u16 = 7;
+    pub(crate) const NAT_SOURCE: u32 = 0;
+    pub(crate) const NAT_DESTINATION: u32 = 1;
+    /// `NF_NAT_RANGE_MAP_IPS`.
+    pub(crate) const RANGE_ADDRESS: u32 = 1;
+    /// `NF_NAT_RANGE_PROTO_SPECIFIED`.
+    pub(crate) const RANGE_PORTS: u32 = 2;
+
     pub(crate) const MASQ_FLAGS: u16 = 1;
+    pub(crate) const MASQ_PROTO_MIN: u16 = 2;
+    pub(crate) const MASQ_PROTO_MAX: u16 = 3;
     /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: new ports at random, so that parallel flows rarely collide.
     pub(crate) const RANDOM_FULLY: u32 = 16;
 }

@@ -58,7 +58,7 @@ fn increments_converge_and_a_second_pass_writes_nothing() {
 
 fn endpoint(interface: &str) -> Option<Arc<Endpoint>> {
     let addresses = vec!["10.0.0.1".parse().expect("literal")];
-    Some(Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers: vec![], profiles: vec![] }))
+    Some(Arc::new(Endpoint { interface: Arc::from(interface), addresses, ..Endpoint::default() }))
 }
 
 #[test]
@@ -74,7 +74,9 @@ fn a_refused_transaction_changes_nothing_and_names_its_object() {
     let before = run("nft", &["list", "ruleset"]);
     let last_good = tables.clone();
     // Two names that are one as far as the kernel can tell them apart.
-    let clash = [(id("b"), endpoint("cali-0123456789-b")), (id("c"), endpoint("cali-0123456789-c"))];
+    let other = |endpoint: Arc<Endpoint>| Endpoint { profiles: vec![Arc::from("kns.other")], ..(*endpoint).clone() };
+    let second = endpoint("cali-0123456789-c").map(other).map(Arc::new);
+    let clash = [(id("b"), endpoint("cali-0123456789-b")), (id("c"), second)];
     let bad = Batch { endpoints: clash.into(), ..Batch::default() };
     tables.apply(&bad);
     let refused = nft.commit(&tables, &bad).expect_err("one interface, two chains");
@@ -89,7 +91,7 @@ fn a_refused_transaction_changes_nothing_and_names_its_object() {
     let mut tables = last_good;
     tables.apply(&next);
     nft.commit(&tables, &next).expect("the next good batch");
-    assert!(run("nft", &["list", "ruleset"]).contains("cali-tw-cali1"));
+    assert!(run("nft", &["list", "ruleset"]).contains("\"cali1\" : goto cali-gi-cali0"), "it shares the chain");
 }
 
 #[test]

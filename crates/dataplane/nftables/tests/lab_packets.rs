@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use pods::{Pod, arrives, bind, is_dropped, node};
 use support::run;
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, Pool, Rule,
-    SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Pool,
+    Rule, SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};
@@ -38,11 +38,12 @@ fn endpoint(pod: &Pod, ingress: &[&str], egress: &[&str]) -> Arc<Endpoint> {
         mac: None,
         tiers: vec![tier],
         profiles: vec![],
+        ..Endpoint::default()
     })
 }
 
 fn policy(ingress: Vec<Rule>, egress: Vec<Rule>) -> Arc<Policy> {
-    Arc::new(Policy { tier: Arc::from("default"), ingress, egress })
+    Arc::new(Policy { tier: Arc::from("default"), stage: PolicyStage::Normal, ingress, egress })
 }
 
 /// A and B with policies: `web` lets the set `s:clients` in to the open port, `out` lets everything out.

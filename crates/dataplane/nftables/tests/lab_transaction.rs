@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use support::{lab, run};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Pool,
-    Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind,
+    PolicyStage, Pool, Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};
@@ -60,7 +60,7 @@ fn tables() -> Tables {
     let nested = ["10.0.0.0/8", "10.1.0.0/16", "172.16.0.0/12", "255.255.255.255/32", "fd00::/8", "fd00::/64"];
     set("s:nets", SetKind::Nets, nested.into_iter().map(net).collect());
     set("n:web", SetKind::Ports, vec![port("10.0.0.1"), port("fd00::1")]);
-    let policy = Policy { tier: Arc::from("default"), ingress: rules(), egress: rules() };
+    let policy = Policy { tier: Arc::from("default"), stage: PolicyStage::Normal, ingress: rules(), egress: rules() };
     tables.policies.insert(policy_id("all"), Arc::new(policy));
     tables.profiles.insert(
         Arc::from("kns.ns"),
@@ -79,6 +79,7 @@ fn tables() -> Tables {
             mac: None,
             tiers: vec![tier],
             profiles: vec![Arc::from("kns.ns")],
+            ..Endpoint::default()
         };
         let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from(format!("pod{number}")) };
         tables.endpoints.insert(id, Arc::new(endpoint));
@@ -103,7 +104,7 @@ fn everything_is_written_once_and_reads_back_equal() {
         let listed = run("nft", &["list", "table", "inet", &options.table]);
         println!("{listed}");
         for wanted in
-            ["goto cali-fw-cali1", "jump cali-pi-np/ns/all", "masquerade", "calico-packet: ", "10.0.0.1 . tcp . 443"]
+            ["goto cali-go-cali1", "jump cali-pi-np/ns/all", "masquerade", "calico-packet: ", "10.0.0.1 . tcp . 443"]
         {
             assert!(listed.contains(wanted), "{wanted} is missing in {listed}");
         }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Pool, Route, Settings, TierPolicies, TunnelDevice, Vtep,
-    Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings,
+    TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::IpNet;
 
@@ -16,6 +16,9 @@ pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     pub(crate) previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
+    pub(crate) host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
+    /// The addresses of all nodes, while they are asked for.
+    pub(crate) all_hosts: Option<BTreeSet<Member>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
     pub(crate) vteps: BTreeMap<IpAddr, Vtep>,

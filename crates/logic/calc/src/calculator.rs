@@ -12,24 +12,30 @@
 //                    v      v
 // NetworkSet, HEP -> sets (who is in each) <-- labels of profiles
 //
+// HEP, the node's interfaces --> hosts --> host endpoints of the tables <-- matching, profiles
+//
 // Node, BGPPeer, BGPFilter, BGPConfiguration --> bgp <-- routes        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
 
+mod flush;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
 use tortie_api::{Kind, Resource, StagedAction};
-use tortie_desired::{Batch, Endpoint, EndpointId, Policy, PolicyId, PolicyKind, Profile, Route, RouteTarget, SetId};
+use tortie_desired::{Batch, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
 use tortie_kubernetes::staged_network_policy;
 use tortie_net::IpNet;
 
 use crate::active::Active;
-use crate::batch::{Flushed, put, replace, replace_set};
-use crate::bgp::{self, Bgp, BgpSettings, PeerFacts, Workload};
-use crate::config::{Config, Overrides};
+use crate::batch::{Flushed, replace};
+use crate::bgp::{self, Bgp, BgpSettings, PeerFacts};
+use crate::config::{Config, Overrides, WorkloadSettings};
+use crate::hosts::Hosts;
 use crate::local::Local;
 use crate::matching::Matching;
 use crate::profiles::Profiles;
@@ -50,6 +56,10 @@ pub struct Calculator {
     synced: bool,
     strings: Strings,
     local: Local,
+    hosts: Hosts,
+    workload_settings: WorkloadSettings,
+    /// The prefixes of services, by the BGPConfiguration for all nodes.
+    services: BTreeSet<IpNet>,
     matching: Matching,
     profiles: Profiles,
     sets: IpSets,
@@ -72,6 +82,9 @@ impl Calculator {
             synced: false,
             strings: Strings::default(),
             local: Local::default(),
+            hosts: Hosts::default(),
+            workload_settings: WorkloadSettings::default(),
+            services: BTreeSet::new(),
             matching: Matching::default(),
             profiles: Profiles::default(),
             sets: IpSets::default(),
@@ -120,6 +133,17 @@ impl Calculator {
         }
     }
 
+    /// Whether [`Calculator::set_interfaces`] matters: a host endpoint of this node is found by address.
+    pub fn needs_interfaces(&self) -> bool {
+        self.hosts.by_address()
+    }
+
+    /// Takes the addresses of the node's own interfaces, by which host endpoints may be found. Interfaces of workloads
+    /// are not to be among them.
+    pub fn set_interfaces(&mut self, interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
+        self.hosts.set_interfaces(interfaces);
+    }
+
     /// Says that the facts are complete for the first time. From here on [`Calculator::flush`] tells.
     pub fn in_sync(&mut self) {
         self.synced = true;
@@ -131,7 +155,12 @@ impl Calculator {
         if !self.synced {
             return out;
         }
-        let settings = self.config.settings(self.bgp.labels(&self.node));
+        let settings = self.config.settings(self.bgp.labels(&self.node), &self.services);
+        let workload_settings = self.config.workloads(self.bgp.labels(&self.node));
+        if workload_settings != self.workload_settings {
+            self.workload_settings = workload_settings;
+            self.local.mark_all();
+        }
         if settings != self.flushed.settings {
             self.flushed.settings = settings.clone();
             out.settings = Some(settings);
@@ -148,6 +177,7 @@ impl Calculator {
             }
         }
         out.sets = self.sets.flush();
+        self.flush_all_hosts(&mut out);
         self.flush_endpoints(&mut out);
         let mut news = self.bgp.is_dirty();
         if let Some(now) = self.routes.take(&self.local) {
@@ -161,37 +191,6 @@ impl Calculator {
             self.flush_bgp(&mut out);
         }
         out
-    }
-
-    fn flush_bgp(&mut self, out: &mut Batch) {
-        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
-        let workloads: Vec<Workload<'_>> =
-            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
-        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
-            if speaker != self.flushed.bgp_speaker {
-                self.flushed.bgp_speaker = speaker.clone();
-                out.bgp_speaker = Some(speaker);
-            }
-            let behind =
-                peers.by_address.iter().filter_map(|(addr, peer)| Some((*addr, peer.reachable_by?, &peer.name)));
-            let routes = behind.map(|(addr, via, name)| {
-                (IpNet::from(addr), Route { target: RouteTarget::Node { node: name.clone(), via } })
-            });
-            let told = replace(&mut self.flushed.peer_routes, routes.collect());
-            let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
-            out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
-            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
-            self.flushed.bgp_ranges = peers.ranges;
-        }
-        let mut announced = self.flushed.workload_announcements.clone();
-        announced.extend(self.bgp.services(&self.node));
-        out.announcements = replace_set(&mut self.flushed.announcements, announced);
-        let prefixes = self.routes.prefixes(&self.local);
-        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
-        if policy != self.flushed.bgp_policy {
-            self.flushed.bgp_policy = policy.clone();
-            out.bgp_policy = Some(policy);
-        }
     }
 
     /// What could not be used as written, by the fact that holds it: unreadable values, parts that are not supported
@@ -211,6 +210,14 @@ impl Calculator {
             let line = format!("spec.tier: there is no tier {tier:?}; the policy applies after all tiers that exist");
             out.entry(Key::resource(kind, &id.namespace, &id.name)).or_default().push(line);
         }
+        if !self.workload_settings.source_spoofing {
+            let unheeded = self.local.iter().filter(|(_, endpoint)| !endpoint.allowed_sources.is_empty());
+            for (id, _) in unheeded {
+                let line =
+                    "spec.allowSpoofedSourcePrefixes: not heeded, as workloadSourceSpoofing is not Any".to_owned();
+                out.entry(Key::resource(Kind::WorkloadEndpoint, &id.namespace, &id.name)).or_default().push(line);
+            }
+        }
         for (key, line) in self.bgp.problems() {
             out.entry(key).or_default().push(line);
         }
@@ -220,49 +227,6 @@ impl Calculator {
     /// What an active set holds, for people: its selector, and the port's name if it is a set of ports.
     pub fn describe_set(&self, id: &SetId) -> Option<String> {
         self.sets.describe(id)
-    }
-
-    /// Tunnels, their far ends, and the routes to other nodes. Comes after this node's own routes, which win.
-    fn flush_remote(&mut self, out: &mut Batch) {
-        for (net, route) in &mut out.routes {
-            if route.is_none() {
-                *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
-            }
-        }
-        self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
-        if self.tunnels.settle(&self.node) {
-            out.tunnels = replace(&mut self.flushed.tunnels, self.tunnels.devices().clone());
-            out.vteps = replace(&mut self.flushed.vteps, self.tunnels.vteps().clone());
-            self.remote.mark_all();
-        }
-        let routes = &self.routes;
-        for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
-            let told = put(&mut self.flushed.remote, net, route);
-            let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
-            out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
-        }
-    }
-
-    fn flush_endpoints(&mut self, out: &mut Batch) {
-        let mut dirty = self.local.take_dirty();
-        dirty.extend(self.matching.take_endpoints());
-        let mut seen = BTreeMap::new();
-        for id in dirty {
-            let selected = self.matching.tiers_of(&id, &mut seen);
-            let local = self.local.get(&id);
-            let preview = selected.preview.filter(|_| local.is_some());
-            let endpoint = local.map(|local| {
-                Arc::new(Endpoint {
-                    interface: local.interface.clone(),
-                    addresses: local.addresses.clone(),
-                    mac: local.mac,
-                    tiers: selected.enforced,
-                    profiles: self.profiles.listed(&local.profiles),
-                })
-            });
-            out.previews.extend(put(&mut self.flushed.previews, id.clone(), preview));
-            out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
-        }
     }
 
     fn apply_resource(
@@ -285,10 +249,7 @@ impl Calculator {
         let strings = &mut self.strings;
         match kind {
             Kind::WorkloadEndpoint => self.apply_workload(namespace, name, this!(WorkloadEndpoint), problems),
-            Kind::HostEndpoint => {
-                let item = this!(HostEndpoint).map(|hep| read::host(strings, hep, problems));
-                self.apply_item(ItemKind::Host, "", name, item);
-            }
+            Kind::HostEndpoint => self.apply_host(name, this!(HostEndpoint), problems),
             Kind::NetworkSet => {
                 let set = this!(NetworkSet).map(|set| (&set.metadata, &set.spec.nets));
                 let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
@@ -304,7 +265,7 @@ impl Calculator {
                 self.apply_policy(PolicyKind::NetworkPolicy, namespace, name, source, problems);
             }
             Kind::GlobalNetworkPolicy => {
-                let source = this!(GlobalNetworkPolicy).and_then(|p| PolicySource::global(&p.spec));
+                let source = this!(GlobalNetworkPolicy).map(|p| PolicySource::global(&p.spec));
                 self.apply_policy(PolicyKind::GlobalNetworkPolicy, "", name, source, problems);
             }
             Kind::KubernetesNetworkPolicy => {
@@ -312,7 +273,7 @@ impl Calculator {
                 self.apply_policy(PolicyKind::KubernetesNetworkPolicy, namespace, name, source, problems);
             }
             Kind::KubernetesClusterNetworkPolicy => {
-                let source = this!(KubernetesClusterNetworkPolicy).and_then(|p| PolicySource::global(&p.spec));
+                let source = this!(KubernetesClusterNetworkPolicy).map(|p| PolicySource::global(&p.spec));
                 self.apply_policy(PolicyKind::KubernetesClusterNetworkPolicy, "", name, source, problems);
             }
             Kind::StagedNetworkPolicy => {
@@ -347,6 +308,10 @@ impl Calculator {
                 self.bgp.set_peer(name, this!(BgpPeer).map(|peer| PeerFacts::of(peer, problems)));
             }
             Kind::BgpConfiguration => {
+                if name == "default" {
+                    self.services =
+                        this!(BgpConfiguration).map(|config| read::service_nets(&config.spec)).unwrap_or_default();
+                }
                 let settings = this!(BgpConfiguration).map(|config| BgpSettings::of(config, problems));
                 self.bgp.set_settings(name, settings);
             }
@@ -393,6 +358,20 @@ impl Calculator {
         }
         self.matching.set_endpoint(&id, identity);
         self.apply_item(ItemKind::Workload, namespace, name, item);
+    }
+
+    fn apply_host(&mut self, name: &str, hep: Option<&tortie_api::HostEndpoint>, problems: &mut Vec<String>) {
+        let item = hep.map(|hep| read::host(&mut self.strings, hep, problems));
+        let mine = hep.filter(|hep| hep.spec.node == *self.node).zip(item.as_ref());
+        let endpoint = mine.map(|(hep, item)| read::local_host(hep, item));
+        let identity = mine.map(|(_, item)| item.identity.clone());
+        let id = EndpointId { namespace: Arc::from(""), name: Arc::from(name) };
+        let old = self.hosts.get(name).map(|old| old.profiles.clone()).unwrap_or_default();
+        let new = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();
+        self.hosts.set(&id.name, endpoint);
+        self.profiles.set_user(&id, &old, &new);
+        self.matching.set_endpoint(&id, identity);
+        self.apply_item(ItemKind::Host, "", name, item);
     }
 
     fn apply_item(&mut self, kind: ItemKind, namespace: &str, name: &str, item: Option<Item>) {

@@ -3,12 +3,15 @@
 //! From the strongest: what the process was started with, the FelixConfiguration of this node by name, the oldest of
 //! those whose selector matches the node's labels, the one named `default`, and upstream's defaults.
 
-use std::collections::BTreeMap;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use tortie_api::{FelixConfiguration, FelixConfigurationSpec, Timestamp};
-use tortie_desired::{HostAction, Settings};
+use tortie_api::{FelixConfiguration, Timestamp};
+use tortie_desired::{Failsafe, HostAction, LogLimit, Settings};
+use tortie_net::{IpNet, PortRange};
 use tortie_selector::Selector;
 
 /// Settings that win over every stored one; `None` leaves a setting to the store. From files and the environment.
@@ -22,10 +25,32 @@ pub struct Overrides {
     pub reject_denied: Option<bool>,
     /// See [`Settings::log_prefix`].
     pub log_prefix: Option<Arc<str>>,
+    /// See [`Settings::log_limit`].
+    pub log_limit: Option<LogLimit>,
     /// See [`Settings::accept_invalid`].
     pub accept_invalid: Option<bool>,
     /// See [`Settings::ipv6`].
     pub ipv6: Option<bool>,
+    /// See [`Settings::failsafe_inbound`].
+    pub failsafe_inbound: Option<Vec<Failsafe>>,
+    /// See [`Settings::failsafe_outbound`].
+    pub failsafe_outbound: Option<Vec<Failsafe>>,
+    /// See [`Settings::vxlan_from_workloads`].
+    pub vxlan_from_workloads: Option<bool>,
+    /// See [`Settings::ipip_from_workloads`].
+    pub ipip_from_workloads: Option<bool>,
+    /// See [`tortie_desired::NatSettings::ports`].
+    pub nat_ports: Option<PortRange>,
+    /// See [`tortie_desired::NatSettings::address`].
+    pub nat_address: Option<Ipv4Addr>,
+    /// See [`tortie_desired::NatSettings::exclude_hosts`].
+    pub nat_exclude_hosts: Option<bool>,
+    /// What happens to packets of service prefixes that nobody translated.
+    pub service_loops: Option<ServiceLoops>,
+    /// Whether workloads have floating addresses (`floatingIPs`).
+    pub floating: Option<bool>,
+    /// Whether workloads may be allowed more sources than their own addresses (`workloadSourceSpoofing`).
+    pub source_spoofing: Option<bool>,
     /// Whether there is VXLAN at all; by default when a pool wants it.
     pub vxlan_enabled: Option<bool>,
     /// VXLAN's network identifier.
@@ -50,52 +75,47 @@ pub(crate) struct VxlanSettings {
     pub(crate) mtu6: Option<u32>,
 }
 
-impl Overrides {
-    /// What a FelixConfiguration sets, with a line for each value that is not understood.
-    pub fn of_spec(spec: &FelixConfigurationSpec, problems: &mut Vec<String>) -> Overrides {
-        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
-        let prefixes = |text: &str| text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(Arc::from).collect();
-        let mut word = |field: &str, found: &str, choices: &[&str]| {
-            let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(found));
-            if at.is_none() && !found.is_empty() {
-                problems.push(format!("spec.{field}: {found:?} is none of {}", choices.join(", ")));
-            }
-            at
-        };
-        let host =
-            word("defaultEndpointToHostAction", &spec.default_endpoint_to_host_action, &["Drop", "Accept", "Return"]);
-        let deny = word("iptablesFilterDenyAction", &spec.iptables_filter_deny_action, &["Drop", "Reject"]);
-        // 0 leaves the choice to us, as the default does.
-        let number = |value: Option<i64>, end: u32| {
-            value.and_then(|value| u32::try_from(value).ok()).filter(|value| (1..end).contains(value))
-        };
-        Overrides {
-            interface_prefixes: Some(prefixes(&spec.interface_prefix)).filter(|list: &Vec<_>| !list.is_empty()),
-            endpoint_to_host: host.map(|at| [HostAction::Drop, HostAction::Accept, HostAction::Return][at]),
-            reject_denied: deny.map(|at| at == 1),
-            log_prefix: text(&spec.log_prefix),
-            accept_invalid: spec.disable_conntrack_invalid_check,
-            ipv6: spec.ipv6_support,
-            vxlan_enabled: spec.vxlan_enabled,
-            vxlan_vni: number(spec.vxlan_vni, 1 << 24),
-            vxlan_port: number(spec.vxlan_port, 1 << 16).and_then(|port| u16::try_from(port).ok()),
-            vxlan_mtu: number(spec.vxlan_mtu, 1 << 16),
-            vxlan_mtu_v6: number(spec.vxlan_mtu_v6, 1 << 16),
-            router_id: None,
-        }
-    }
+/// What happens to packets of service prefixes that nobody translated (`serviceLoopPrevention`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceLoops {
+    /// Dropped.
+    Drop,
+    /// Rejected.
+    Reject,
+    /// Let through.
+    Allow,
+}
 
+/// What is asked of workloads' own wishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkloadSettings {
+    pub(crate) floating: bool,
+    pub(crate) source_spoofing: bool,
+}
+
+impl Overrides {
     fn apply(&self, settings: &mut Settings) {
         let Overrides {
             interface_prefixes,
             endpoint_to_host,
             reject_denied,
             log_prefix,
+            log_limit,
             accept_invalid,
             ipv6,
+            failsafe_inbound,
+            failsafe_outbound,
+            vxlan_from_workloads,
+            ipip_from_workloads,
+            nat_ports,
+            nat_address,
+            nat_exclude_hosts,
+            service_loops,
+            floating: _,
+            source_spoofing: _,
             vxlan_enabled: _,
             vxlan_vni: _,
-            vxlan_port: _,
+            vxlan_port,
             vxlan_mtu: _,
             vxlan_mtu_v6: _,
             router_id: _,
@@ -104,8 +124,22 @@ impl Overrides {
         set(&mut settings.endpoint_to_host, endpoint_to_host);
         set(&mut settings.reject_denied, reject_denied);
         set(&mut settings.log_prefix, log_prefix);
+        settings.log_limit = log_limit.or(settings.log_limit);
         set(&mut settings.accept_invalid, accept_invalid);
         set(&mut settings.ipv6, ipv6);
+        set(&mut settings.failsafe_inbound, failsafe_inbound);
+        set(&mut settings.failsafe_outbound, failsafe_outbound);
+        set(&mut settings.vxlan_port, vxlan_port);
+        set(&mut settings.vxlan_from_workloads, vxlan_from_workloads);
+        set(&mut settings.ipip_from_workloads, ipip_from_workloads);
+        settings.nat.ports = nat_ports.or(settings.nat.ports);
+        settings.nat.address = nat_address.or(settings.nat.address);
+        set(&mut settings.nat.exclude_hosts, nat_exclude_hosts);
+        match service_loops {
+            None => {}
+            Some(ServiceLoops::Drop | ServiceLoops::Allow) => settings.reject_service_loops = false,
+            Some(ServiceLoops::Reject) => settings.reject_service_loops = true,
+        }
     }
 }
 
@@ -166,11 +200,24 @@ impl Config {
         self.scoped.insert((age, name.into()), Scoped { selector: selector.ok(), settings });
     }
 
-    /// The settings of a node with these labels; a node that is not there matches no selector.
-    pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>) -> Settings {
-        let mut settings = Settings::default();
+    /// The settings of a node with these labels; a node that is not there matches no selector. `services` are the
+    /// prefixes of services.
+    pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>, services: &BTreeSet<IpNet>) -> Settings {
+        let loops = self.sources(labels).filter_map(|source| source.service_loops).last();
+        let service_loops = if loops == Some(ServiceLoops::Allow) { BTreeSet::new() } else { services.clone() };
+        let mut settings = Settings { service_loops, ..Settings::default() };
         self.sources(labels).for_each(|source| source.apply(&mut settings));
         settings
+    }
+
+    /// What workloads of a node with these labels may have.
+    pub(crate) fn workloads(&self, labels: Option<&BTreeMap<String, String>>) -> WorkloadSettings {
+        let mut out = WorkloadSettings::default();
+        for source in self.sources(labels) {
+            set(&mut out.floating, &source.floating);
+            set(&mut out.source_spoofing, &source.source_spoofing);
+        }
+        out
     }
 
     /// The settings of VXLAN of a node with these labels.

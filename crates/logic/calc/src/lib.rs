@@ -8,6 +8,7 @@ mod batch;
 mod bgp;
 mod calculator;
 mod config;
+mod hosts;
 mod labels;
 mod local;
 mod matching;
@@ -24,5 +25,5 @@ mod tiers;
 mod tunnels;
 
 pub use calculator::Calculator;
-pub use config::Overrides;
+pub use config::{Overrides, ServiceLoops};
 pub use rules::index_as_written;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::EndpointId;
-use tortie_net::Mac;
+use tortie_desired::{EndpointId, FloatingAddress, Limits};
+use tortie_net::{IpNet, Mac};
 
 use crate::labels::LabelSet;
 
@@ -21,6 +21,13 @@ pub(crate) struct LocalEndpoint {
     pub(crate) profiles: Arc<[Arc<str>]>,
     /// Its own labels.
     pub(crate) labels: LabelSet,
+    /// Sorted, without repeats.
+    pub(crate) allowed_sources: Vec<IpNet>,
+    /// Sorted, without repeats.
+    pub(crate) floating: Vec<FloatingAddress>,
+    pub(crate) limits: Limits,
+    /// Whether it is OpenStack's, which has floating addresses in any case.
+    pub(crate) openstack: bool,
 }
 
 /// The workload endpoints of this node.
@@ -54,6 +61,11 @@ impl Local {
 
     pub(crate) fn mark(&mut self, ids: impl IntoIterator<Item = EndpointId>) {
         self.dirty.extend(ids);
+    }
+
+    /// All endpoints may have changed.
+    pub(crate) fn mark_all(&mut self) {
+        self.dirty.extend(self.endpoints.keys().cloned());
     }
 
     pub(crate) fn take_dirty(&mut self) -> BTreeSet<EndpointId> {

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tortie_desired::{EndpointId, Policy, PolicyId};
+use tortie_desired::{EndpointId, Policy, PolicyId, PolicyStage};
 use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::labels::{ClassId, Identity, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
 use crate::slab::Slab;
-use crate::tiers::{Rank, Selected, Tier, Tiers};
+use crate::tiers::{Applied, NONE, Rank, Scope, Tier, Tiers};
 
 /// What is kept of a policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +20,7 @@ pub(crate) struct PolicyFacts {
     pub(crate) tier: Arc<str>,
     /// Infinite if none is given.
     pub(crate) order: f64,
-    pub(crate) ingress: bool,
-    pub(crate) egress: bool,
+    pub(crate) scope: Scope,
     pub(crate) selector: Selector,
     pub(crate) body: Body<Policy>,
 }
@@ -29,10 +28,10 @@ pub(crate) struct PolicyFacts {
 impl PolicyFacts {
     /// Whether the other differs in its rules at most.
     fn same_place(&self, other: &PolicyFacts) -> bool {
-        let PolicyFacts { tier, order, ingress, egress, selector, body: _ } = self;
+        let PolicyFacts { tier, order, scope, selector, body: _ } = self;
         *tier == other.tier
             && order.total_cmp(&other.order).is_eq()
-            && (*ingress, *egress) == (other.ingress, other.egress)
+            && *scope == other.scope
             && *selector == other.selector
     }
 }
@@ -41,6 +40,11 @@ impl PolicyFacts {
 struct Entry {
     facts: PolicyFacts,
     selector: SelectorId,
+}
+
+/// Whether an endpoint is one of the node's own interfaces.
+pub(crate) fn is_host(id: &EndpointId) -> bool {
+    id.namespace.is_empty()
 }
 
 /// All policies, and which local endpoints they select.
@@ -143,7 +147,19 @@ impl Matching {
         let dirty = std::mem::take(&mut self.dirty_policies);
         let body = |id: &PolicyId| {
             let Entry { facts, selector } = self.policies.get(id)?;
-            self.index.classes_of(*selector).next().map(|_| facts.body.clone())
+            let mut classes = self.index.classes_of(*selector);
+            let mut selects = |host: bool| {
+                let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
+                classes.any(|class| self.index.items(class).any(wanted))
+            };
+            let active = match facts.scope.stage {
+                // Only workloads have a preview.
+                PolicyStage::Normal if id.kind.staged() => selects(false),
+                PolicyStage::Normal => classes.next().is_some(),
+                // Those are for host endpoints alone.
+                PolicyStage::PreDnat | PolicyStage::Untracked => selects(true),
+            };
+            active.then(|| facts.body.clone())
         };
         dirty.into_iter().map(|id| (id.clone(), body(&id))).collect()
     }
@@ -154,18 +170,16 @@ impl Matching {
     }
 
     /// The policies of an endpoint. Endpoints of one class have the same, which `seen` remembers within one flush.
-    pub(crate) fn tiers_of(&mut self, id: &EndpointId, seen: &mut BTreeMap<ClassId, Selected>) -> Selected {
-        let Some((_, class)) = self.endpoints.get(id) else {
-            return Selected { enforced: Vec::new(), preview: None };
-        };
+    pub(crate) fn tiers_of<'a>(&mut self, id: &EndpointId, seen: &'a mut BTreeMap<ClassId, Applied>) -> &'a Applied {
+        let Some((_, class)) = self.endpoints.get(id) else { return &NONE };
         let (tiers, index) = (&mut self.tiers, &self.index);
-        seen.entry(*class).or_insert_with(|| tiers.of(index.matches(*class))).clone()
+        seen.entry(*class).or_insert_with(|| tiers.of(index.matches(*class)))
     }
 
     fn add_policy(&mut self, id: &PolicyId, facts: PolicyFacts) {
         let selector = self.index.add_selector(facts.selector.clone());
         let rank = Rank { order: facts.order, id: id.clone() };
-        self.tiers.add_policy(&facts.tier, rank, selector, (facts.ingress, facts.egress));
+        self.tiers.add_policy(&facts.tier, rank, selector, facts.scope);
         self.by_selector.insert(selector, id.clone());
         self.policies.insert(id.clone(), Entry { facts, selector });
         self.mark_selected(selector);

@@ -1,10 +1,13 @@
 //! The tables as text for people, one row a line, always in the same order.
 
+mod settings;
+
 use std::fmt::{self, Write as _};
 
 use tortie_desired::{
-    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, IcmpMatch, Match, Member, Policy, Pool,
-    Profile, Route, RouteTarget, Rule, SetId, SetKind, Settings, Tables, TierPolicies, Vtep, Vxlan,
+    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint, IcmpMatch,
+    Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId, SetKind,
+    Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -24,6 +27,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         previews,
         profiles,
         endpoints,
+        host_endpoints,
         pools,
         tunnels,
         vteps,
@@ -33,7 +37,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         bgp_peers,
         announcements,
     } = tables;
-    write_settings(out, settings)?;
+    settings::write(out, settings)?;
     for (id, (kind, members)) in sets {
         let kind = match kind {
             SetKind::Addresses => "addresses",
@@ -50,12 +54,17 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         }
     }
     for (id, policy) in policies {
-        let Policy { tier, ingress, egress } = &**policy;
-        writeln!(out, "policy {id} tier {tier}")?;
+        let Policy { tier, stage, ingress, egress } = &**policy;
+        let stage = match stage {
+            PolicyStage::Normal => "",
+            PolicyStage::PreDnat => " pre-dnat",
+            PolicyStage::Untracked => " untracked",
+        };
+        writeln!(out, "policy {id} tier {tier}{stage}")?;
         write_rules(out, ingress, egress)?;
     }
     for (id, policy) in staged {
-        let Policy { tier, ingress, egress } = &**policy;
+        let Policy { tier, stage: _, ingress, egress } = &**policy;
         writeln!(out, "staged {id} tier {tier}")?;
         write_rules(out, ingress, egress)?;
     }
@@ -68,9 +77,17 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         write!(out, "endpoint {id}")?;
         write_endpoint(out, endpoint)?;
     }
+    for (interface, endpoint) in host_endpoints {
+        let HostEndpoint { name, untracked, pre_dnat, forward, tiers, profiles } = &**endpoint;
+        writeln!(out, "host-endpoint {interface} {name}")?;
+        for (what, list) in [("untracked ", untracked), ("pre-dnat ", pre_dnat), ("forward ", forward), ("", tiers)] {
+            write_tiers(out, what, list)?;
+        }
+        write_profiles(out, profiles)?;
+    }
     for (id, tiers) in previews {
         writeln!(out, "preview {id}")?;
-        write_tiers(out, tiers)?;
+        write_tiers(out, "", tiers)?;
     }
     for (net, Pool { nat_outgoing }) in pools {
         writeln!(out, "pool {net}{}", if *nat_outgoing { " nat-outgoing" } else { "" })?;
@@ -199,30 +216,6 @@ pub fn peer_text(peer: &BgpPeer) -> String {
     words.join(" ")
 }
 
-fn write_settings(out: &mut String, settings: &Settings) -> fmt::Result {
-    let default = Settings::default();
-    let Settings { interface_prefixes, endpoint_to_host, reject_denied, log_prefix, accept_invalid, ipv6 } = settings;
-    if *interface_prefixes != default.interface_prefixes {
-        writeln!(out, "setting interface-prefixes {}", interface_prefixes.join(","))?;
-    }
-    if *endpoint_to_host != default.endpoint_to_host {
-        writeln!(out, "setting endpoint-to-host {endpoint_to_host:?}")?;
-    }
-    if *reject_denied != default.reject_denied {
-        writeln!(out, "setting reject-denied {reject_denied}")?;
-    }
-    if *log_prefix != default.log_prefix {
-        writeln!(out, "setting log-prefix {log_prefix}")?;
-    }
-    if *accept_invalid != default.accept_invalid {
-        writeln!(out, "setting accept-invalid {accept_invalid}")?;
-    }
-    if *ipv6 != default.ipv6 {
-        writeln!(out, "setting ipv6 {ipv6}")?;
-    }
-    Ok(())
-}
-
 fn write_rules(out: &mut String, ingress: &[Rule], egress: &[Rule]) -> fmt::Result {
     for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
         for rule in rules {
@@ -279,25 +272,44 @@ fn joined<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn write_tiers(out: &mut String, tiers: &[TierPolicies]) -> fmt::Result {
-    for TierPolicies { tier, default_action, ingress, egress } in tiers {
-        writeln!(out, "  tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
-    }
-    Ok(())
-}
-
 fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
-    let Endpoint { interface, addresses, mac, tiers, profiles } = endpoint;
+    let Endpoint { interface, addresses, mac, tiers, profiles, allowed_sources, floating, limits } = endpoint;
     write!(out, " {interface} {}", joined(addresses))?;
     if let Some(mac) = mac {
         write!(out, " mac {mac}")?;
     }
     writeln!(out)?;
-    write_tiers(out, tiers)?;
-    if !profiles.is_empty() {
-        writeln!(out, "  profiles {}", profiles.join(","))?;
+    write_tiers(out, "", tiers)?;
+    write_profiles(out, profiles)?;
+    if !allowed_sources.is_empty() {
+        writeln!(out, "  sources {}", joined(allowed_sources))?;
+    }
+    for FloatingAddress { external, internal } in floating {
+        writeln!(out, "  floating {external} to {internal}")?;
+    }
+    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp } = limits;
+    for (direction, packets, connections) in
+        [("ingress", ingress_packets, ingress_connections), ("egress", egress_packets, egress_connections)]
+    {
+        if let Some(PacketRate { per_second, burst }) = packets {
+            writeln!(out, "  limit {direction} {per_second} packets/s burst {burst}")?;
+        }
+        if let Some(connections) = connections {
+            writeln!(out, "  limit {direction} {connections} connections")?;
+        }
+    }
+    dscp.map_or(Ok(()), |dscp| writeln!(out, "  dscp {dscp}"))
+}
+
+fn write_tiers(out: &mut String, what: &str, tiers: &[TierPolicies]) -> fmt::Result {
+    for TierPolicies { tier, default_action, ingress, egress } in tiers {
+        writeln!(out, "  {what}tier {tier} end {default_action:?} ingress {} egress {}", ids(ingress), ids(egress))?;
     }
     Ok(())
+}
+
+fn write_profiles(out: &mut String, profiles: &[std::sync::Arc<str>]) -> fmt::Result {
+    if profiles.is_empty() { Ok(()) } else { writeln!(out, "  profiles {}", profiles.join(",")) }
 }
 
 fn ids<T: fmt::Display>(items: &[T]) -> String {

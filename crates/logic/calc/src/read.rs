@@ -2,12 +2,14 @@
 //!
 //! Text that can't be read is left out and told as a problem; nothing here stops at the first.
 
+mod beside;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api as api;
-use tortie_desired::{Policy, Profile, TierAction};
+use tortie_desired::{Policy, PolicyStage, Profile, TierAction};
 use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 
@@ -21,8 +23,11 @@ use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
 use crate::sets::{Item, NamedPort, Slice, service_name};
 use crate::strings::Strings;
-use crate::tiers::Tier;
+use crate::tiers::{Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
+
+use beside::{floating, limits};
+pub(crate) use beside::{local_host, service_nets};
 
 const NAMESPACE: &str = "projectcalico.org/namespace";
 const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
@@ -128,12 +133,6 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
         return None;
     }
-    let unsupported = [
-        ("spec.allowSpoofedSourcePrefixes", !spec.allow_spoofed_source_prefixes.is_empty()),
-        ("spec.ipNATs", !spec.ip_nats.is_empty()),
-        ("spec.qosControls", spec.qos_controls.is_some()),
-    ];
-    problems.extend(not_yet(&unsupported));
     let mac = if spec.mac.is_empty() { None } else { Some(spec.mac.parse()) };
     let mac = mac.and_then(|mac| mac.inspect_err(|error| problems.push(format!("spec.mac: {error}"))).ok());
     Some(LocalEndpoint {
@@ -142,6 +141,10 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         mac,
         profiles: item.identity.parents.clone(),
         labels: item.identity.own.clone(),
+        allowed_sources: nets("allowSpoofedSourcePrefixes", &spec.allow_spoofed_source_prefixes, problems),
+        floating: floating(spec, problems),
+        limits: limits(spec, problems),
+        openstack: spec.orchestrator == "openstack",
     })
 }
 
@@ -154,6 +157,8 @@ pub(crate) struct PolicySource<'a> {
     pub(crate) namespace_selector: &'a str,
     pub(crate) service_account_selector: &'a str,
     pub(crate) types: &'a [api::PolicyType],
+    pub(crate) stage: PolicyStage,
+    pub(crate) forward: bool,
     pub(crate) ingress: &'a [api::Rule],
     pub(crate) egress: &'a [api::Rule],
 }
@@ -168,14 +173,20 @@ impl<'a> PolicySource<'a> {
             namespace_selector: "",
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: false,
             ingress: &spec.ingress,
             egress: &spec.egress,
         }
     }
 
-    /// `None` for policies that apply before connection tracking or before NAT: those are for host endpoints alone.
-    pub(crate) fn global(spec: &'a api::GlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
-        (!spec.do_not_track && !spec.pre_dnat).then_some(PolicySource {
+    pub(crate) fn global(spec: &'a api::GlobalNetworkPolicySpec) -> PolicySource<'a> {
+        let stage = match (spec.do_not_track, spec.pre_dnat) {
+            (true, _) => PolicyStage::Untracked,
+            (false, true) => PolicyStage::PreDnat,
+            (false, false) => PolicyStage::Normal,
+        };
+        PolicySource {
             namespace: "",
             tier: &spec.tier,
             order: spec.order,
@@ -183,9 +194,11 @@ impl<'a> PolicySource<'a> {
             namespace_selector: &spec.namespace_selector,
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage,
+            forward: spec.apply_on_forward,
             ingress: &spec.ingress,
             egress: &spec.egress,
-        })
+        }
     }
 
     /// `None` for the proposal to delete a policy.
@@ -199,12 +212,15 @@ impl<'a> PolicySource<'a> {
             namespace_selector: "",
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: false,
             ingress: &spec.ingress,
             egress: &spec.egress,
         })
     }
 
-    /// `None` for the proposal to delete a policy, and for what [`PolicySource::global`] leaves out.
+    /// `None` for the proposal to delete a policy, and for those that apply before connection tracking or before
+    /// NAT: they are for host endpoints alone, which have no preview.
     pub(crate) fn staged_global(spec: &'a api::StagedGlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
         let heeded = spec.staged_action != Some(api::StagedAction::Delete) && !spec.do_not_track && !spec.pre_dnat;
         heeded.then_some(PolicySource {
@@ -215,6 +231,8 @@ impl<'a> PolicySource<'a> {
             namespace_selector: &spec.namespace_selector,
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
+            stage: PolicyStage::Normal,
+            forward: spec.apply_on_forward,
             ingress: &spec.ingress,
             egress: &spec.egress,
         })
@@ -227,14 +245,14 @@ impl<'a> PolicySource<'a> {
         let Resolved { ingress, egress, sets, problems: found } =
             Resolved::of(self.namespace, self.ingress, self.egress);
         problems.extend(found);
-        let (to, from) = self.directions();
+        let (ingress_applies, egress_applies) = self.directions();
+        let (stage, forward) = (self.stage, self.forward);
         Some(PolicyFacts {
             tier: tier.clone(),
             order: self.order.unwrap_or(f64::INFINITY),
-            ingress: to,
-            egress: from,
+            scope: Scope { ingress: ingress_applies, egress: egress_applies, stage, forward },
             selector,
-            body: Body { rules: Arc::new(Policy { tier, ingress, egress }), sets: sets.into_values().collect() },
+            body: Body { rules: Arc::new(Policy { tier, stage, ingress, egress }), sets: sets.into_values().collect() },
         })
     }
 

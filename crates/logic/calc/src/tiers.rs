@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tortie_desired::{PolicyId, PolicyKind, TierAction, TierPolicies};
+use tortie_desired::{PolicyId, PolicyKind, PolicyStage, TierAction, TierPolicies};
 
 use crate::labels::SelectorId;
 
@@ -68,19 +68,48 @@ fn tie(id: &PolicyId) -> impl Iterator<Item = u8> {
     [&*id.name, "/", &*id.namespace, "/", kind].into_iter().flat_map(str::bytes)
 }
 
+/// To what a policy applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) ingress: bool,
+    pub(crate) egress: bool,
+    pub(crate) stage: PolicyStage,
+    /// Whether it is for what is forwarded through a host endpoint too.
+    pub(crate) forward: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Member {
     selector: SelectorId,
-    ingress: bool,
-    egress: bool,
+    scope: Scope,
 }
 
-/// What applies to an endpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Selected {
-    pub(crate) enforced: Vec<TierPolicies>,
-    /// The same if staged policies were enforced; `None` if none selects the endpoint.
+/// The policies of an endpoint by where they are evaluated; workloads have the normal ones only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) normal: Vec<TierPolicies>,
+    pub(crate) forward: Vec<TierPolicies>,
+    pub(crate) pre_dnat: Vec<TierPolicies>,
+    pub(crate) untracked: Vec<TierPolicies>,
+    /// `normal` if staged policies were enforced; `None` if none selects the endpoint.
     pub(crate) preview: Option<Arc<[TierPolicies]>>,
+}
+
+/// No policy at all.
+pub(crate) static NONE: Applied =
+    Applied { normal: Vec::new(), forward: Vec::new(), pre_dnat: Vec::new(), untracked: Vec::new(), preview: None };
+
+/// Adds a policy to the tier that is being filled, which is the last of the list.
+fn add(list: &mut Vec<TierPolicies>, tier: &TierPolicies, id: &PolicyId, ingress: bool, egress: bool) {
+    if !ingress && !egress {
+        return;
+    }
+    if list.last().is_none_or(|last| last.tier != tier.tier) {
+        list.push(tier.clone());
+    }
+    let Some(last) = list.last_mut() else { return };
+    last.ingress.extend(ingress.then(|| id.clone()));
+    last.egress.extend(egress.then(|| id.clone()));
 }
 
 /// All tiers and the policies in them, in order.
@@ -110,17 +139,11 @@ impl Tiers {
         built_in(name).is_none() && !self.known.contains_key(name)
     }
 
-    pub(crate) fn add_policy(
-        &mut self,
-        tier: &Arc<str>,
-        rank: Rank,
-        selector: SelectorId,
-        (ingress, egress): (bool, bool),
-    ) {
+    pub(crate) fn add_policy(&mut self, tier: &Arc<str>, rank: Rank, selector: SelectorId, scope: Scope) {
         if !self.members.contains_key(tier) {
             self.order = None;
         }
-        self.members.entry(tier.clone()).or_default().insert(rank, Member { selector, ingress, egress });
+        self.members.entry(tier.clone()).or_default().insert(rank, Member { selector, scope });
     }
 
     pub(crate) fn remove_policy(&mut self, tier: &str, rank: &Rank) {
@@ -133,40 +156,45 @@ impl Tiers {
     }
 
     /// The policies behind these selectors (sorted), by tier and in order. Tiers without any are left out.
-    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Selected {
-        let (enforced, others) = self.filtered(matches, false);
-        Selected { enforced, preview: others.then(|| self.filtered(matches, true).0.into()) }
+    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Applied {
+        let (enforced, left_out) = self.filtered(matches, false);
+        let preview = left_out.then(|| self.filtered(matches, true).0.normal.into());
+        Applied { preview, ..enforced }
     }
 
     /// The policies with or without staged ones, and whether staged ones were left out.
-    fn filtered(&mut self, matches: &[SelectorId], with_staged: bool) -> (Vec<TierPolicies>, bool) {
+    fn filtered(&mut self, matches: &[SelectorId], with_staged: bool) -> (Applied, bool) {
         let mut left_out = false;
         let order = self.order.take().unwrap_or_else(|| self.sorted());
-        let mut out = Vec::new();
+        let mut out = Applied::default();
         for name in &order {
-            let mut tier = TierPolicies {
+            let empty = |default_action| TierPolicies {
                 tier: name.clone(),
-                default_action: self.get(name).action,
+                default_action,
                 ingress: Vec::new(),
                 egress: Vec::new(),
             };
-            for (rank, member) in self.members.get(name).into_iter().flatten() {
-                if matches.binary_search(&member.selector).is_err() {
+            // What is evaluated early never ends a packet's way by itself.
+            let (tier, early) = (empty(self.get(name).action), empty(TierAction::Pass));
+            for (Rank { order: _, id }, Member { selector, scope }) in self.members.get(name).into_iter().flatten() {
+                if matches.binary_search(selector).is_err() {
                     continue;
                 }
-                if rank.id.kind.staged() && !with_staged {
+                if id.kind.staged() && !with_staged {
                     left_out = true;
                     continue;
                 }
-                if member.ingress {
-                    tier.ingress.push(rank.id.clone());
+                let Scope { ingress, egress, stage, forward } = *scope;
+                match stage {
+                    PolicyStage::Untracked => add(&mut out.untracked, &early, id, ingress, egress),
+                    PolicyStage::PreDnat => add(&mut out.pre_dnat, &early, id, ingress, false),
+                    PolicyStage::Normal => {
+                        add(&mut out.normal, &tier, id, ingress, egress);
+                        if forward {
+                            add(&mut out.forward, &tier, id, ingress, egress);
+                        }
+                    }
                 }
-                if member.egress {
-                    tier.egress.push(rank.id.clone());
-                }
-            }
-            if !(tier.ingress.is_empty() && tier.egress.is_empty()) {
-                out.push(tier);
             }
         }
         self.order = Some(order);

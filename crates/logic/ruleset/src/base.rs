@@ -1,37 +1,77 @@
-//! The chains that the kernel enters, and how they dispatch to workloads.
+//! The chains that the kernel enters, and how they dispatch.
 //!
 //! Invariants: packets of established flows are accepted by the first rules; a packet from or to an interface with a
-//! workload prefix that belongs to no endpoint is dropped; packets that touch no workload interface fall through.
+//! workload prefix that belongs to no endpoint is dropped; packets that touch neither a workload's interface nor one
+//! of a host endpoint fall through. A base chain that would do nothing is not there, as even an empty one costs.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use tortie_desired::{HostAction, Settings};
-use tortie_net::{Family, Protocol};
+use tortie_net::{Family, IpNet, PortRange, Protocol};
 
-use crate::model::{Base, Chain, CtState, Match, Name, Rule, Side, Verdict};
-use crate::names;
+use crate::host::{AtPoint, Host, Point};
+use crate::literal::Literals;
+use crate::model::{Base, Chain, CtState, Direction, Match, Name, Rule, Side, Statement, Verdict};
+use crate::names::{self, Names};
+use crate::policy::ACCEPT_MARK;
 
 /// ICMPv6 types that a workload may send to the host whatever its policy says, as upstream: multicast listener
 /// query, report and done; router and neighbour solicitation; neighbour advertisement. Not router advertisements.
 const NEIGHBOUR_DISCOVERY_TYPES: [u8; 6] = [130, 131, 132, 133, 135, 136];
 
-/// The base chains of the filter, and what only they jump to.
-pub(crate) fn chains(settings: &Settings) -> Vec<(Name, Option<Chain>)> {
+/// What shapes the base chains.
+pub(crate) struct Shape<'a> {
+    pub(crate) names: Names,
+    pub(crate) settings: &'a Settings,
+    pub(crate) host: &'a Host,
+    /// Whether there are workloads with own chains, for each direction.
+    pub(crate) own: &'a dyn Fn(Direction) -> bool,
+    /// VXLAN devices of this node, by family and port.
+    pub(crate) vxlan: &'a [(Family, u16)],
+    /// The nodes that VXLAN is exchanged with.
+    pub(crate) vxlan_peers: &'a BTreeSet<IpAddr>,
+}
+
+/// The base chains of the filter, and what only they jump to; `None`: not needed.
+pub(crate) fn chains(shape: &Shape<'_>) -> Vec<(Name, Option<Chain>)> {
+    let Shape { settings, host, .. } = shape;
+    let raw = host.points.contains_key(&Point::RawIn) || host.points.contains_key(&Point::RawOut);
+    let early = host.points.contains_key(&Point::RawIn) || host.points.contains_key(&Point::BeforeNat);
     let nd = settings.ipv6.then(neighbour_discovery);
     vec![
-        (Name::from(names::FORWARD_FROM_WORKLOAD), Some(from_workload(settings))),
-        (Name::from(names::FORWARD_TO_WORKLOAD), Some(to_workload(settings))),
+        (Name::from(names::RAW_PREROUTING), raw.then(|| raw_chain(shape, Base::RawPrerouting, Point::RawIn))),
+        (Name::from(names::RAW_OUTPUT), raw.then(|| raw_chain(shape, Base::RawOutput, Point::RawOut))),
+        (Name::from(names::BEFORE_NAT), before_nat(shape, raw)),
+        (Name::from(names::FORWARD_FROM_HOST), from_host(shape, early)),
+        (Name::from(names::FORWARD_FROM_WORKLOAD), Some(from_workload(shape))),
+        (Name::from(names::FORWARD_TO_WORKLOAD), Some(to_workload(shape))),
+        (Name::from(names::FORWARD_TO_HOST), to_host(shape)),
         (Name::from(names::NEIGHBOUR_DISCOVERY), nd),
-        (Name::from(names::INPUT), Some(input(settings))),
+        (Name::from(names::INPUT), Some(input(shape, early))),
+        (Name::from(names::OUTPUT), output(shape, raw)),
+        (Name::from(names::AFTER_NAT), after_nat(shape)),
     ]
 }
 
-fn established() -> Rule {
-    Rule::new([Match::Conntrack(CtState::EstablishedOrRelated)], Verdict::Accept)
+fn state() -> Match {
+    Match::Conntrack(CtState::EstablishedOrRelated)
 }
 
-/// The rules that cut off what matches a workload prefix. An empty prefix means none, not all.
-fn unknown(settings: &Settings, side: Side) -> impl Iterator<Item = Rule> {
+fn established() -> Rule {
+    Rule::new([state()], Verdict::Accept)
+}
+
+fn chain(base: Base, rules: Vec<Rule>) -> Chain {
+    Chain { base: Some(base), rules, ..Chain::default() }
+}
+
+/// The prefixes of workload interfaces. An empty prefix means none, not all.
+fn of_workloads(settings: &Settings, side: Side, verdict: &Verdict) -> Vec<Rule> {
     let prefixes = settings.interface_prefixes.iter().filter(|p| !p.is_empty());
-    prefixes.map(move |p| Rule::new([Match::InterfacePrefix { side, prefix: p.clone() }], Verdict::Drop))
+    let rule = |p: &Arc<str>| Rule::new([Match::InterfacePrefix { side, prefix: p.clone() }], verdict.clone());
+    prefixes.map(rule).collect()
 }
 
 fn dispatch(side: Side) -> Rule {
@@ -42,44 +82,218 @@ fn dispatch(side: Side) -> Rule {
     Rule::new([], Verdict::Dispatch { side, map: Name::from(map) })
 }
 
-fn from_workload(settings: &Settings) -> Chain {
-    let state = || Match::Conntrack(CtState::EstablishedOrRelated);
-    let mut rules = vec![Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept)];
-    if settings.ipv6 {
-        // A workload must not slip packets into another one's flow. For IPv4 the kernel's reverse path filter on the
-        // interface sees to that; for IPv6 there is none. What is not in the set meets the check of the sources in
-        // the workload's chain, or comes from elsewhere and falls through.
-        let (family, set) = (Family::V6, Name::from(names::WORKLOAD_SOURCES_V6));
-        let own = Match::InterfaceAddressIn { family, set };
-        rules.push(Rule::new([state(), Match::Family(family), own], Verdict::Accept));
-    }
-    rules.push(dispatch(Side::Source));
-    rules.extend(unknown(settings, Side::Source));
-    Chain { base: Some(Base::FromWorkload), rules, ..Chain::default() }
+/// Sends every packet of workloads with own chains there.
+fn own_first(shape: &Shape<'_>, side: Side) -> Option<Rule> {
+    let (direction, set) = match side {
+        Side::Source => (Direction::Egress, names::OWN_EGRESS),
+        Side::Destination => (Direction::Ingress, names::OWN_INGRESS),
+    };
+    let Rule { matches: _, statements, verdict } = dispatch(side);
+    let matches = vec![Match::InterfaceIn { side, set: Name::from(set) }];
+    (shape.own)(direction).then_some(Rule { matches, statements, verdict })
 }
 
-fn to_workload(settings: &Settings) -> Chain {
+/// To the chains of a point's host endpoints.
+fn to_point(shape: &Shape<'_>, point: Point) -> Vec<Rule> {
+    let Some(AtPoint { map, default }) = shape.host.points.get(&point) else { return vec![] };
+    // Of the host's own packets, IPv6 is left alone where it is not managed, as upstream.
+    let unmanaged = (!shape.settings.ipv6).then(|| Rule::new([Match::Family(Family::V6)], Verdict::Accept));
+    let by_name = (!map.is_empty()).then(|| Rule::new([], Verdict::Dispatch { side: point.side(), map: point.map() }));
+    let to_chains = by_name.into_iter().chain(default.clone().map(|chain| Rule::new([], Verdict::Goto(chain))));
+    unmanaged.into_iter().chain(to_chains).collect()
+}
+
+fn accepted_before() -> Rule {
+    Rule::new([Match::Mark(ACCEPT_MARK)], Verdict::Accept)
+}
+
+/// Nobody else's mark counts.
+fn forget_mark() -> Rule {
+    Rule { statements: vec![Statement::ClearMark(ACCEPT_MARK)], ..Rule::default() }
+}
+
+fn raw_chain(shape: &Shape<'_>, base: Base, point: Point) -> Chain {
+    let mut rules = vec![forget_mark()];
+    if point == Point::RawIn {
+        rules.extend(of_workloads(shape.settings, Side::Source, &Verdict::Accept));
+    }
+    rules.extend(to_point(shape, point));
+    chain(base, rules)
+}
+
+fn before_nat(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
+    shape.host.points.get(&Point::BeforeNat)?;
+    let mut rules = if raw { vec![accepted_before()] } else { vec![forget_mark()] };
+    rules.push(established());
+    rules.extend(to_point(shape, Point::BeforeNat));
+    Some(chain(Base::BeforeNat, rules))
+}
+
+fn from_host(shape: &Shape<'_>, early: bool) -> Option<Chain> {
+    shape.host.points.get(&Point::ForwardIn)?;
+    let mut rules = vec![established()];
+    rules.extend(early.then(accepted_before));
+    rules.extend(to_point(shape, Point::ForwardIn));
+    Some(chain(Base::FromHost, rules))
+}
+
+fn from_workload(shape: &Shape<'_>) -> Chain {
+    let settings = shape.settings;
+    let mut rules: Vec<Rule> = own_first(shape, Side::Source).into_iter().collect();
+    rules.push(Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept));
+    if settings.ipv6 {
+        // A workload must not slip packets into another one's flow. For IPv4 the kernel's reverse path filter on the
+        // interface sees to that; for IPv6 there is none. What is not in the set meets the check of the sources
+        // below, or comes from elsewhere and falls through.
+        let (family, set) = (Family::V6, Name::from(names::WORKLOAD_SOURCES_V6));
+        let own = Match::InterfaceAddressIn { family, set, negate: false };
+        rules.push(Rule::new([state(), Match::Family(family), own], Verdict::Accept));
+    }
+    rules.extend(anti_spoof(settings));
+    rules.push(dispatch(Side::Source));
+    rules.extend(of_workloads(settings, Side::Source, &Verdict::Drop));
+    chain(Base::FromWorkload, rules)
+}
+
+/// Drops what a known workload sends from an address that is not its own.
+fn anti_spoof(settings: &Settings) -> Vec<Rule> {
+    let sets = [(Family::V4, names::WORKLOAD_SOURCES_V4), (Family::V6, names::WORKLOAD_SOURCES_V6)];
+    let managed = sets.into_iter().filter(|(family, _)| settings.ipv6 || *family == Family::V4);
+    managed
+        .map(|(family, set)| {
+            let foreign = Match::InterfaceAddressIn { family, set: Name::from(set), negate: true };
+            Rule::new([Match::Family(family), from_known(), foreign], Verdict::Drop)
+        })
+        .collect()
+}
+
+fn from_known() -> Match {
+    Match::InterfaceIn { side: Side::Source, set: Name::from(names::WORKLOAD_INTERFACES) }
+}
+
+fn to_workload(shape: &Shape<'_>) -> Chain {
     let side = Side::Destination;
-    let rules = [established(), dispatch(side)].into_iter().chain(unknown(settings, side)).collect();
-    Chain { base: Some(Base::ToWorkload), rules, ..Chain::default() }
+    let mut rules: Vec<Rule> = own_first(shape, side).into_iter().collect();
+    rules.extend([established(), dispatch(side)]);
+    rules.extend(of_workloads(shape.settings, side, &Verdict::Drop));
+    chain(Base::ToWorkload, rules)
+}
+
+fn to_host(shape: &Shape<'_>) -> Option<Chain> {
+    let Shape { names, settings, .. } = shape;
+    let mut literals = Literals::new(*names);
+    let mut rules = Vec::new();
+    if judges_after_nat(shape) {
+        // It is not the host's own packet, which the chain after NAT would judge.
+        let statements = vec![Statement::SetMark(ACCEPT_MARK)];
+        rules.push(Rule { matches: vec![Match::Translated { negate: false }], statements, verdict: None });
+    }
+    // In a chain of their own, as policy of the host ends the base chain.
+    let loops: Vec<IpNet> = settings.service_loops.iter().copied().collect();
+    let ends = if settings.reject_service_loops { Verdict::Reject } else { Verdict::Drop };
+    let mut blocked = Vec::new();
+    for family in Family::ALL.into_iter().filter(|f| settings.ipv6 || *f == Family::V4) {
+        if let Some(inside) = literals.nets(Side::Destination, family, &loops, false) {
+            blocked.push(Rule::new([Match::Family(family), inside], ends.clone()));
+        }
+    }
+    let dispatch = to_point(shape, Point::ForwardOut);
+    if rules.is_empty() && blocked.is_empty() && dispatch.is_empty() {
+        return None;
+    }
+    rules.push(established());
+    rules.extend(blocked);
+    rules.extend(dispatch);
+    Some(Chain { base: Some(Base::ToHost), rules, literals: literals.sets })
 }
 
 /// Packets to the host. With `HostAction::Drop` the workload's policy need not be asked: they end either way.
 /// `Accept` and `Return` are the same here, as accepting in one table leaves a packet to every other table.
-fn input(settings: &Settings) -> Chain {
-    let mut rules = vec![established()];
-    let from_workload = Match::InterfaceIn { side: Side::Source, set: Name::from(names::WORKLOAD_INTERFACES) };
+fn input(shape: &Shape<'_>, early: bool) -> Chain {
+    let Shape { names, settings, host, .. } = shape;
+    let mut literals = Literals::new(*names);
+    let mut rules = Vec::new();
+    for (family, port) in shape.vxlan {
+        let peers = peers(shape, &mut literals, *family, Side::Source);
+        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
+        rules.push(Rule::new(vxlan(*family, *port), Verdict::Drop));
+    }
+    if settings.endpoint_to_host != HostAction::Drop {
+        rules.extend(own_first(shape, Side::Source));
+    }
+    rules.push(established());
     if settings.ipv6 {
         let icmp = Match::Protocol { protocol: Protocol::ICMPV6, negate: false };
-        let matches = [Match::Family(Family::V6), icmp, from_workload.clone()];
+        let matches = [Match::Family(Family::V6), icmp, from_known()];
         rules.push(Rule::new(matches, Verdict::Jump(Name::from(names::NEIGHBOUR_DISCOVERY))));
     }
     match settings.endpoint_to_host {
-        HostAction::Drop => rules.push(Rule::new([from_workload], Verdict::Drop)),
-        HostAction::Accept | HostAction::Return => rules.push(dispatch(Side::Source)),
+        HostAction::Drop => rules.push(Rule::new([from_known()], Verdict::Drop)),
+        HostAction::Accept | HostAction::Return => {
+            rules.extend(anti_spoof(settings));
+            rules.push(dispatch(Side::Source));
+        }
     }
-    rules.extend(unknown(settings, Side::Source));
-    Chain { base: Some(Base::Input), rules, ..Chain::default() }
+    rules.extend(of_workloads(settings, Side::Source, &Verdict::Drop));
+    if host.points.contains_key(&Point::In) {
+        rules.extend(early.then(accepted_before));
+        rules.extend(to_point(shape, Point::In));
+    }
+    Chain { base: Some(Base::Input), rules, literals: literals.sets }
+}
+
+fn output(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
+    shape.host.points.get(&Point::Out)?;
+    let mut literals = Literals::new(shape.names);
+    let mut rules = if raw { vec![accepted_before()] } else { vec![forget_mark()] };
+    rules.extend(never_judged(shape, &mut literals));
+    if judges_after_nat(shape) {
+        // The interface that they leave by is not known here.
+        rules.push(Rule::new([Match::Translated { negate: false }], Verdict::Accept));
+    }
+    rules.extend(to_point(shape, Point::Out));
+    Some(Chain { base: Some(Base::Output), rules, literals: literals.sets })
+}
+
+/// Whether the host's own packets with a translated destination are judged when they leave. The kernel can't reject
+/// there, so with that setting they are judged earlier, by the interface of their way before translation.
+fn judges_after_nat(shape: &Shape<'_>) -> bool {
+    shape.host.points.contains_key(&Point::Out) && !shape.settings.reject_denied
+}
+
+fn after_nat(shape: &Shape<'_>) -> Option<Chain> {
+    if !judges_after_nat(shape) {
+        return None;
+    }
+    let mut literals = Literals::new(shape.names);
+    let mut rules = vec![Rule::new([Match::Translated { negate: true }], Verdict::Accept), accepted_before()];
+    rules.extend(never_judged(shape, &mut literals));
+    rules.extend(to_point(shape, Point::Out));
+    Some(Chain { base: Some(Base::Postrouting), rules, literals: literals.sets })
+}
+
+/// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and VXLAN to
+/// other nodes, translated or not.
+fn never_judged(shape: &Shape<'_>, literals: &mut Literals) -> Vec<Rule> {
+    let mut rules = vec![established()];
+    rules.extend(of_workloads(shape.settings, Side::Destination, &Verdict::Accept));
+    let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
+    rules.push(Rule::new([known], Verdict::Accept));
+    for (family, port) in shape.vxlan {
+        let peers = peers(shape, literals, *family, Side::Destination);
+        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
+    }
+    rules
+}
+
+fn vxlan(family: Family, port: u16) -> Vec<Match> {
+    let port = Match::Port { side: Side::Destination, range: PortRange::single(port), negate: false };
+    vec![Match::Protocol { protocol: Protocol::UDP, negate: false }, port, Match::Family(family)]
+}
+
+fn peers(shape: &Shape<'_>, literals: &mut Literals, family: Family, side: Side) -> Option<Match> {
+    let nets: Vec<IpNet> = shape.vxlan_peers.iter().copied().map(IpNet::from).collect();
+    literals.nets(side, family, &nets, false)
 }
 
 fn neighbour_discovery() -> Chain {

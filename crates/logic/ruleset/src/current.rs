@@ -22,7 +22,8 @@ pub(crate) struct Current {
     sets: BTreeMap<Name, TouchedSet>,
     chains: BTreeMap<Name, Option<Arc<Chain>>>,
     maps: BTreeMap<(Name, Arc<str>), Option<Name>>,
-    new_maps: BTreeSet<Name>,
+    /// Maps that came or went, and whether they were there before.
+    touched_maps: BTreeMap<Name, bool>,
 }
 
 impl Current {
@@ -124,13 +125,37 @@ impl Current {
     pub(crate) fn put_map(&mut self, name: Name) {
         if !self.ruleset.maps.contains_key(&name) {
             self.ruleset.maps.insert(name.clone(), Arc::new(DispatchMap::new()));
-            self.new_maps.insert(name);
+            self.touched_maps.entry(name).or_insert(false);
+        }
+    }
+
+    /// Makes a map hold just these entries; `None`: it goes.
+    pub(crate) fn replace_map(&mut self, name: &Name, wanted: Option<&DispatchMap>) {
+        let Some(wanted) = wanted else {
+            let had: Vec<Arc<str>> = self.ruleset.maps.get(name).into_iter().flat_map(|m| m.keys().cloned()).collect();
+            had.iter().for_each(|interface| self.dispatch(name, interface, None));
+            if self.ruleset.maps.remove(name).is_some() {
+                self.touched_maps.entry(name.clone()).or_insert(true);
+            }
+            return;
+        };
+        self.put_map(name.clone());
+        let had = self.ruleset.maps[name].clone();
+        for interface in had.keys().filter(|interface| !wanted.contains_key(*interface)) {
+            self.dispatch(name, interface, None);
+        }
+        for (interface, chain) in wanted {
+            self.dispatch(name, interface, Some(chain.clone()));
         }
     }
 
     /// Sets or removes the chain of an interface in a map that is there.
     pub(crate) fn dispatch(&mut self, name: &Name, interface: &Arc<str>, chain: Option<Name>) {
-        let map = Arc::make_mut(self.ruleset.maps.get_mut(name).expect("maps are put first"));
+        let map = self.ruleset.maps.get_mut(name).expect("maps are put first");
+        if map.get(interface) == chain.as_ref() {
+            return;
+        }
+        let map = Arc::make_mut(map);
         let had = match chain {
             Some(chain) => map.insert(interface.clone(), chain),
             None => map.remove(interface),
@@ -149,8 +174,13 @@ impl Current {
         for (name, had) in std::mem::take(&mut self.chains) {
             delta.chain(&name, had.as_ref(), self.ruleset.chains.get(&name));
         }
-        for name in std::mem::take(&mut self.new_maps) {
-            delta.maps.insert(name, MapEdit { create: true, ..MapEdit::default() });
+        for (name, was) in std::mem::take(&mut self.touched_maps) {
+            let (create, remove) = match (was, self.ruleset.maps.contains_key(&name)) {
+                (false, true) => (true, false),
+                (true, false) => (false, true),
+                (true, true) | (false, false) => continue,
+            };
+            delta.maps.insert(name, MapEdit { create, remove, ..MapEdit::default() });
         }
         for ((name, interface), had) in std::mem::take(&mut self.maps) {
             let now = self.ruleset.maps.get(&name).and_then(|map| map.get(&interface)).cloned();

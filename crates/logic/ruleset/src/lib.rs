@@ -7,19 +7,23 @@
 mod base;
 mod current;
 mod delta;
-mod endpoint;
+mod groups;
+mod host;
+mod lists;
 mod literal;
 mod model;
 mod names;
 mod nat;
+mod place;
 mod policy;
 mod render;
 mod sets;
+mod workload;
 
 pub use delta::{ChainEdit, Delta, MapEdit, SetEdit};
 pub use model::{
-    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rule, Ruleset, Set, SetType, Side, Statement,
-    Verdict,
+    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rate, Rule, Ruleset, Set, SetType, Side,
+    Statement, Verdict,
 };
-pub use policy::PASS_MARK;
+pub use policy::{ACCEPT_MARK, PASS_MARK};
 pub use render::Renderer;

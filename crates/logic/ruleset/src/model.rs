@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tortie_desired::Period;
 use tortie_net::{Family, PortRange, Protocol};
 
 /// The name of a chain, set or map; legal in every backend.
@@ -22,16 +23,36 @@ pub enum Direction {
     Egress,
 }
 
-/// Where the kernel enters a chain. In declaration order: a packet that is forwarded passes `FromWorkload` before
-/// `ToWorkload`, and accepting it in the first does not spare it the second.
+/// Where the kernel enters a chain. In declaration order of those that a packet passes: accepting it in one does not
+/// spare it the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Base {
-    /// Forwarded packets, judged by where they come from.
+    /// Packets that arrive, before connection tracking.
+    RawPrerouting,
+    /// Packets that the host sends, before connection tracking.
+    RawOutput,
+    /// Packets that arrive, before destination NAT.
+    BeforeNat,
+    /// Packets that arrive, where their destination may be translated.
+    DestinationNat,
+    /// Packets that the host sends, where their destination may be translated.
+    DestinationNatOutput,
+    /// Forwarded packets, judged by the host's interface that they come from.
+    FromHost,
+    /// Forwarded packets, judged by the workload that they come from.
     FromWorkload,
-    /// Forwarded packets, judged by where they go.
+    /// Forwarded packets, judged by the workload that they go to.
     ToWorkload,
+    /// Forwarded packets, judged by the host's interface that they go to.
+    ToHost,
     /// Packets to this host itself.
     Input,
+    /// Packets that the host sends.
+    Output,
+    /// Packets that leave, whose way NAT may have changed after `Output`.
+    Postrouting,
+    /// Packets that leave, where their header may be marked.
+    Marking,
     /// Packets that leave, where their source may be translated.
     SourceNat,
 }
@@ -59,6 +80,11 @@ pub enum CtState {
 pub enum Match {
     /// Conntrack knows the packet's flow to be in this state.
     Conntrack(CtState),
+    /// The destination of the packet's flow is translated, or is not with `negate`.
+    Translated {
+        /// Whether it must not be.
+        negate: bool,
+    },
     /// The packet is of this family.
     Family(Family),
     /// The transport protocol is this one, or is not with `negate`.
@@ -82,13 +108,15 @@ pub enum Match {
         /// The set.
         set: Name,
     },
-    /// The incoming interface together with the source address is in a set of [`SetType::InterfaceAddresses`]. The
-    /// rule also has [`Match::Family`].
+    /// The incoming interface together with the source address is in a set of [`SetType::InterfaceAddresses`], or is
+    /// not with `negate`. The rule also has [`Match::Family`].
     InterfaceAddressIn {
         /// Family of the set.
         family: Family,
         /// The set.
         set: Name,
+        /// Whether they must not be in it.
+        negate: bool,
     },
     /// The address lies in a prefix, or does not with `negate`. The rule also has [`Match::Family`].
     Address {
@@ -150,6 +178,26 @@ pub enum Match {
     },
     /// One of these bits is set in the packet's mark.
     Mark(u32),
+    /// The packets that come to this condition come at a rate up to this, or over it with `over`. Goes last.
+    Rate {
+        /// The rate.
+        rate: Rate,
+        /// Whether the condition holds for what is over the rate, instead of what is within.
+        over: bool,
+    },
+    /// There are more connections than this among the packets that come to this condition. Goes last.
+    ConnectionsOver(u32),
+}
+
+/// A rate of packets, by a bucket of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    /// Packets in a period, at least 1.
+    pub packets: u32,
+    /// The period.
+    pub period: Period,
+    /// Size of the bucket, packets.
+    pub burst: u32,
 }
 
 /// What a rule does before its verdict.
@@ -164,6 +212,15 @@ pub enum Statement {
     SetMark(u32),
     /// Clear these bits of the packet's mark.
     ClearMark(u32),
+    /// Leave the packet out of connection tracking. Only in the raw bases.
+    NoTrack,
+    /// Set the differentiated services field (RFC 2474). The rule also has [`Match::Family`].
+    SetDscp {
+        /// Family of the packet.
+        family: Family,
+        /// The value, below 64.
+        value: u8,
+    },
 }
 
 /// What becomes of a packet that a rule matched.
@@ -188,8 +245,17 @@ pub enum Verdict {
         /// The map.
         map: Name,
     },
-    /// Give the packet the address of the interface that it leaves by.
-    Masquerade,
+    /// The packet ends here, and its sender gets a TCP reset. The rule also has the protocol TCP.
+    Reset,
+    /// Give the flow a source: an address, or else that of the interface that it leaves by.
+    SourceNat {
+        /// The address; the rule also has its family.
+        address: Option<IpAddr>,
+        /// Ports to choose from; then the rule also has a protocol with ports.
+        ports: Option<PortRange>,
+    },
+    /// Give the flow a destination. The rule also has its family.
+    DestinationNat(IpAddr),
 }
 
 /// One rule.

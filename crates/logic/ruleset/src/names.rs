@@ -8,19 +8,39 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tortie_desired::{PolicyId, SetId, SetKind};
+use tortie_desired::{HostInterface, PolicyId, SetId, SetKind};
 use tortie_net::Family;
 
 use crate::model::{Direction, Name};
 
+/// Base chain of packets that arrive, before connection tracking.
+pub const RAW_PREROUTING: &str = "raw-PREROUTING";
+/// Base chain of packets that the host sends, before connection tracking.
+pub const RAW_OUTPUT: &str = "raw-OUTPUT";
+/// Base chain of packets that arrive, before destination NAT.
+pub const BEFORE_NAT: &str = "mangle-PREROUTING";
+/// Base chain of forwarded packets by their incoming interface, where that is the host's.
+pub const FORWARD_FROM_HOST: &str = "filter-FORWARD-from-hep";
 /// Base chain of forwarded packets by their incoming interface.
 pub const FORWARD_FROM_WORKLOAD: &str = "filter-FORWARD-from-wl";
 /// Base chain of forwarded packets by their outgoing interface.
 pub const FORWARD_TO_WORKLOAD: &str = "filter-FORWARD-to-wl";
+/// Base chain of forwarded packets by their outgoing interface, where that is the host's.
+pub const FORWARD_TO_HOST: &str = "filter-FORWARD-to-hep";
 /// Base chain of packets to the host.
 pub const INPUT: &str = "filter-INPUT";
+/// Base chain of packets that the host sends.
+pub const OUTPUT: &str = "filter-OUTPUT";
+/// Base chain of packets that leave after their destination was translated.
+pub const AFTER_NAT: &str = "mangle-POSTROUTING";
+/// Base chain of marks in headers.
+pub const MARKING: &str = "mangle-POSTROUTING-dscp";
 /// Base chain of source translation.
 pub const POSTROUTING: &str = "nat-POSTROUTING";
+/// Base chain of destination translation of what arrives.
+pub const PREROUTING: &str = "nat-PREROUTING";
+/// Base chain of destination translation of what the host sends.
+pub const NAT_OUTPUT: &str = "nat-OUTPUT";
 /// What IPv6 neighbour discovery needs from workloads.
 pub const NEIGHBOUR_DISCOVERY: &str = "cali-wl-nd";
 /// Map from incoming interface to the workload's egress chain.
@@ -29,7 +49,12 @@ pub const FROM_WORKLOAD: &str = "cali-from-wl-dispatch";
 pub const TO_WORKLOAD: &str = "cali-to-wl-dispatch";
 /// Set of the interfaces of known workloads.
 pub const WORKLOAD_INTERFACES: &str = "cali-wl-interfaces";
-
+/// Set of the interfaces whose every packet goes to the workload's own egress chain.
+pub const OWN_EGRESS: &str = "cali-from-wl-own";
+/// Set of the interfaces whose every packet goes to the workload's own ingress chain.
+pub const OWN_INGRESS: &str = "cali-to-wl-own";
+/// Set of the interfaces of known workloads with the IPv4 addresses behind them.
+pub const WORKLOAD_SOURCES_V4: &str = "cali-wl-sources-v4";
 /// Set of the interfaces of known workloads with the IPv6 addresses behind them.
 pub const WORKLOAD_SOURCES_V6: &str = "cali-wl-sources-v6";
 
@@ -41,14 +66,29 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The first chain of a workload for a direction.
+    /// A workload's own chain for a direction.
     pub(crate) fn workload(self, direction: Direction, interface: &str) -> Name {
         self.fit(workload_prefix(direction), interface)
     }
 
-    /// The chain that a workload's evaluation goes on in after a tier was left early; `number` counts from 1.
-    pub(crate) fn workload_after(self, direction: Direction, interface: &str, number: usize) -> Name {
-        self.fit(workload_prefix(direction), &format!("{interface}/{number}"))
+    /// The chain of the workloads with one list of policies, of which `interface` is the first; `number` counts the
+    /// chains that evaluation goes on in after a tier was left early.
+    pub(crate) fn group(self, direction: Direction, interface: &str, number: usize) -> Name {
+        let prefix = match direction {
+            Direction::Ingress => "cali-gi-",
+            Direction::Egress => "cali-go-",
+        };
+        self.numbered(prefix, interface, number)
+    }
+
+    /// A chain of a host endpoint, and those that evaluation goes on in after a tier was left early.
+    pub(crate) fn host(self, prefix: &str, interface: &HostInterface, number: usize) -> Name {
+        // No interface can have this name, as settings for all interfaces have it.
+        self.numbered(prefix, interface.name().unwrap_or("all"), number)
+    }
+
+    fn numbered(self, prefix: &str, text: &str, number: usize) -> Name {
+        if number == 0 { self.fit(prefix, text) } else { self.fit(prefix, &format!("{text}/{number}")) }
     }
 
     /// A policy's chain.

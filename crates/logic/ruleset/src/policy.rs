@@ -4,17 +4,25 @@
 //! looks at addresses (one per family) or offers alternatives (ports or named ports, several services). A rule that
 //! can match nothing becomes none: empty means nothing.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
-use tortie_desired::{Action, IcmpMatch, Match as Wanted, Rule as Desired, SetId, SetKind, Settings};
+use tortie_desired::{
+    Action, IcmpMatch, LogLimit, Match as Wanted, PolicyId, PolicyStage, Rule as Desired, SetId, SetKind, Settings,
+};
 use tortie_net::{Family, Protocol};
 
 use crate::literal::Literals;
-use crate::model::{Chain, Match, Rule, Side, Statement, Verdict};
+use crate::model::{Chain, Match, Rate, Rule, Side, Statement, Verdict};
 use crate::names::Names;
 
 /// The mark bit that says, between a policy's chain and the chain that jumped there, that a rule said Pass.
 /// Upstream uses the same bit for the same purpose.
 pub const PASS_MARK: u32 = 0x20000;
+
+/// The mark bit that says that a policy before connection tracking or before destination NAT allowed the packet, so
+/// that later policies of host endpoints need not be asked. Upstream's bit.
+pub const ACCEPT_MARK: u32 = 0x10000;
 
 /// What the rules are rendered with.
 pub(crate) struct Context<'a> {
@@ -22,8 +30,36 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     /// The kind of a set that is there.
     pub(crate) kind_of: &'a dyn Fn(&SetId) -> Option<SetKind>,
-    /// Whether Pass leaves a tier (policies) or has nothing to leave (profiles).
-    pub(crate) in_tier: bool,
+    /// Where the policy is evaluated; `None`: it is a profile, so that Pass has no tier to leave.
+    pub(crate) stage: Option<PolicyStage>,
+    /// What log lines start with.
+    pub(crate) log_prefix: &'a Arc<str>,
+}
+
+/// What log lines of a policy or profile start with: the setting with `%t`, `%k`, `%n` and `%p` filled in.
+pub(crate) fn log_prefix(settings: &Settings, policy: Option<(&PolicyId, &str)>, profile: &str) -> Arc<str> {
+    let (tier, kind, name, full) = match policy {
+        Some((id, tier)) if id.namespace.is_empty() => (tier, id.kind.short(), &*id.name, id.name.to_string()),
+        Some((id, tier)) => (tier, id.kind.short(), &*id.name, format!("{}/{}", id.namespace, id.name)),
+        None => ("", "pro", profile, profile.to_owned()),
+    };
+    let mut out = String::new();
+    let mut rest = &*settings.log_prefix;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        let (known, text) = match rest[at + 1..].chars().next() {
+            Some('t') => (true, tier),
+            Some('k') => (true, kind),
+            Some('n') => (true, name),
+            Some('p') => (true, full.as_str()),
+            Some(_) | None => (false, "%"),
+        };
+        out.push_str(text);
+        rest = &rest[at + if known { 2 } else { 1 }..];
+    }
+    out.push_str(rest);
+    out.push_str(": ");
+    out.into()
 }
 
 /// How denied packets end.
@@ -43,16 +79,25 @@ pub(crate) fn chain(rules: &[Desired], context: &Context<'_>) -> Chain {
     Chain { base: None, rules: rendered, literals: literals.sets }
 }
 
-fn act(action: Action, matches: Vec<Match>, context: &Context<'_>) -> Rule {
+fn act(action: Action, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
+    let early = matches!(context.stage, Some(PolicyStage::PreDnat | PolicyStage::Untracked));
     let (statements, verdict) = match action {
+        Action::Allow if context.stage == Some(PolicyStage::Untracked) => {
+            (vec![Statement::NoTrack, Statement::SetMark(ACCEPT_MARK)], Some(Verdict::Accept))
+        }
+        Action::Allow if early => (vec![Statement::SetMark(ACCEPT_MARK)], Some(Verdict::Accept)),
         Action::Allow => (vec![], Some(Verdict::Accept)),
+        Action::Deny if early => (vec![], Some(Verdict::Drop)),
         Action::Deny => (vec![], Some(deny(context.settings))),
-        Action::Pass if context.in_tier => (vec![Statement::SetMark(PASS_MARK)], Some(Verdict::Return)),
+        Action::Pass if context.stage.is_some() => (vec![Statement::SetMark(PASS_MARK)], Some(Verdict::Return)),
         // After the profiles comes nothing but the denial.
         Action::Pass => (vec![], Some(deny(context.settings))),
         Action::Log => {
-            let prefix = format!("{}: ", context.settings.log_prefix).into();
-            (vec![Statement::Log { prefix }], None)
+            matches.extend(context.settings.log_limit.map(|limit| {
+                let LogLimit { rate, period, burst } = limit;
+                Match::Rate { rate: Rate { packets: rate, period, burst }, over: false }
+            }));
+            (vec![Statement::Log { prefix: context.log_prefix.clone() }], None)
         }
     };
     Rule { matches, statements, verdict }
@@ -100,7 +145,11 @@ fn expand(rule: &Desired, context: &Context<'_>, literals: &mut Literals) -> Vec
 fn cost(condition: &Match) -> u8 {
     match condition {
         // An IPv6 rule mostly follows an IPv4 twin, which has tested port and protocol for the packets of both.
-        Match::Conntrack(_) | Match::Mark(_) | Match::InterfacePrefix { .. } | Match::Family(Family::V6) => 0,
+        Match::Conntrack(_)
+        | Match::Translated { .. }
+        | Match::Mark(_)
+        | Match::InterfacePrefix { .. }
+        | Match::Family(Family::V6) => 0,
         Match::Protocol { .. } => 1,
         Match::Port { .. } => 2,
         // A type is looked at only in the ICMP of the family: the sort keeps the family before it.
@@ -109,6 +158,8 @@ fn cost(condition: &Match) -> u8 {
         Match::PortIn { .. } => 5,
         Match::AddressIn { .. } | Match::InterfaceIn { .. } | Match::InterfaceAddressIn { .. } => 6,
         Match::AddressPortIn { .. } => 7,
+        // They count what comes to them.
+        Match::Rate { .. } | Match::ConnectionsOver(_) => 8,
     }
 }
 

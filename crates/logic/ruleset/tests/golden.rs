@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Match as Wanted, Member, Policy, PolicyId, PolicyKind, Pool,
-    Profile, Rule as Desired, SetId, SetKind, Settings, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate, Period,
+    Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule as Desired, SetId, SetKind, Settings, Tables,
+    TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
-use tortie_ruleset::{CtState, Match, Renderer, Rule, Ruleset, Side, Statement, Verdict};
+use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict};
 
 /// A chain as text, one rule a line; the notation is this test's own.
 fn print(ruleset: &Ruleset, chain: &str) -> Vec<String> {
@@ -22,13 +23,18 @@ fn rule(rule: &Rule) -> String {
         Statement::Log { prefix } => format!("log {prefix:?}"),
         Statement::SetMark(bits) => format!("set {bits:#x}"),
         Statement::ClearMark(bits) => format!("clear {bits:#x}"),
+        Statement::NoTrack => "notrack".to_owned(),
+        Statement::SetDscp { family: _, value } => format!("dscp {value}"),
     });
     let verdict = verdict.iter().map(|v| match v {
         Verdict::Accept => "accept".to_owned(),
         Verdict::Drop => "drop".to_owned(),
         Verdict::Reject => "reject".to_owned(),
         Verdict::Return => "return".to_owned(),
-        Verdict::Masquerade => "masquerade".to_owned(),
+        Verdict::Reset => "reset".to_owned(),
+        Verdict::SourceNat { address: None, ports: None } => "masquerade".to_owned(),
+        Verdict::SourceNat { address, ports } => format!("snat {address:?} {ports:?}"),
+        Verdict::DestinationNat(addr) => format!("dnat {addr}"),
         Verdict::Jump(name) => format!("jump {name}"),
         Verdict::Goto(name) => format!("goto {name}"),
         Verdict::Dispatch { side, map } => format!("{} by {map}", interface(*side)),
@@ -56,7 +62,13 @@ fn condition(condition: &Match) -> String {
         Match::Protocol { protocol, negate } => format!("{}{protocol}", not(*negate)),
         Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
         Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
-        Match::InterfaceAddressIn { family: _, set } => format!("iif+src @{set}"),
+        Match::InterfaceAddressIn { family: _, set, negate } => format!("iif+src {}@{set}", not(*negate)),
+        Match::Translated { negate } => format!("{}translated", not(*negate)),
+        Match::Rate { rate, over } => {
+            let Rate { packets, period, burst } = rate;
+            format!("{} {packets}/{period:?} burst {burst}", if *over { "over" } else { "within" })
+        }
+        Match::ConnectionsOver(limit) => format!("connections > {limit}"),
         Match::Address { side, net, negate } => format!("{} {}{net}", end(*side), not(*negate)),
         Match::AddressIn { side, family: _, set, negate } => format!("{} {}@{set}", end(*side), not(*negate)),
         Match::AddressPortIn { side, family: _, set, negate } => {
@@ -92,7 +104,9 @@ fn tables() -> Tables {
         destination: to_port,
         ..Desired::any(Action::Allow)
     };
-    let ingress = |rules: Vec<Desired>| Arc::new(Policy { tier: Arc::from("t"), ingress: rules, egress: vec![] });
+    let ingress = |rules: Vec<Desired>| {
+        Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: rules, egress: vec![] })
+    };
     tables.policies.insert(policy_id("web"), ingress(vec![web]));
     tables.policies.insert(policy_id("pass"), ingress(vec![Desired::any(Action::Log), Desired::any(Action::Pass)]));
     let any = || vec![Desired::any(Action::Allow)];
@@ -103,6 +117,7 @@ fn tables() -> Tables {
         mac: None,
         tiers: vec![tier("first", TierAction::Deny, &["pass"]), tier("second", TierAction::Deny, &["web"])],
         profiles: vec![Arc::from("kns.ns")],
+        ..Endpoint::default()
     };
     let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
     tables.endpoints.insert(id, Arc::new(endpoint));
@@ -118,6 +133,8 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
         [
             "established IPv4 accept",
             "established IPv6 iif+src @cali-wl-sources-v6 accept",
+            "IPv4 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v4 drop",
+            "IPv6 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v6 drop",
             "iif by cali-from-wl-dispatch",
             "iif cali* drop"
         ]
@@ -135,8 +152,8 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
             "iif cali* drop"
         ]
     );
-    assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-fw-cali1");
-    assert_eq!(&*ruleset.maps["cali-to-wl-dispatch"]["cali1"], "cali-tw-cali1");
+    assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-go-cali1");
+    assert_eq!(&*ruleset.maps["cali-to-wl-dispatch"]["cali1"], "cali-gi-cali1");
     assert!(!ruleset.chains.contains_key("nat-POSTROUTING"), "without a pool there is nothing to translate");
 }
 
@@ -145,13 +162,13 @@ fn an_endpoint_goes_through_tiers_and_profiles() {
     let renderer = Renderer::new(&tables(), 200);
     let ruleset = renderer.ruleset();
     assert_eq!(
-        print(ruleset, "cali-tw-cali1"),
-        ["invalid drop", "jump cali-pi-np/ns/pass", "mark 0x20000 clear 0x20000 goto cali-tw-cali1/1", "drop"]
+        print(ruleset, "cali-gi-cali1"),
+        ["invalid drop", "jump cali-pi-np/ns/pass", "mark 0x20000 clear 0x20000 goto cali-gi-cali1/1", "drop"]
     );
-    assert_eq!(print(ruleset, "cali-tw-cali1/1"), ["jump cali-pi-np/ns/web", "drop"]);
+    assert_eq!(print(ruleset, "cali-gi-cali1/1"), ["jump cali-pi-np/ns/web", "drop"]);
     assert_eq!(
-        print(ruleset, "cali-fw-cali1"),
-        ["invalid drop", "IPv4 src !10.65.0.1/32 drop", "IPv6 drop", "jump cali-pro-kns.ns", "drop"]
+        print(ruleset, "cali-go-cali1"),
+        ["invalid drop", "UDP dstport 4789 drop", "4 drop", "jump cali-pro-kns.ns", "drop"]
     );
     assert_eq!(print(ruleset, "cali-pi-np/ns/pass"), ["log \"calico-packet: \"", "set 0x20000 return"]);
     assert_eq!(
@@ -171,7 +188,7 @@ fn what_is_missing_or_empty_never_opens() {
     tables.apply(&batch);
     renderer.update(&tables, &batch);
     assert_eq!(print(renderer.ruleset(), "cali-pi-np/ns/web"), Vec::<String>::new());
-    assert_eq!(print(renderer.ruleset(), "cali-tw-cali1"), ["invalid drop", "drop", "drop"]);
+    assert_eq!(print(renderer.ruleset(), "cali-gi-cali1"), ["invalid drop", "drop", "drop"]);
     // No prefix: nothing is taken for a workload's interface but the endpoint's own.
     let settings = Settings { interface_prefixes: vec![Arc::from("")], ..Settings::default() };
     let batch = Batch { settings: Some(settings), ..Batch::default() };
@@ -200,11 +217,16 @@ fn settings_shape_the_rules() {
     let ruleset = renderer.ruleset();
     assert_eq!(
         print(ruleset, "filter-INPUT"),
-        ["established accept", "iif by cali-from-wl-dispatch", "iif cali* drop"]
+        [
+            "established accept",
+            "IPv4 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v4 drop",
+            "iif by cali-from-wl-dispatch",
+            "iif cali* drop"
+        ]
     );
     assert_eq!(
-        print(ruleset, "cali-fw-cali1"),
-        ["IPv6 drop", "IPv4 src !10.65.0.1/32 drop", "jump cali-pro-kns.ns", "reject"]
+        print(ruleset, "cali-go-cali1"),
+        ["IPv6 drop", "UDP dstport 4789 reject", "4 reject", "jump cali-pro-kns.ns", "reject"]
     );
     assert_eq!(print(ruleset, "cali-pi-np/ns/web"), ["TCP dstport 80 IPv4 src @cali40s-web accept"]);
     assert_eq!(
@@ -212,4 +234,110 @@ fn settings_shape_the_rules() {
         ["IPv4 src @cali4-masq-ipam-pools dst !@cali4-all-ipam-pools masquerade"]
     );
     assert!(ruleset.sets.keys().all(|name| !name.starts_with("cali6")));
+}
+
+#[test]
+fn log_lines_name_their_policy_and_are_limited() {
+    let mut tables = tables();
+    let settings = Settings {
+        log_prefix: Arc::from("%t %k %n %p %x %"),
+        log_limit: Some(LogLimit { rate: 10, period: Period::Minute, burst: 5 }),
+        ..Settings::default()
+    };
+    tables.settings = settings;
+    let profile = Profile { ingress: vec![Desired::any(Action::Log)], egress: vec![] };
+    tables.profiles.insert(Arc::from("kns.ns"), Arc::new(profile));
+    let renderer = Renderer::new(&tables, 200);
+    assert_eq!(
+        print(renderer.ruleset(), "cali-pi-np/ns/pass"),
+        ["within 10/Minute burst 5 log \"t np pass ns/pass %x %: \"", "set 0x20000 return"]
+    );
+    assert_eq!(
+        print(renderer.ruleset(), "cali-pri-kns.ns"),
+        ["within 10/Minute burst 5 log \" pro kns.ns kns.ns %x %: \""]
+    );
+}
+
+#[test]
+fn what_only_staged_policies_use_is_not_there() {
+    let mut tables = tables();
+    let id = SetId::new("s:trial");
+    let trial: std::collections::BTreeSet<Member> = [Member::Net("10.0.0.2/32".parse().expect("literal"))].into();
+    tables.sets.insert(id.clone(), (SetKind::Addresses, trial));
+    let from = Wanted { sets: vec![id], ..Wanted::default() };
+    let rule = Desired { source: from, ..Desired::any(Action::Allow) };
+    let policy = Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: vec![rule], egress: vec![] };
+    let (staged, policy) = (policy_id("trial"), Arc::new(policy));
+    tables.staged.insert(staged.clone(), policy.clone());
+    let mut renderer = Renderer::new(&tables, 200);
+    let is_there = |renderer: &Renderer| renderer.ruleset().sets.contains_key("cali40s-trial");
+    assert!(!is_there(&renderer));
+    for enforced in [Some(policy), None] {
+        let wanted = enforced.is_some();
+        let batch = Batch { policies: [(staged.clone(), enforced)].into(), ..Batch::default() };
+        tables.apply(&batch);
+        renderer.update(&tables, &batch);
+        assert_eq!(is_there(&renderer), wanted);
+    }
+}
+
+#[test]
+fn workloads_with_the_same_policies_share_their_chains() {
+    let mut tables = tables();
+    let id = |name: &str| EndpointId { namespace: Arc::from("ns"), name: Arc::from(name) };
+    let first = tables.endpoints[&id("pod")].clone();
+    for n in 2..=100 {
+        let endpoint = Endpoint { interface: Arc::from(format!("cali{n}")), ..(*first).clone() };
+        tables.endpoints.insert(id(&format!("pod{n}")), Arc::new(endpoint));
+    }
+    let mut renderer = Renderer::new(&tables, 200);
+    let groups = renderer.ruleset().chains.keys().filter(|name| name.starts_with("cali-g")).count();
+    assert_eq!(groups, 3, "two of ingress, one of egress");
+    // Another policy for all of them touches one chain of rules and no element.
+    let more = Policy {
+        tier: Arc::from("second"),
+        stage: PolicyStage::Normal,
+        ingress: vec![Desired::any(Action::Deny)],
+        egress: vec![],
+    };
+    let mut batch = Batch { policies: [(policy_id("zzz"), Some(Arc::new(more)))].into(), ..Batch::default() };
+    for (id, endpoint) in &tables.endpoints {
+        let mut endpoint = (**endpoint).clone();
+        endpoint.tiers[1].ingress.push(policy_id("zzz"));
+        batch.endpoints.insert(id.clone(), Some(Arc::new(endpoint)));
+    }
+    tables.apply(&batch);
+    let delta = renderer.update(&tables, &batch);
+    assert_eq!(delta.chains.keys().map(|name| &**name).collect::<Vec<_>>(), ["cali-gi-cali1/1", "cali-pi-np/ns/zzz"]);
+    assert!(delta.maps.is_empty() && delta.sets.is_empty(), "{delta:?}");
+}
+
+#[test]
+fn limits_give_a_workload_a_chain_of_its_own() {
+    let mut tables = tables();
+    let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
+    let limits = Limits {
+        egress_packets: Some(PacketRate { per_second: 100, burst: 7 }),
+        ingress_connections: Some(3),
+        ..Limits::default()
+    };
+    let limited = Endpoint { limits, ..(*tables.endpoints[&id]).clone() };
+    tables.endpoints.insert(id, Arc::new(limited));
+    let renderer = Renderer::new(&tables, 200);
+    let ruleset = renderer.ruleset();
+    assert_eq!(print(ruleset, "filter-FORWARD-from-wl")[0], "iif @cali-from-wl-own iif by cali-from-wl-dispatch");
+    assert_eq!(
+        print(ruleset, "cali-fw-cali1"),
+        [
+            "IPv4 src !10.65.0.1/32 drop",
+            "IPv6 drop",
+            "over 100/Second burst 7 drop",
+            "established accept",
+            "goto cali-go-cali1"
+        ]
+    );
+    assert_eq!(
+        print(ruleset, "cali-tw-cali1"),
+        ["established accept", "TCP connections > 3 reset", "goto cali-gi-cali1"]
+    );
 }

@@ -57,7 +57,7 @@ fn assert_closed(ruleset: &Ruleset) {
                         (set, vec![SetType::Addresses(*family), SetType::Nets(*family)])
                     }
                     Match::AddressPortIn { set, family, .. } => (set, vec![SetType::AddressPorts(*family)]),
-                    Match::InterfaceAddressIn { set, family } => (set, vec![SetType::InterfaceAddresses(*family)]),
+                    Match::InterfaceAddressIn { set, family, .. } => (set, vec![SetType::InterfaceAddresses(*family)]),
                     Match::PortIn { set, .. } => (set, vec![SetType::Ports]),
                     Match::InterfaceIn { set, .. } => (set, vec![SetType::Interfaces]),
                     _ => continue,

@@ -1,105 +1,18 @@
-//! The ruleset answers every packet as the oracle does. A slow interpreter plays the packet filter.
+//! The ruleset answers every packet as the oracle does, on its whole way. A slow interpreter plays the packet filter.
 
 mod arbitrary;
+mod interpreter;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use interpreter::Trip;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tortie_desired::{Member, SetKind, Tables};
-use tortie_net::{Family, IpNet, Protocol};
-use tortie_ruleset::{CtState, Element, Match, Renderer, Rule, Ruleset, Side, Statement, Verdict};
-use tortie_verdict::{Direction, Packet, evaluate_endpoint};
-
-/// A packet on its way through chains.
-struct Walk<'a> {
-    ruleset: &'a Ruleset,
-    packet: &'a Packet,
-    mark: u32,
-}
-
-impl Walk<'_> {
-    /// Whether the chain accepts (`Some(true)`), drops (`Some(false)`) or returns (`None`).
-    fn chain(&mut self, name: &str) -> Option<bool> {
-        let chain = self.ruleset.chains[name].clone();
-        for Rule { matches, statements, verdict } in &chain.rules {
-            if !matches.iter().all(|m| self.holds(m)) {
-                continue;
-            }
-            for statement in statements {
-                match statement {
-                    Statement::Log { .. } => {}
-                    Statement::SetMark(bits) => self.mark |= bits,
-                    Statement::ClearMark(bits) => self.mark &= !bits,
-                }
-            }
-            match verdict {
-                None => {}
-                Some(Verdict::Accept) => return Some(true),
-                Some(Verdict::Drop | Verdict::Reject) => return Some(false),
-                Some(Verdict::Return) => return None,
-                Some(Verdict::Goto(name)) => return self.chain(name),
-                Some(Verdict::Jump(name)) => {
-                    if let Some(decided) = self.chain(name) {
-                        return Some(decided);
-                    }
-                }
-                Some(Verdict::Dispatch { .. } | Verdict::Masquerade) => panic!("only in base chains"),
-            }
-        }
-        None
-    }
-
-    fn holds(&self, condition: &Match) -> bool {
-        let packet = self.packet;
-        let addr = |side: &Side| if *side == Side::Source { packet.src } else { packet.dst };
-        // Where a packet has no ports, other bytes stand in their place.
-        let port = |side: &Side| match (packet.icmp, side) {
-            (Some((icmp_type, code)), Side::Source) => u16::from_be_bytes([icmp_type, code]),
-            (_, Side::Source) => packet.src_port,
-            (_, Side::Destination) => packet.dst_port,
-        };
-        let has = |set: &str, element: Element| self.ruleset.sets[set].elements.contains(&element);
-        match condition {
-            Match::Conntrack(CtState::EstablishedOrRelated | CtState::Invalid) => false,
-            Match::Family(family) => *family == packet.family(),
-            Match::Protocol { protocol, negate } => (*protocol == packet.protocol) != *negate,
-            Match::Address { side, net, negate } => net.contains(&addr(side)) != *negate,
-            Match::AddressIn { side, family, set, negate } => {
-                assert_eq!(*family, packet.family(), "tested before");
-                let inside = self.ruleset.sets[set].elements.iter().any(|e| match e {
-                    Element::Address(a) => *a == addr(side),
-                    Element::Net(net) => net.contains(&addr(side)),
-                    _ => panic!("{set} holds {e:?}"),
-                });
-                inside != *negate
-            }
-            Match::AddressPortIn { side, family, set, negate } => {
-                assert_eq!(*family, packet.family(), "tested before");
-                let (addr, protocol, port) = (addr(side), packet.protocol, port(side));
-                has(set, Element::AddressPort { addr, protocol, port }) != *negate
-            }
-            Match::Port { side, range, negate } => {
-                assert!(packet.protocol.has_ports(), "tested before");
-                range.contains(port(side)) != *negate
-            }
-            Match::PortIn { side, set, negate } => {
-                assert!(packet.protocol.has_ports(), "tested before");
-                let inside = |e: &Element| matches!(e, Element::Ports(range) if range.contains(port(side)));
-                self.ruleset.sets[set].elements.iter().any(inside) != *negate
-            }
-            Match::Icmp { icmp_type, code, negate } => {
-                let (seen_type, seen_code) = packet.icmp.expect("tested before");
-                (*icmp_type == seen_type && code.is_none_or(|c| c == seen_code)) != *negate
-            }
-            Match::Mark(bits) => self.mark & bits != 0,
-            Match::InterfacePrefix { .. } | Match::InterfaceIn { .. } | Match::InterfaceAddressIn { .. } => {
-                panic!("only in base chains")
-            }
-        }
-    }
-}
+use tortie_desired::{Endpoint, HostEndpoint, HostInterface, Member, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_net::{Family, IpNet, Mac, Protocol};
+use tortie_ruleset::{ACCEPT_MARK, Renderer, Ruleset};
+use tortie_verdict::{Packet, Source, Target, Way, evaluate_way};
 
 /// Sets hold what their kind says; the calculator yields no others.
 fn tidy(tables: &mut Tables) {
@@ -112,60 +25,122 @@ fn tidy(tables: &mut Tables) {
     }
 }
 
-fn packets() -> impl Strategy<Value = Vec<Packet>> {
-    let address = |family: Family, low: u8| -> IpAddr {
-        match family {
-            Family::V4 => IpAddr::from([10, 0, low / 8, low % 8]),
-            Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low % 8)]),
-        }
-    };
-    let protocol =
-        select(vec![Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol::ICMP, Protocol::ICMPV6]);
+fn address(family: Family, low: u8) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([10, 0, low / 8, low % 8]),
+        Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low % 8)]),
+    }
+}
+
+/// A packet, and its destination before NAT, which mostly is the same.
+fn packet() -> impl Strategy<Value = (Packet, (IpAddr, u16))> {
+    let protocols =
+        [Protocol::TCP, Protocol::UDP, Protocol(132), Protocol(47), Protocol(4), Protocol::ICMP, Protocol::ICMPV6];
     let icmp = (select(vec![0u8, 8, 128]), 0u8..3);
-    let packet = (select(Family::ALL.to_vec()), 0u8..16, 0u8..16, protocol, 0u16..5, 0u16..5, icmp).prop_map(
-        move |(family, src, dst, protocol, src_port, dst_port, icmp)| {
+    let nat = prop_oneof![4 => Just(None), 1 => (0u8..16, 0u16..5).prop_map(Some)];
+    let ends = (0u8..16, 0u8..16, 0u16..5, 0u16..5);
+    (select(Family::ALL.to_vec()), ends, select(protocols.to_vec()), icmp, nat).prop_map(
+        |(family, (src, dst, src_port, dst_port), protocol, icmp, nat)| {
             let (src, dst) = (address(family, src), address(family, dst));
             // The other family's ICMP is a protocol like any other.
             let own = if family == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
             let icmp = (protocol == own).then_some(icmp);
-            Packet { src, dst, protocol, src_port, dst_port, icmp }
+            let packet = Packet { src, dst, protocol, src_port, dst_port, icmp };
+            let before = nat.map_or((dst, dst_port), |(low, port)| (address(family, low), port));
+            (packet, before)
         },
-    );
-    proptest::collection::vec(packet, 24)
+    )
+}
+
+/// Where a packet comes from and goes to; empty: the host itself.
+fn ways() -> impl Strategy<Value = Vec<(&'static str, bool, &'static str, Packet, (IpAddr, u16))>> {
+    let from = select(vec!["", "eth0", "eth1", "wlan0", "cali0", "cali1", "cali2", "tap9", "cali8"]);
+    let way = (from, any::<bool>(), select(vec!["eth0", "eth1", "wlan0"]), packet());
+    let way = way.prop_map(|(from, to_host, to, (packet, before))| (from, to_host, to, packet, before));
+    proptest::collection::vec(way, 48)
+}
+
+/// The first endpoint that has an address is the one that packets get to, if the interface is its own.
+fn receiver<'a>(tables: &'a Tables, packet: &Packet) -> Option<Result<&'a Endpoint, ()>> {
+    let (id, endpoint) = tables.endpoints.iter().find(|(_, e)| e.addresses.contains(&packet.dst))?;
+    let holder = tables.endpoints.iter().find(|(_, e)| e.interface == endpoint.interface);
+    Some(if holder.map(|(holder, _)| holder) == Some(id) { Ok(endpoint) } else { Err(()) })
+}
+
+fn passes(ruleset: &Ruleset, tables: &Tables, way: &Way<'_>, packet: &Packet) -> bool {
+    // What others leave in the mark must not count.
+    let trip = |from, to, mark| Trip { ruleset, packet: *packet, arrived_for: way.arrived_for, from, to, mark };
+    let out = receiver(tables, packet).and_then(Result::ok).map(|e| &*e.interface).or(way.leaves_by);
+    match (way.source, way.target) {
+        (Source::Host, Target::Host) => {
+            trip(None, Some("lo"), ACCEPT_MARK).passes() && trip(Some("lo"), None, ACCEPT_MARK).passes()
+        }
+        (Source::Host, Target::Routed) => trip(None, out, ACCEPT_MARK).passes(),
+        (Source::Interface(from), Target::Host) => trip(Some(from), None, ACCEPT_MARK).passes(),
+        (Source::Interface(from), Target::Routed) => trip(Some(from), out, ACCEPT_MARK).passes(),
+    }
+}
+
+/// `TORTIE_FULL` asks for the full number.
+fn cases() -> u32 {
+    if std::env::var_os("TORTIE_FULL").is_some() { 100_000 } else { 1500 }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_packet_is_answered_as_the_oracle_does(
         batches in proptest::collection::vec(arbitrary::batch(), 1..5),
-        packets in packets(),
+        ways in ways(),
     ) {
         let mut tables = Tables::default();
         batches.iter().for_each(|batch| tables.apply(batch));
         tidy(&mut tables);
         let renderer = Renderer::new(&tables, 200);
-        let ruleset = renderer.ruleset();
-        for (id, endpoint) in &tables.endpoints {
-            let owner = tables.endpoints.iter().find(|(_, e)| e.interface == endpoint.interface);
-            if owner.map(|(id, _)| id) != Some(id) {
+        for (from, to_host, to, packet, before) in ways {
+            let source = if from.is_empty() { Source::Host } else { Source::Interface(from) };
+            let target = if to_host { Target::Host } else { Target::Routed };
+            if target == Target::Routed && receiver(&tables, &packet) == Some(Err(())) {
                 continue;
             }
-            for packet in &packets {
-                let managed = tables.settings.ipv6 || packet.family() == Family::V4;
-                for (direction, map, known) in [
-                    (Direction::Ingress, "cali-to-wl-dispatch", true),
-                    (Direction::Egress, "cali-from-wl-dispatch", endpoint.addresses.contains(&packet.src)),
-                ] {
-                    let oracle = evaluate_endpoint(&tables, id, direction, packet).expect("it is there");
-                    let chain = Arc::clone(&ruleset.maps[map][&endpoint.interface]);
-                    let mut walk = Walk { ruleset, packet, mark: 0 };
-                    let decided = walk.chain(&chain);
-                    let context = format!("{direction:?} {packet:?} {:?} {:?}", oracle.steps, ruleset.chains);
-                    prop_assert_eq!(decided, Some(managed && known && oracle.allowed), "{}", context);
-                }
-            }
+            // The node's own packets that are translated are judged by the interface of their first way if the
+            // kernel can't reject later.
+            let way = Way { source, target, leaves_by: Some(to), arrived_for: before };
+            let oracle = evaluate_way(&tables, &packet, &way);
+            let passes = passes(renderer.ruleset(), &tables, &way, &packet);
+            let context = || format!("{way:?} {packet:?} {:?}\n{:#?}", oracle.steps, renderer.ruleset().chains);
+            prop_assert_eq!(passes, oracle.allowed, "{}", context());
+        }
+    }
+}
+
+/// Found by the test above: the node's VXLAN to another node was judged after its destination had been translated.
+#[test]
+fn vxlan_to_another_node_passes_whatever_its_destination_was_before() {
+    let (mac, far) = (Mac([2, 0, 0, 0, 0, 1]), IpAddr::from([10, 0, 1, 5]));
+    let mut tables = Tables::default();
+    let closed = HostEndpoint {
+        name: Arc::from("closed"),
+        untracked: vec![],
+        pre_dnat: vec![],
+        forward: vec![],
+        tiers: vec![],
+        profiles: vec![],
+    };
+    tables.host_endpoints.insert(HostInterface::All, Arc::new(closed));
+    let device = Vxlan { vni: 4096, port: 4789, underlay: IpAddr::from([192, 0, 2, 1]), address: None, mac, mtu: None };
+    tables.tunnels.insert(TunnelDevice::VxlanV4, device);
+    tables.vteps.insert(IpAddr::from([10, 0, 0, 1]), Vtep { node: Arc::from("far"), mac, underlay: far });
+    let renderer = Renderer::new(&tables, 200);
+    for (dst, wanted) in [(far, true), (IpAddr::from([10, 0, 1, 6]), false)] {
+        for arrived_for in [(dst, 4789), (IpAddr::from([10, 0, 0, 0]), 1)] {
+            let src = IpAddr::from([192, 0, 2, 1]);
+            let packet = Packet { src, dst, protocol: Protocol::UDP, src_port: 1, dst_port: 4789, icmp: None };
+            let way = Way { source: Source::Host, target: Target::Routed, leaves_by: Some("eth0"), arrived_for };
+            let answers =
+                (passes(renderer.ruleset(), &tables, &way, &packet), evaluate_way(&tables, &packet, &way).allowed);
+            assert_eq!(answers, (wanted, wanted), "{way:?} {packet:?}");
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod condition;
 mod explain;
+mod host;
+mod lists;
 mod matching;
 mod packet;
 mod staged;
@@ -14,7 +16,7 @@ mod walk;
 pub use condition::{Condition, Demand, Side, conditions};
 pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
 pub use matching::rule_matches;
-pub use packet::{Packet, Source, Target};
+pub use packet::{Packet, Source, Target, Way};
 pub use staged::with_staged;
-pub use step::{Direction, Place, Step, Verdict};
-pub use walk::{evaluate, evaluate_endpoint};
+pub use step::{Direction, Place, Stage, Step, Verdict};
+pub use walk::{evaluate, evaluate_endpoint, evaluate_way};

@@ -64,3 +64,24 @@ pub enum Target {
     /// To the node itself.
     Host,
 }
+
+/// The whole way of a packet, as far as it matters to rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way<'a> {
+    /// Where it comes from.
+    pub source: Source<'a>,
+    /// Where it goes.
+    pub target: Target,
+    /// The interface that it leaves by, if it leaves the node and that is known. Of an unknown one, only the host
+    /// endpoint of all interfaces has a say.
+    pub leaves_by: Option<&'a str>,
+    /// Its destination as it arrived, before any NAT.
+    pub arrived_for: (IpAddr, u16),
+}
+
+impl<'a> Way<'a> {
+    /// A way without NAT, out of the node by an interface that is not known.
+    pub fn new(packet: &Packet, source: Source<'a>, target: Target) -> Way<'a> {
+        Way { source, target, leaves_by: None, arrived_for: (packet.dst, packet.dst_port) }
+    }
+}

@@ -47,6 +47,30 @@ impl fmt::Display for Place {
     }
 }
 
+/// Which of a host endpoint's policies are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Those before connection tracking.
+    Untracked,
+    /// Those before destination NAT.
+    PreDnat,
+    /// Those for what is forwarded.
+    Forward,
+    /// Those for what the node itself sends or receives.
+    Normal,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Untracked => "untracked",
+            Stage::PreDnat => "pre-DNAT",
+            Stage::Forward => "forward",
+            Stage::Normal => "normal",
+        })
+    }
+}
+
 /// One thing that happened to the packet. The last step of a verdict is the one that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -104,6 +128,28 @@ pub enum Step {
     ToHost(HostAction),
     /// The node itself speaks to its workload, which no policy of the workload hinders. Allowed.
     FromHost(EndpointId),
+    /// The policies of a host endpoint are asked from here on.
+    AtHost {
+        /// The host endpoint.
+        endpoint: EndpointId,
+        /// Which policies.
+        stage: Stage,
+        /// The direction, as seen from the node.
+        direction: Direction,
+    },
+    /// The port is one that policies of host endpoints never close. Goes on, or is allowed at the last stage.
+    Failsafe(Stage),
+    /// No policy of a host endpoint's stage decided, which leaves it to what follows; allowed if nothing does.
+    Open(Stage),
+    /// VXLAN to or from the node itself: allowed with the nodes that have a tunnel, and with nobody else.
+    Vxlan {
+        /// Whether it is allowed.
+        allowed: bool,
+    },
+    /// The workload sent a packet in a tunnel of its own. Denied.
+    Encapsulated(EndpointId),
+    /// A packet to a service that nobody translated would loop. Denied.
+    ServiceLoop(IpNet),
     /// No endpoint of this node is concerned. Allowed.
     NotOurs,
 }
@@ -131,6 +177,15 @@ impl fmt::Display for Step {
             }
             Step::ToHost(action) => write!(f, "to the node itself: {action:?}"),
             Step::FromHost(endpoint) => write!(f, "the node itself speaks to {endpoint}"),
+            Step::AtHost { endpoint, stage, direction } => {
+                write!(f, "{stage} {direction} of host endpoint {endpoint}")
+            }
+            Step::Failsafe(stage) => write!(f, "a failsafe port, which no {stage} policy closes"),
+            Step::Open(stage) => write!(f, "no {stage} policy decided"),
+            Step::Vxlan { allowed: true } => f.write_str("VXLAN of a node with a tunnel"),
+            Step::Vxlan { allowed: false } => f.write_str("VXLAN of a stranger"),
+            Step::Encapsulated(endpoint) => write!(f, "{endpoint} may not send tunnelled packets of its own"),
+            Step::ServiceLoop(net) => write!(f, "nobody translated this address of service prefix {net}"),
             Step::NotOurs => f.write_str("no endpoint of this node is concerned"),
         }
     }

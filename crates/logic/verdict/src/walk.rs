@@ -1,21 +1,34 @@
-//! The packet's way: egress of the workload that sent it, then ingress of the workload that receives it.
+//! The packet's way: host endpoint in, egress of the workload that sent it, ingress of the workload that receives it,
+//! host endpoint out.
 
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tortie_desired::{Action, Endpoint, EndpointId, HostAction, PolicyId, RouteTarget, Rule, Tables, TierAction};
-use tortie_net::Family;
+use tortie_desired::{Endpoint, EndpointId, HostAction, RouteTarget, Tables, TunnelDevice};
+use tortie_net::{Family, Protocol};
 
-use crate::matching::rule_matches;
-use crate::{Direction, Packet, Place, Source, Step, Target, Verdict};
+use crate::host::{self, Ruling};
+use crate::lists::Look;
+use crate::{Direction, Packet, Source, Stage, Step, Target, Verdict, Way};
+
+/// IP in IP (RFC 2003).
+const IPIP: Protocol = Protocol(4);
+/// The interface by which the node speaks to itself.
+const LOOPBACK: &str = "lo";
 
 /// Judges the first packet of a connection under these tables.
 ///
-/// What is not policed is allowed: packets between the network and the node, and from the node to its workloads.
-/// Neighbour discovery, which backends let through for every workload, is not to be asked about here.
+/// What is not policed is allowed: packets between the network and a node without host endpoints, and from the node to
+/// its workloads. Neighbour discovery, which backends let through for every workload, is not to be asked about here,
+/// nor what limits on traffic do.
 pub fn evaluate(tables: &Tables, packet: &Packet, source: Source<'_>, target: Target) -> Verdict {
+    evaluate_way(tables, packet, &Way::new(packet, source, target))
+}
+
+/// Judges the first packet of a connection on a way that is known in full.
+pub fn evaluate_way(tables: &Tables, packet: &Packet, way: &Way<'_>) -> Verdict {
     let mut steps = Vec::new();
-    let allowed = walk(tables, packet, source, target, &mut steps);
+    let allowed = Walk { tables, packet, way, steps: &mut steps }.all();
     Verdict { allowed, steps }
 }
 
@@ -23,79 +36,196 @@ pub fn evaluate(tables: &Tables, packet: &Packet, source: Source<'_>, target: Ta
 pub fn evaluate_endpoint(tables: &Tables, id: &EndpointId, direction: Direction, packet: &Packet) -> Option<Verdict> {
     let endpoint = tables.endpoints.get(id)?;
     let mut steps = Vec::new();
-    let allowed = one_direction(tables, id, endpoint, direction, packet, &mut steps);
+    let allowed = Look { tables, id, direction, packet, steps: &mut steps }.all(&endpoint.tiers, &endpoint.profiles);
     Some(Verdict { allowed, steps })
 }
 
-fn walk(tables: &Tables, packet: &Packet, source: Source<'_>, target: Target, steps: &mut Vec<Step>) -> bool {
-    if packet.family() != Family::of(packet.dst) {
-        steps.push(Step::MixedFamilies);
-        return false;
+struct Walk<'a> {
+    tables: &'a Tables,
+    packet: &'a Packet,
+    way: &'a Way<'a>,
+    steps: &'a mut Vec<Step>,
+}
+
+impl<'a> Walk<'a> {
+    fn all(&mut self) -> bool {
+        if self.packet.family() != Family::of(self.packet.dst) {
+            self.steps.push(Step::MixedFamilies);
+            return false;
+        }
+        match (self.way.source, self.way.target) {
+            (Source::Interface(name), target) => self.arrives(name, target),
+            (Source::Host, Target::Routed) => self.sent_by_host(),
+            (Source::Host, Target::Host) => self.leaves_host(Some(LOOPBACK)) && self.arrives(LOOPBACK, Target::Host),
+        }
     }
-    let sender = match source {
-        Source::Host => None,
-        Source::Interface(name) => match by_interface(tables, name) {
-            Some(found) => Some(found),
-            None if tables.settings.interface_prefixes.iter().any(|prefix| name.starts_with(&**prefix)) => {
-                steps.push(Step::UnknownInterface(Arc::from(name)));
-                return false;
+
+    /// A packet that came in by an interface.
+    fn arrives(&mut self, name: &str, target: Target) -> bool {
+        let sender = by_interface(self.tables, name);
+        let prefixes = &self.tables.settings.interface_prefixes;
+        let of_workload =
+            sender.is_some() || prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
+        let mut accepted = false;
+        let (dst, dst_port) = self.way.arrived_for;
+        let arrived = Packet { dst, dst_port, ..*self.packet };
+        if !of_workload {
+            match self.ask(Some(name), Stage::Untracked, Direction::Ingress, arrived) {
+                Ruling::Passes => {}
+                Ruling::Accepted => accepted = true,
+                Ruling::Denied => return false,
             }
-            None => None,
-        },
-    };
-    if let Some((id, endpoint)) = sender {
-        if packet.family() == Family::V6 && !tables.settings.ipv6 {
-            steps.push(Step::Ipv6Off(id.clone()));
+        }
+        if !accepted {
+            match self.ask(Some(name), Stage::PreDnat, Direction::Ingress, arrived) {
+                Ruling::Passes => {}
+                Ruling::Accepted => accepted = true,
+                Ruling::Denied => return false,
+            }
+        }
+        if target == Target::Routed
+            && !accepted
+            && self.ask(Some(name), Stage::Forward, Direction::Ingress, *self.packet) == Ruling::Denied
+        {
             return false;
         }
-        if !endpoint.addresses.contains(&packet.src) {
-            steps.push(Step::Spoofed(id.clone()));
+        if target == Target::Host
+            && let Some(allowed) = self.vxlan(self.packet.src)
+        {
+            return allowed;
+        }
+        if of_workload && !self.leaves_workload(name, sender) {
             return false;
         }
-        if !one_direction(tables, id, endpoint, Direction::Egress, packet, steps) {
-            return false;
+        match target {
+            Target::Host if of_workload => self.reaches_host(),
+            Target::Host if accepted => true,
+            Target::Host => {
+                if host::of_interface(self.tables, Some(name)).is_none() {
+                    self.steps.push(Step::NotOurs);
+                    return true;
+                }
+                self.ask(Some(name), Stage::Normal, Direction::Ingress, *self.packet) != Ruling::Denied
+            }
+            Target::Routed => self.forwarded(of_workload),
         }
     }
-    match target {
-        Target::Host => to_host(tables, sender.is_some(), steps),
-        Target::Routed => routed(tables, packet, source, sender.is_some(), steps),
-    }
-}
 
-fn to_host(tables: &Tables, from_workload: bool, steps: &mut Vec<Step>) -> bool {
-    if !from_workload {
-        steps.push(Step::NotOurs);
-        return true;
+    fn leaves_workload(&mut self, name: &str, sender: Option<(&'a EndpointId, &'a Endpoint)>) -> bool {
+        let Some((id, endpoint)) = sender else {
+            self.steps.push(Step::UnknownInterface(Arc::from(name)));
+            return false;
+        };
+        let (packet, settings) = (self.packet, &self.tables.settings);
+        if packet.family() == Family::V6 && !settings.ipv6 {
+            self.steps.push(Step::Ipv6Off(id.clone()));
+            return false;
+        }
+        let allowed_source = endpoint.allowed_sources.iter().any(|net| net.contains(&packet.src));
+        if !endpoint.addresses.contains(&packet.src) && !allowed_source {
+            self.steps.push(Step::Spoofed(id.clone()));
+            return false;
+        }
+        let vxlan = packet.protocol == Protocol::UDP && packet.dst_port == settings.vxlan_port;
+        if vxlan && !settings.vxlan_from_workloads || packet.protocol == IPIP && !settings.ipip_from_workloads {
+            self.steps.push(Step::Encapsulated(id.clone()));
+            return false;
+        }
+        self.lists(id, endpoint, Direction::Egress)
     }
-    let action = tables.settings.endpoint_to_host;
-    steps.push(Step::ToHost(action));
-    match action {
-        HostAction::Drop => false,
-        HostAction::Accept | HostAction::Return => true,
-    }
-}
 
-fn routed(tables: &Tables, packet: &Packet, source: Source<'_>, from_workload: bool, steps: &mut Vec<Step>) -> bool {
-    if let Some((net, true)) = best_route(tables, packet) {
-        steps.push(Step::Blackhole(net));
-        return false;
-    }
-    let Some((id, endpoint)) = receiver(tables, packet) else {
-        if !from_workload {
-            steps.push(Step::NotOurs);
+    /// A workload's packet to the node itself, which the workload's policy allows.
+    fn reaches_host(&mut self) -> bool {
+        let action = self.tables.settings.endpoint_to_host;
+        self.steps.push(Step::ToHost(action));
+        match action {
+            HostAction::Drop => false,
+            HostAction::Accept | HostAction::Return => true,
         }
-        return true;
-    };
-    if packet.family() == Family::V6 && !tables.settings.ipv6 {
-        steps.push(Step::Ipv6Off(id.clone()));
-        return false;
     }
-    match source {
-        Source::Host => {
-            steps.push(Step::FromHost(id.clone()));
-            true
+
+    fn forwarded(&mut self, from_workload: bool) -> bool {
+        let (tables, packet) = (self.tables, self.packet);
+        if let Some((net, true)) = best_route(tables, packet) {
+            self.steps.push(Step::Blackhole(net));
+            return false;
         }
-        Source::Interface(_) => one_direction(tables, id, endpoint, Direction::Ingress, packet, steps),
+        let found = receiver(tables, packet);
+        if let Some((id, endpoint)) = found
+            && !self.enters_workload(id, endpoint)
+        {
+            return false;
+        }
+        let out = found.map(|(_, endpoint)| &*endpoint.interface).or(self.way.leaves_by);
+        if self.ask(out, Stage::Forward, Direction::Egress, *packet) == Ruling::Denied {
+            return false;
+        }
+        let managed = tables.settings.ipv6 || packet.family() == Family::V4;
+        if let Some(net) = tables.settings.service_loops.iter().find(|net| managed && net.contains(&packet.dst)) {
+            self.steps.push(Step::ServiceLoop(*net));
+            return false;
+        }
+        if found.is_none() && !from_workload {
+            self.steps.push(Step::NotOurs);
+        }
+        true
+    }
+
+    fn enters_workload(&mut self, id: &EndpointId, endpoint: &Endpoint) -> bool {
+        if self.packet.family() == Family::V6 && !self.tables.settings.ipv6 {
+            self.steps.push(Step::Ipv6Off(id.clone()));
+            return false;
+        }
+        self.lists(id, endpoint, Direction::Ingress)
+    }
+
+    fn sent_by_host(&mut self) -> bool {
+        if let Some((net, true)) = best_route(self.tables, self.packet) {
+            self.steps.push(Step::Blackhole(net));
+            return false;
+        }
+        let Some((id, _)) = receiver(self.tables, self.packet) else { return self.leaves_host(self.way.leaves_by) };
+        self.steps.push(Step::FromHost(id.clone()));
+        true
+    }
+
+    fn leaves_host(&mut self, interface: Option<&str>) -> bool {
+        let (dst, dst_port) = self.way.arrived_for;
+        match self.ask(interface, Stage::Untracked, Direction::Egress, Packet { dst, dst_port, ..*self.packet }) {
+            Ruling::Passes => {}
+            Ruling::Accepted => return true,
+            Ruling::Denied => return false,
+        }
+        if host::of_interface(self.tables, interface).is_none() {
+            self.steps.push(Step::NotOurs);
+            return true;
+        }
+        if self.vxlan(self.packet.dst) == Some(true) {
+            return true;
+        }
+        self.ask(interface, Stage::Normal, Direction::Egress, *self.packet) != Ruling::Denied
+    }
+
+    /// Whether the packet is VXLAN of this node's, and with whom it may be exchanged.
+    fn vxlan(&mut self, peer: std::net::IpAddr) -> Option<bool> {
+        let Packet { protocol, dst_port, .. } = *self.packet;
+        let device = self.tables.tunnels.get(&TunnelDevice::vxlan(self.packet.family()))?;
+        let managed = self.tables.settings.ipv6 || self.packet.family() == Family::V4;
+        if protocol != Protocol::UDP || dst_port != device.port || !managed {
+            return None;
+        }
+        let allowed = self.tables.vteps.values().any(|vtep| vtep.underlay == peer);
+        self.steps.push(Step::Vxlan { allowed });
+        Some(allowed)
+    }
+
+    fn ask(&mut self, interface: Option<&str>, stage: Stage, direction: Direction, packet: Packet) -> Ruling {
+        host::ask(self.tables, interface, stage, direction, &packet, self.steps)
+    }
+
+    fn lists(&mut self, id: &EndpointId, endpoint: &Endpoint, direction: Direction) -> bool {
+        let mut look = Look { tables: self.tables, id, direction, packet: self.packet, steps: self.steps };
+        look.all(&endpoint.tiers, &endpoint.profiles)
     }
 }
 
@@ -123,118 +253,4 @@ fn receiver<'a>(tables: &'a Tables, packet: &Packet) -> Option<(&'a EndpointId, 
         let found = tables.endpoints.iter().find(|(_, endpoint)| endpoint.addresses.contains(&packet.dst));
         found.map(|(id, endpoint)| (id, &**endpoint))
     })
-}
-
-/// How a rule list ended.
-enum Outcome {
-    Allowed,
-    Denied,
-    Passed,
-    Undecided,
-}
-
-/// Tiers in order, then profiles in order, then drop.
-fn one_direction(
-    tables: &Tables,
-    id: &EndpointId,
-    endpoint: &Endpoint,
-    direction: Direction,
-    packet: &Packet,
-    steps: &mut Vec<Step>,
-) -> bool {
-    let mut look = Look { tables, id, direction, packet, steps };
-    for tier in &endpoint.tiers {
-        let policies = match direction {
-            Direction::Ingress => &tier.ingress,
-            Direction::Egress => &tier.egress,
-        };
-        if policies.is_empty() {
-            continue;
-        }
-        match look.tier(&tier.tier, policies) {
-            Outcome::Allowed => return true,
-            Outcome::Denied => return false,
-            Outcome::Passed => continue,
-            Outcome::Undecided => {}
-        }
-        let (tier, action) = (tier.tier.clone(), tier.default_action);
-        look.steps.push(Step::EndOfTier { endpoint: id.clone(), direction, tier, action });
-        match action {
-            TierAction::Deny => return false,
-            TierAction::Pass => {}
-        }
-    }
-    match look.profiles(&endpoint.profiles) {
-        Outcome::Allowed => true,
-        Outcome::Denied => false,
-        Outcome::Passed | Outcome::Undecided => {
-            look.steps.push(Step::NothingMatched { endpoint: id.clone(), direction });
-            false
-        }
-    }
-}
-
-struct Look<'a> {
-    tables: &'a Tables,
-    id: &'a EndpointId,
-    direction: Direction,
-    packet: &'a Packet,
-    steps: &'a mut Vec<Step>,
-}
-
-impl Look<'_> {
-    fn tier(&mut self, tier: &Arc<str>, policies: &[PolicyId]) -> Outcome {
-        for policy in policies {
-            let place = Place::Policy { tier: tier.clone(), policy: policy.clone() };
-            let Some(found) = self.tables.policies.get(policy) else { return self.missing(place) };
-            let outcome = self.rules(&place, self.side(&found.ingress, &found.egress));
-            if !matches!(outcome, Outcome::Undecided) {
-                return outcome;
-            }
-        }
-        Outcome::Undecided
-    }
-
-    fn profiles(&mut self, profiles: &[Arc<str>]) -> Outcome {
-        for name in profiles {
-            let place = Place::Profile(name.clone());
-            let Some(found) = self.tables.profiles.get(name) else { return self.missing(place) };
-            // A `Pass` in a profile has no next tier: it ends the profiles, and nothing decided.
-            let outcome = self.rules(&place, self.side(&found.ingress, &found.egress));
-            if !matches!(outcome, Outcome::Undecided) {
-                return outcome;
-            }
-        }
-        Outcome::Undecided
-    }
-
-    fn side<'r>(&self, ingress: &'r [Rule], egress: &'r [Rule]) -> &'r [Rule] {
-        match self.direction {
-            Direction::Ingress => ingress,
-            Direction::Egress => egress,
-        }
-    }
-
-    fn missing(&mut self, place: Place) -> Outcome {
-        self.steps.push(Step::Missing { endpoint: self.id.clone(), direction: self.direction, place });
-        Outcome::Denied
-    }
-
-    fn rules(&mut self, place: &Place, rules: &[Rule]) -> Outcome {
-        for (index, rule) in rules.iter().enumerate() {
-            if !rule_matches(self.tables, rule, self.packet) {
-                continue;
-            }
-            let Look { tables: _, id, direction, packet: _, steps } = self;
-            let (endpoint, direction, place) = ((*id).clone(), *direction, place.clone());
-            steps.push(Step::Rule { endpoint, direction, place, index, action: rule.action });
-            match rule.action {
-                Action::Allow => return Outcome::Allowed,
-                Action::Deny => return Outcome::Denied,
-                Action::Pass => return Outcome::Passed,
-                Action::Log => {}
-            }
-        }
-        Outcome::Undecided
-    }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Endpoint, EndpointId, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Profile, Rule, SetId,
-    SetKind, Tables, TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule,
+    SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_verdict::{Direction, Packet, Place, Step, conditions, evaluate_endpoint, explain, rule_matches};
@@ -82,7 +82,7 @@ prop_compose! {
         let port = Member::Port { addr: addr(2), protocol: Protocol::TCP, port: 80 };
         tables.sets.insert(SetId::new("n:1"), (SetKind::Ports, BTreeSet::from([port])));
         for (at, (ingress, egress)) in policies.into_iter().enumerate() {
-            let policy = Policy { tier: "t0".into(), ingress, egress };
+            let policy = Policy { tier: "t0".into(), stage: PolicyStage::Normal, ingress, egress };
             tables.policies.insert(policy_id(&format!("p{at}")), Arc::new(policy));
         }
         tables.profiles.insert("open".into(), Arc::new(Profile { ingress: vec![Rule::any(Action::Allow)], egress: vec![] }));
@@ -94,6 +94,7 @@ prop_compose! {
         let endpoint = Endpoint {
             interface: "calia".into(), addresses: vec![addr(2)], mac: None, tiers: tiers.collect(),
             profiles: profiles.into_iter().map(Arc::from).collect(),
+            ..Endpoint::default()
         };
         tables.endpoints.insert(id(), Arc::new(endpoint));
         tables

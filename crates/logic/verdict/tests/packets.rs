@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Profile, Route,
-    RouteTarget, Rule, SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage,
+    Profile, Route, RouteTarget, Rule, SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_verdict::{Direction, Packet, Place, Source, Step, Target, evaluate, evaluate_endpoint, rule_matches};
@@ -33,7 +33,8 @@ fn node() -> Tables {
             let target = RouteTarget::Workload { interface: interface.clone() };
             tables.routes.insert((*addr).into(), Route { target });
         }
-        let endpoint = Endpoint { interface, addresses, mac: None, tiers: vec![], profiles: vec![] };
+        let endpoint =
+            Endpoint { interface, addresses, mac: None, tiers: vec![], profiles: vec![], ..Endpoint::default() };
         tables.endpoints.insert(endpoint_id(name), Arc::new(endpoint));
     }
     tables.routes.insert("10.0.0.0/26".parse().expect("a net"), Route { target: RouteTarget::Blackhole });
@@ -42,7 +43,8 @@ fn node() -> Tables {
 
 /// Puts a policy into a tier of both workloads, for both directions.
 fn with_policy(tables: &mut Tables, tier: &str, default_action: TierAction, name: &str, rules: &[Rule]) {
-    let policy = Policy { tier: tier.into(), ingress: rules.to_vec(), egress: rules.to_vec() };
+    let policy =
+        Policy { tier: tier.into(), stage: PolicyStage::Normal, ingress: rules.to_vec(), egress: rules.to_vec() };
     tables.policies.insert(policy_id(name), Arc::new(policy));
     for endpoint in tables.endpoints.values_mut() {
         let tiers = &mut Arc::make_mut(endpoint).tiers;

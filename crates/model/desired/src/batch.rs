@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route, SetId,
-    SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool,
+    Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -49,6 +49,8 @@ pub struct Batch {
     pub profiles: BTreeMap<Arc<str>, Option<Arc<Profile>>>,
     /// Endpoints.
     pub endpoints: BTreeMap<EndpointId, Option<Arc<Endpoint>>>,
+    /// Host endpoints.
+    pub host_endpoints: BTreeMap<HostInterface, Option<Arc<HostEndpoint>>>,
     /// Pools.
     pub pools: BTreeMap<IpNet, Option<Pool>>,
     /// Tunnel devices.
@@ -78,6 +80,8 @@ pub enum Step<'a> {
     Profile(&'a Arc<str>, Option<&'a Arc<Profile>>),
     /// An endpoint comes, changes or goes.
     Endpoint(&'a EndpointId, Option<&'a Arc<Endpoint>>),
+    /// A host endpoint comes, changes or goes.
+    HostEndpoint(&'a HostInterface, Option<&'a Arc<HostEndpoint>>),
     /// A tunnel device comes, changes or goes.
     Tunnel(TunnelDevice, Option<&'a Vxlan>),
     /// A tunnel's far end comes, changes or goes.
@@ -101,14 +105,16 @@ impl Batch {
         let policies = |gone: bool| part(&self.policies, gone).map(|(k, v)| Step::Policy(k, v));
         let profiles = |gone: bool| part(&self.profiles, gone).map(|(k, v)| Step::Profile(k, v));
         let endpoints = |gone: bool| part(&self.endpoints, gone).map(|(k, v)| Step::Endpoint(k, v));
+        let hosts = |gone: bool| part(&self.host_endpoints, gone).map(|(k, v)| Step::HostEndpoint(k, v));
         let tunnels = |gone: bool| part(&self.tunnels, gone).map(|(k, v)| Step::Tunnel(*k, v));
         let vteps = |gone: bool| part(&self.vteps, gone).map(|(k, v)| Step::Vtep(k, v));
         let routes = |gone: bool| part(&self.routes, gone).map(|(k, v)| Step::Route(k, v));
-        let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false));
+        let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false)).chain(hosts(false));
         let up = up.chain(tunnels(false)).chain(vteps(false)).chain(routes(false));
         let down = routes(true)
             .chain(vteps(true))
             .chain(tunnels(true))
+            .chain(hosts(true))
             .chain(endpoints(true))
             .chain(profiles(true))
             .chain(policies(true))
@@ -126,6 +132,7 @@ impl Batch {
             previews,
             profiles,
             endpoints,
+            host_endpoints,
             pools,
             tunnels,
             vteps,
@@ -149,6 +156,7 @@ impl Batch {
         self.previews.extend(previews);
         self.profiles.extend(profiles);
         self.endpoints.extend(endpoints);
+        self.host_endpoints.extend(host_endpoints);
         self.pools.extend(pools);
         self.tunnels.extend(tunnels);
         self.vteps.extend(vteps);

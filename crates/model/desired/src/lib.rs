@@ -18,10 +18,12 @@ mod tunnel;
 pub use batch::{Batch, SetChange, Step};
 pub use bgp::{BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin, SecretKey};
 pub use bgp_filter::{BgpFilter, Community, FilterOperation, FilterRule, PrefixMatch, PrefixOperator, wildcard};
-pub use endpoint::{Endpoint, EndpointId, TierPolicies};
-pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, Profile, Rule, TierAction};
+pub use endpoint::{
+    Endpoint, EndpointId, FloatingAddress, HostEndpoint, HostInterface, Limits, PacketRate, TierPolicies,
+};
+pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule, TierAction};
 pub use route::{Pool, Route, RouteTarget};
 pub use set::{Member, SetId, SetKind};
-pub use settings::{HostAction, Settings};
+pub use settings::{Failsafe, HostAction, LogLimit, NatSettings, Period, Settings};
 pub use tables::Tables;
 pub use tunnel::{TunnelDevice, Vtep, Vxlan};

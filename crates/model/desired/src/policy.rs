@@ -195,11 +195,25 @@ impl Rule {
     }
 }
 
+/// Where on a packet's way a policy is evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyStage {
+    /// Where packets are filtered.
+    #[default]
+    Normal,
+    /// Before destination NAT (`preDNAT`), for host endpoints alone.
+    PreDnat,
+    /// Before connection tracking (`doNotTrack`), for host endpoints alone.
+    Untracked,
+}
+
 /// A policy that at least one local endpoint uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The tier that the policy belongs to.
     pub tier: Arc<str>,
+    /// Where it is evaluated.
+    pub stage: PolicyStage,
     /// Rules for traffic towards the endpoint, in order.
     pub ingress: Vec<Rule>,
     /// Rules for traffic from the endpoint, in order.

@@ -13,6 +13,9 @@ use tortie_net::{Family, Protocol};
 pub struct SetId(pub Arc<str>);
 
 impl SetId {
+    /// The addresses of all nodes; there while something asks for it.
+    pub const ALL_HOSTS: &str = "all-hosts-net";
+
     /// A set id of this text.
     pub fn new(text: &str) -> SetId {
         SetId(Arc::from(text))

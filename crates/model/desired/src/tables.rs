@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, Member, Policy, PolicyId, Pool, Profile, Route,
-    SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId,
+    Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -28,6 +28,8 @@ pub struct Tables {
     pub previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
     /// Local endpoints.
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    /// The policy of the node's own interfaces.
+    pub host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// Pools by prefix.
     pub pools: BTreeMap<IpNet, Pool>,
     /// Tunnel devices.
@@ -57,6 +59,7 @@ impl Tables {
             previews,
             profiles,
             endpoints,
+            host_endpoints,
             pools,
             tunnels,
             vteps,
@@ -92,6 +95,7 @@ impl Tables {
         put_all(&mut self.previews, previews);
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
+        put_all(&mut self.host_endpoints, host_endpoints);
         put_all(&mut self.pools, pools);
         put_all(&mut self.tunnels, tunnels);
         put_all(&mut self.vteps, vteps);

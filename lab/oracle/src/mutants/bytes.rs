@@ -144,7 +144,7 @@ fn drop_one(value: &mut [u8]) {
 }
 
 fn is_workload(chain: &str) -> bool {
-    chain.starts_with("cali-tw-") || chain.starts_with("cali-fw-")
+    ["cali-tw-", "cali-fw-", "cali-gi-", "cali-go-"].iter().any(|prefix| chain.starts_with(prefix))
 }
 
 /// Every mutant of the encoder.

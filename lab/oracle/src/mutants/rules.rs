@@ -29,9 +29,9 @@ fn of_policy(name: &str, _: &Chain) -> bool {
     ["cali-pi-", "cali-po-", "cali-pri-", "cali-pro-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The chains of endpoints.
+/// The chains of workloads: their own, and those that they share.
 fn of_endpoint(name: &str, _: &Chain) -> bool {
-    name.starts_with("cali-tw-") || name.starts_with("cali-fw-")
+    ["cali-tw-", "cali-fw-", "cali-gi-", "cali-go-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn rules(ruleset: &mut Ruleset, change: impl Fn(&mut Rule)) {
@@ -71,7 +71,10 @@ fn negation_of(condition: &mut Match) -> Option<(Sort, &mut bool)> {
         | Match::InterfacePrefix { .. }
         | Match::InterfaceIn { .. }
         | Match::InterfaceAddressIn { .. }
-        | Match::Mark(_) => None,
+        | Match::Translated { .. }
+        | Match::Mark(_)
+        | Match::Rate { .. }
+        | Match::ConnectionsOver(_) => None,
     }
 }
 
@@ -121,7 +124,9 @@ fn is_drop(rule: &Rule) -> bool {
 
 /// The check of the sources is the rule that drops by what the source is not.
 fn is_spoof_check(rule: &Rule) -> bool {
-    rule.verdict == Some(Verdict::Drop) && rule.matches.iter().any(|m| matches!(m, Match::Address { negate: true, .. }))
+    let foreign =
+        |m: &Match| matches!(m, Match::Address { negate: true, .. } | Match::InterfaceAddressIn { negate: true, .. });
+    rule.verdict == Some(Verdict::Drop) && rule.matches.iter().any(foreign)
 }
 
 fn is_family(family: Family) -> impl Fn(&Rule) -> bool {
@@ -148,7 +153,8 @@ pub(super) const ALL: [(&str, fn(&mut Ruleset)); 46] = [
         base(r, Base::FromWorkload, |rules| rules.sort_by_key(|rule| !is_unknown(rule)));
     }),
     ("the check of sources is missing", |r| {
-        chains(r, of_endpoint, |rules| rules.retain(|rule| !is_spoof_check(rule)));
+        let elsewhere = |name: &str, chain: &Chain| !of_policy(name, chain);
+        chains(r, elsewhere, |rules| rules.retain(|rule| !is_spoof_check(rule)));
     }),
     ("the drop at the end of an endpoint's chain is missing", |r| {
         chains(r, of_endpoint, |rules| drop(rules.pop_if(|rule| is_drop(rule))));

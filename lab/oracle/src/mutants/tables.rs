@@ -22,7 +22,7 @@ fn tiers(tables: &mut Tables, change: impl Fn(&mut TierPolicies)) {
 /// The lists of rules of policies and profiles, ingress first.
 fn lists(tables: &mut Tables, change: impl Fn(&mut Vec<Rule>, &mut Vec<Rule>)) {
     for policy in tables.policies.values_mut() {
-        let Policy { tier: _, ingress, egress } = Arc::make_mut(policy);
+        let Policy { tier: _, stage: _, ingress, egress } = Arc::make_mut(policy);
         change(ingress, egress);
     }
     for profile in tables.profiles.values_mut() {

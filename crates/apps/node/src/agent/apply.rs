@@ -12,6 +12,11 @@ use crate::bgp::Wanted;
 
 impl Agent {
     pub(super) fn apply(&mut self, now: Instant) {
+        if self.calculator.needs_interfaces()
+            && let Some(interfaces) = self.interfaces.take(&self.tables.settings.interface_prefixes)
+        {
+            self.calculator.set_interfaces(interfaces);
+        }
         let mut batch = if self.locked { Batch::default() } else { self.calculator.flush() };
         if self.bgp.is_none() {
             // Nobody here speaks BGP, whatever the Node resource says.
@@ -26,8 +31,13 @@ impl Agent {
             self.rules_current = false;
             self.routing.resync();
             self.tunnels.resync();
+            self.interfaces.resync();
         }
+        self.interfaces.tighten(&self.tables);
         self.apply_rules(&batch, now);
+        if self.rules_current {
+            self.interfaces.loosen(&self.tables);
+        }
         if !self.first_pass_done && self.tables.bgp_speaker.is_none() {
             // Without a speaker nobody will say what an earlier run's routes are worth now.
             self.routing.sweep_learned();

@@ -6,6 +6,7 @@
 
 mod apply;
 mod inbox;
+mod interfaces;
 mod run;
 mod state;
 mod told;
@@ -21,6 +22,7 @@ use tortie_desired::EndpointId;
 use tortie_net::IpNet;
 
 pub use inbox::{Inbox, Post};
+pub use interfaces::Interfaces;
 pub use run::{Agent, Parts};
 
 use crate::health::Health;

@@ -15,6 +15,7 @@ use tortie_routing::{Learned, Routing, Tunnels};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
+use super::interfaces::Interfaces;
 use super::told::Told;
 use super::waits::Waits;
 use super::{Inbox, Message};
@@ -47,6 +48,8 @@ pub struct Parts {
     pub tunnels: Tunnels,
     /// Who looks after the tunnels' addresses, if this node does.
     pub tunnel_addresses: Option<Bell>,
+    /// The node's own interfaces.
+    pub interfaces: Interfaces,
     /// Kernel events.
     pub monitor: Monitor,
     /// The BGP speaker, if this node has one.
@@ -66,6 +69,7 @@ pub struct Agent {
     pub(super) routing: Routing<Handle>,
     pub(super) tunnels: Tunnels,
     tunnel_addresses: Option<Bell>,
+    pub(super) interfaces: Interfaces,
     pub(super) monitor: Monitor,
     pub(super) bgp: Option<Bgp>,
     pub(super) service: Arc<Service>,
@@ -105,6 +109,7 @@ impl Agent {
             routing,
             tunnels,
             tunnel_addresses,
+            interfaces,
             monitor,
             bgp,
             service,
@@ -118,6 +123,7 @@ impl Agent {
             routing,
             tunnels,
             tunnel_addresses,
+            interfaces,
             monitor,
             bgp,
             service,
@@ -215,6 +221,7 @@ impl Agent {
                 for event in &events {
                     self.routing.on_event(event);
                     self.tunnels.on_event(event);
+                    self.interfaces.on_event(event);
                     if let Event::LinkGone(link) = event {
                         self.link_gone(&link.name);
                     }
@@ -224,6 +231,7 @@ impl Agent {
                 warn!(%error, "kernel events can't be read; reading everything back instead");
                 self.routing.resync();
                 self.tunnels.resync();
+                self.interfaces.resync();
             }
         }
         for change in self.rules.drain_events() {

@@ -79,6 +79,7 @@ mod tests {
             mac: None,
             tiers: vec![],
             profiles: vec![],
+            ..Endpoint::default()
         };
         held.endpoints.insert(id.clone(), Arc::new(endpoint));
         waits.answer(&held, |_| false);

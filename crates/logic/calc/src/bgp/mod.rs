@@ -96,6 +96,11 @@ impl Bgp {
         self.nodes.get(node).map(|node| &node.labels)
     }
 
+    /// The addresses of all nodes.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.nodes.values().flat_map(|node| node.ipv4.into_iter().chain(node.ipv6))
+    }
+
     pub(crate) fn set_peer(&mut self, name: &str, peer: Option<PeerFacts>) {
         self.dirty |= put(&mut self.peers, name, peer);
     }

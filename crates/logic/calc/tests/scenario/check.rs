@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tortie_desired::{Batch, Member, RouteTarget, Rule, SetChange, SetId, SetKind, Step, Tables};
+use tortie_desired::{Batch, HostEndpoint, Member, RouteTarget, Rule, SetChange, SetId, SetKind, Step, Tables};
 
 fn sets_of(rules: &[Rule]) -> impl Iterator<Item = &SetId> {
     rules.iter().flat_map(|rule| rule.source.set_ids().chain(rule.destination.set_ids()))
@@ -29,6 +29,18 @@ pub fn tables(tables: &Tables) {
             used_policies.extend(tier.ingress.iter().chain(&tier.egress));
         }
     }
+    for endpoint in tables.host_endpoints.values() {
+        used_profiles.extend(endpoint.profiles.iter());
+        let HostEndpoint { name: _, untracked, pre_dnat, forward, tiers, profiles: _ } = &**endpoint;
+        for tier in [untracked, pre_dnat, forward, tiers].into_iter().flatten() {
+            assert!(!(tier.ingress.is_empty() && tier.egress.is_empty()), "{endpoint:?}");
+            used_policies.extend(tier.ingress.iter().chain(&tier.egress));
+        }
+    }
+    let all_hosts = SetId::new(SetId::ALL_HOSTS);
+    if tables.settings.nat.exclude_hosts {
+        used_sets.insert(&all_hosts);
+    }
     let previewed = tables.previews.iter().flat_map(|(id, tiers)| {
         assert!(tables.endpoints.contains_key(id), "{id}");
         tiers.iter().flat_map(|tier| tier.ingress.iter().chain(&tier.egress))
@@ -37,7 +49,13 @@ pub fn tables(tables: &Tables) {
     assert_eq!(tables.staged.keys().collect::<BTreeSet<_>>(), staged, "staged policies");
     assert!(used_policies.iter().all(|policy| !policy.kind.staged()), "a staged policy is enforced");
     assert_eq!(tables.sets.keys().collect::<BTreeSet<_>>(), used_sets, "sets");
-    assert_eq!(tables.policies.keys().collect::<BTreeSet<_>>(), used_policies, "policies");
+    let policies = tables.policies.keys().collect::<BTreeSet<_>>();
+    if tables.host_endpoints.is_empty() {
+        assert_eq!(policies, used_policies, "policies");
+    } else {
+        // Untracked policy of the host endpoint of all interfaces is of no use.
+        assert!(policies.is_superset(&used_policies), "policies");
+    }
     assert!(used_profiles.iter().all(|name| tables.profiles.contains_key(*name)), "profiles");
     for (net, route) in &tables.routes {
         if let RouteTarget::Tunnel { device, node, via } = &route.target {
@@ -97,6 +115,16 @@ pub fn batch(before: &Tables, batch: &Batch) {
                 assert!(used.into_iter().all(|policy| policies.contains(policy)), "{id}");
             }
             Step::Endpoint(id, None) => assert!(before.endpoints.contains_key(id), "{id}"),
+            Step::HostEndpoint(interface, Some(endpoint)) => {
+                assert_ne!(before.host_endpoints.get(interface), Some(endpoint), "{interface} did not change");
+                let HostEndpoint { name: _, untracked, pre_dnat, forward, tiers, profiles: _ } = &**endpoint;
+                let lists = [untracked, pre_dnat, forward, tiers].into_iter().flatten();
+                let mut used = lists.flat_map(|tier| tier.ingress.iter().chain(&tier.egress));
+                assert!(used.all(|policy| policies.contains(policy)), "{interface}");
+            }
+            Step::HostEndpoint(interface, None) => {
+                assert!(before.host_endpoints.contains_key(interface), "{interface}");
+            }
             Step::Tunnel(device, Some(_)) => drop(tunnels.insert(device)),
             Step::Tunnel(device, None) => assert!(tunnels.remove(&device), "{device}"),
             Step::Vtep(addr, Some(_)) => drop(vteps.insert(*addr)),

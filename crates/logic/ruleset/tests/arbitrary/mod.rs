@@ -13,8 +13,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, Pool,
-    Profile, Rule, SetChange, SetId, SetKind, Settings, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, Failsafe, FloatingAddress, HostAction, HostEndpoint, HostInterface, IcmpMatch,
+    Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange,
+    SetId, SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::{Family, IpNet, PortRange, Protocol};
 
@@ -119,9 +120,38 @@ fn policy_ids() -> Vec<PolicyId> {
         .collect()
 }
 
+/// Policies for one stage each, by their names' first letters.
+fn staged_ids(letter: char) -> Vec<PolicyId> {
+    ["0", "1"]
+        .map(|n| PolicyId {
+            name: Arc::from(format!("{letter}{n}")),
+            namespace: Arc::from(""),
+            kind: PolicyKind::GlobalNetworkPolicy,
+        })
+        .to_vec()
+}
+
+fn stage_of(id: &PolicyId) -> PolicyStage {
+    match id.name.chars().next() {
+        Some('u') => PolicyStage::Untracked,
+        Some('d') => PolicyStage::PreDnat,
+        _ => PolicyStage::Normal,
+    }
+}
+
+fn any_policy() -> impl Strategy<Value = (PolicyId, Option<Arc<Policy>>)> {
+    let ids = [policy_ids(), staged_ids('u'), staged_ids('d')].concat();
+    (select(ids), option::weighted(0.75, policy())).prop_map(|(id, policy)| {
+        let stage = stage_of(&id);
+        let policy = policy.map(|policy| Arc::new(Policy { stage, ..(*policy).clone() }));
+        (id, policy)
+    })
+}
+
 fn policy() -> impl Strategy<Value = Arc<Policy>> {
-    (vec(rule(), 0..4), vec(rule(), 0..4))
-        .prop_map(|(ingress, egress)| Arc::new(Policy { tier: Arc::from("t"), ingress, egress }))
+    (vec(rule(), 0..4), vec(rule(), 0..4)).prop_map(|(ingress, egress)| {
+        Arc::new(Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress, egress })
+    })
 }
 
 fn profile_names() -> Vec<Arc<str>> {
@@ -129,8 +159,13 @@ fn profile_names() -> Vec<Arc<str>> {
 }
 
 fn tier() -> impl Strategy<Value = TierPolicies> {
+    tier_of(policy_ids())
+}
+
+fn tier_of(ids: Vec<PolicyId>) -> impl Strategy<Value = TierPolicies> {
     let default_action = select(vec![TierAction::Deny, TierAction::Pass]);
-    let ids = || subsequence(policy_ids(), 0..4);
+    let most = ids.len().min(3);
+    let ids = || subsequence(ids.clone(), 0..=most);
     (default_action, ids(), ids()).prop_map(|(default_action, ingress, egress)| TierPolicies {
         tier: Arc::from("t"),
         default_action,
@@ -139,13 +174,62 @@ fn tier() -> impl Strategy<Value = TierPolicies> {
     })
 }
 
-fn endpoint() -> impl Strategy<Value = Arc<Endpoint>> {
-    let interface = select(vec!["cali0", "cali1", "cali2", "tap9"]);
-    (interface, vec(address(), 0..3), vec(tier(), 0..3), subsequence(profile_names(), 0..=2usize)).prop_map(
-        |(interface, addresses, tiers, profiles)| {
-            Arc::new(Endpoint { interface: Arc::from(interface), addresses, mac: None, tiers, profiles })
+fn limits() -> impl Strategy<Value = Limits> {
+    let rate =
+        || option::weighted(0.1, (1u32..9, 1u32..9).prop_map(|(per_second, burst)| PacketRate { per_second, burst }));
+    let count = || option::weighted(0.1, 1u32..9);
+    (rate(), rate(), count(), count(), option::weighted(0.2, 0u8..64)).prop_map(
+        |(ingress_packets, egress_packets, ingress_connections, egress_connections, dscp)| Limits {
+            ingress_packets,
+            egress_packets,
+            ingress_connections,
+            egress_connections,
+            dscp,
         },
     )
+}
+
+fn endpoint() -> impl Strategy<Value = Arc<Endpoint>> {
+    let interface = select(vec!["cali0", "cali1", "cali2", "tap9"]);
+    let more = (prop_oneof![4 => Just(vec![]), 1 => vec(net(), 1..3)], limits(), vec((address(), address()), 0..2));
+    (interface, vec(address(), 0..3), vec(tier(), 0..3), subsequence(profile_names(), 0..=2usize), more).prop_map(
+        |(interface, addresses, tiers, profiles, (allowed_sources, limits, pairs))| {
+            let same = pairs.into_iter().filter(|(a, b)| a.is_ipv4() == b.is_ipv4());
+            let floating = same.map(|(external, internal)| FloatingAddress { external, internal }).collect();
+            let interface = Arc::from(interface);
+            Arc::new(Endpoint { interface, addresses, mac: None, tiers, profiles, allowed_sources, floating, limits })
+        },
+    )
+}
+
+fn host_interface() -> impl Strategy<Value = HostInterface> {
+    let named = |name: &str| HostInterface::Named(Arc::from(name));
+    select(vec![named("eth0"), named("eth1"), named("lo"), HostInterface::All, HostInterface::All])
+}
+
+fn host_endpoint() -> impl Strategy<Value = (HostInterface, HostEndpoint)> {
+    let lists = |ids: Vec<PolicyId>| vec(tier_of(ids), 0..3);
+    let parts = (lists(staged_ids('u')), lists(staged_ids('d')), lists(policy_ids()), lists(policy_ids()));
+    (host_interface(), parts, subsequence(profile_names(), 0..=2usize)).prop_map(
+        |(interface, (untracked, mut pre_dnat, forward, tiers), profiles)| {
+            let untracked = if interface == HostInterface::All { vec![] } else { untracked };
+            pre_dnat.iter_mut().for_each(|tier| tier.egress.clear());
+            let name = Arc::from(format!("hep-{interface}"));
+            (interface, HostEndpoint { name, untracked, pre_dnat, forward, tiers, profiles })
+        },
+    )
+}
+
+fn failsafes() -> impl Strategy<Value = Vec<Failsafe>> {
+    let one = (select(vec![Protocol::TCP, Protocol::UDP]), 0u16..5, option::weighted(0.4, net()))
+        .prop_map(|(protocol, port, net)| Failsafe { protocol, port, net });
+    vec(one, 0..3)
+}
+
+fn tunnel() -> Vxlan {
+    let underlay = IpAddr::from([192, 0, 2, 1]);
+    let mac = tortie_net::Mac([2, 0, 0, 0, 0, 1]);
+    Vxlan { vni: 4096, port: 3, underlay, address: None, mac, mtu: None }
 }
 
 fn endpoint_id() -> impl Strategy<Value = EndpointId> {
@@ -156,42 +240,59 @@ fn endpoint_id() -> impl Strategy<Value = EndpointId> {
 fn settings() -> impl Strategy<Value = Settings> {
     let prefixes = subsequence(vec![Arc::<str>::from("cali"), Arc::from("tap"), Arc::from("")], 0..=3);
     let to_host = select(vec![HostAction::Accept, HostAction::Drop, HostAction::Return]);
-    (prefixes, to_host, any::<[bool; 3]>()).prop_map(
-        |(interface_prefixes, endpoint_to_host, [reject_denied, accept_invalid, ipv6])| Settings {
-            interface_prefixes,
-            endpoint_to_host,
-            reject_denied,
-            log_prefix: Arc::from("prefix"),
-            accept_invalid,
-            ipv6,
+    (prefixes, to_host, any::<[bool; 6]>(), failsafes(), failsafes(), btree_set(net(), 0..2)).prop_map(
+        |(interface_prefixes, endpoint_to_host, flags, failsafe_inbound, failsafe_outbound, service_loops)| {
+            let [reject_denied, accept_invalid, ipv6, vxlan_from_workloads, ipip_from_workloads, reject] = flags;
+            Settings {
+                interface_prefixes,
+                endpoint_to_host,
+                reject_denied,
+                log_prefix: Arc::from("prefix"),
+                accept_invalid,
+                ipv6,
+                failsafe_inbound,
+                failsafe_outbound,
+                vxlan_port: 3,
+                vxlan_from_workloads,
+                ipip_from_workloads,
+                service_loops,
+                reject_service_loops: reject,
+                ..Settings::default()
+            }
         },
     )
 }
 
 /// A batch of a few changes of every kind.
 pub fn batch() -> impl Strategy<Value = Batch> {
+    let profile = policy().prop_map(|p| Arc::new(Profile { ingress: p.ingress.clone(), egress: p.egress.clone() }));
+    let host = (host_endpoint(), any::<[bool; 2]>())
+        .prop_map(|((interface, endpoint), there)| (interface, (there != [false; 2]).then(|| Arc::new(endpoint))));
+    let tunnels = option::weighted(0.2, any::<bool>());
+    let vteps = btree_map(address(), option::weighted(0.6, address()), 0..2);
     (
         option::weighted(0.15, settings()),
         btree_map(select(set_ids()), set_change(), 0..4),
-        btree_map(select(policy_ids()), option::weighted(0.75, policy()), 0..3),
-        btree_map(
-            select(profile_names()),
-            option::weighted(
-                0.75,
-                policy().prop_map(|p| Arc::new(Profile { ingress: p.ingress.clone(), egress: p.egress.clone() })),
-            ),
-            0..2,
-        ),
+        vec(any_policy(), 0..4),
+        btree_map(select(profile_names()), option::weighted(0.75, profile), 0..2),
         btree_map(endpoint_id(), option::weighted(0.75, endpoint()), 0..3),
+        vec(host, 0..3),
+        (tunnels, vteps),
         btree_map(net(), option::weighted(0.6, any::<bool>().prop_map(|nat_outgoing| Pool { nat_outgoing })), 0..3),
     )
-        .prop_map(|(settings, sets, policies, profiles, endpoints, pools)| Batch {
-            settings,
-            sets,
-            policies,
-            profiles,
-            endpoints,
-            pools,
-            ..Batch::default()
+        .prop_map(|(settings, sets, policies, profiles, endpoints, host, (tunnels, vteps), pools)| {
+            let vtep = |underlay| Vtep { node: Arc::from("far"), mac: tortie_net::Mac([2, 0, 0, 0, 0, 2]), underlay };
+            Batch {
+                settings,
+                sets,
+                policies: policies.into_iter().collect(),
+                profiles,
+                endpoints,
+                host_endpoints: host.into_iter().collect(),
+                tunnels: tunnels.map(|there| (TunnelDevice::VxlanV4, there.then(tunnel))).into_iter().collect(),
+                vteps: vteps.into_iter().map(|(addr, underlay)| (addr, underlay.map(vtep))).collect(),
+                pools,
+                ..Batch::default()
+            }
         })
 }

@@ -1,0 +1,138 @@
+//! What a flush tells of endpoints, tunnels, BGP and static sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tortie_desired::{
+    Batch, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Route, RouteTarget, SetChange, SetId, SetKind,
+};
+use tortie_net::IpNet;
+
+use super::Calculator;
+use crate::batch::{put, replace, replace_set};
+use crate::bgp::Workload;
+use crate::config::WorkloadSettings;
+use crate::matching::is_host;
+
+impl Calculator {
+    /// Tunnels, their far ends, and the routes to other nodes. Comes after this node's own routes, which win.
+    pub(super) fn flush_remote(&mut self, out: &mut Batch) {
+        for (net, route) in &mut out.routes {
+            if route.is_none() {
+                *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
+            }
+        }
+        self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
+        if self.tunnels.settle(&self.node) {
+            out.tunnels = replace(&mut self.flushed.tunnels, self.tunnels.devices().clone());
+            out.vteps = replace(&mut self.flushed.vteps, self.tunnels.vteps().clone());
+            self.remote.mark_all();
+        }
+        let routes = &self.routes;
+        for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
+            let told = put(&mut self.flushed.remote, net, route);
+            let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
+            out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
+        }
+    }
+
+    pub(super) fn flush_bgp(&mut self, out: &mut Batch) {
+        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
+        let workloads: Vec<Workload<'_>> =
+            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
+        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
+            if speaker != self.flushed.bgp_speaker {
+                self.flushed.bgp_speaker = speaker.clone();
+                out.bgp_speaker = Some(speaker);
+            }
+            let behind =
+                peers.by_address.iter().filter_map(|(addr, peer)| Some((*addr, peer.reachable_by?, &peer.name)));
+            let routes = behind.map(|(addr, via, name)| {
+                (IpNet::from(addr), Route { target: RouteTarget::Node { node: name.clone(), via } })
+            });
+            let told = replace(&mut self.flushed.peer_routes, routes.collect());
+            let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
+            out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
+            self.flushed.bgp_ranges = peers.ranges;
+        }
+        let mut announced = self.flushed.workload_announcements.clone();
+        announced.extend(self.bgp.services(&self.node));
+        out.announcements = replace_set(&mut self.flushed.announcements, announced);
+        let prefixes = self.routes.prefixes(&self.local);
+        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
+        if policy != self.flushed.bgp_policy {
+            self.flushed.bgp_policy = policy.clone();
+            out.bgp_policy = Some(policy);
+        }
+    }
+
+    pub(super) fn flush_endpoints(&mut self, out: &mut Batch) {
+        let mut dirty = self.local.take_dirty();
+        dirty.extend(self.matching.take_endpoints());
+        let mut seen = BTreeMap::new();
+        for id in dirty {
+            if is_host(&id) {
+                self.hosts.mark();
+                continue;
+            }
+            let WorkloadSettings { floating, source_spoofing } = self.workload_settings;
+            let local = self.local.get(&id);
+            let applied = self.matching.tiers_of(&id, &mut seen);
+            let preview = applied.preview.clone().filter(|_| local.is_some());
+            let endpoint = local.map(|local| {
+                Arc::new(Endpoint {
+                    interface: local.interface.clone(),
+                    addresses: local.addresses.clone(),
+                    mac: local.mac,
+                    tiers: applied.normal.clone(),
+                    profiles: self.profiles.listed(&local.profiles),
+                    allowed_sources: if source_spoofing { local.allowed_sources.clone() } else { Vec::new() },
+                    floating: if floating || local.openstack { local.floating.clone() } else { Vec::new() },
+                    limits: local.limits,
+                })
+            });
+            out.previews.extend(put(&mut self.flushed.previews, id.clone(), preview));
+            out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
+        }
+        let Some(governed) = self.hosts.take() else { return };
+        let mut now = BTreeMap::new();
+        for (interface, name) in governed {
+            let Some(host) = self.hosts.get(&name) else { continue };
+            let id = EndpointId { namespace: Arc::from(""), name: name.clone() };
+            let applied = self.matching.tiers_of(&id, &mut seen).clone();
+            // Upstream has no untracked policy for all interfaces.
+            let untracked = if interface == HostInterface::All { Vec::new() } else { applied.untracked };
+            let endpoint = HostEndpoint {
+                name,
+                untracked,
+                pre_dnat: applied.pre_dnat,
+                forward: applied.forward,
+                tiers: applied.normal,
+                profiles: self.profiles.listed(&host.profiles),
+            };
+            now.insert(interface, Arc::new(endpoint));
+        }
+        out.host_endpoints = replace(&mut self.flushed.host_endpoints, now);
+    }
+
+    /// The set of all nodes' addresses, while outgoing NAT asks for it.
+    pub(super) fn flush_all_hosts(&mut self, out: &mut Batch) {
+        let wanted = self.flushed.settings.nat.exclude_hosts;
+        let now: Option<BTreeSet<Member>> =
+            wanted.then(|| self.bgp.addresses().map(|addr| Member::Net(IpNet::from(addr))).collect());
+        if now == self.flushed.all_hosts {
+            return;
+        }
+        let change = match (&self.flushed.all_hosts, &now) {
+            (Some(old), Some(now)) => SetChange::Delta {
+                added: now.difference(old).copied().collect(),
+                removed: old.difference(now).copied().collect(),
+            },
+            (None, Some(now)) => SetChange::Whole { kind: SetKind::Addresses, members: now.clone() },
+            (_, None) => SetChange::Removed,
+        };
+        out.sets.insert(SetId::new(SetId::ALL_HOSTS), change);
+        self.flushed.all_hosts = now;
+    }
+}

@@ -1,0 +1,129 @@
+//! From a FelixConfiguration's fields to settings.
+
+use std::sync::Arc;
+
+use tortie_api::{FelixConfigurationSpec, NatOutgoingExclusions, Port, ProtoPort, Toggle};
+use tortie_desired::{Failsafe, HostAction, LogLimit, Period};
+use tortie_net::Protocol;
+
+use super::{Overrides, ServiceLoops};
+
+/// Upstream's default of `logActionRateLimitBurst`, lines.
+const DEFAULT_LOG_BURST: u32 = 5;
+
+impl Overrides {
+    /// What a FelixConfiguration sets, with a line for each value that is not understood.
+    pub fn of_spec(spec: &FelixConfigurationSpec, problems: &mut Vec<String>) -> Overrides {
+        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+        let prefixes = |text: &str| text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(Arc::from).collect();
+        let mut word = |field: &str, found: &str, choices: &[&str]| {
+            let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(found));
+            if at.is_none() && !found.is_empty() {
+                problems.push(format!("spec.{field}: {found:?} is none of {}", choices.join(", ")));
+            }
+            at
+        };
+        let host =
+            word("defaultEndpointToHostAction", &spec.default_endpoint_to_host_action, &["Drop", "Accept", "Return"]);
+        let deny = word("iptablesFilterDenyAction", &spec.iptables_filter_deny_action, &["Drop", "Reject"]);
+        let loops = word("serviceLoopPrevention", &spec.service_loop_prevention, &["Drop", "Reject", "Disabled"]);
+        let spoofing = word("workloadSourceSpoofing", &spec.workload_source_spoofing, &["Disabled", "Any"]);
+        // 0 leaves the choice to us, as the default does.
+        let number = |value: Option<i64>, end: u32| {
+            value.and_then(|value| u32::try_from(value).ok()).filter(|value| (1..end).contains(value))
+        };
+        Overrides {
+            interface_prefixes: Some(prefixes(&spec.interface_prefix)).filter(|list: &Vec<_>| !list.is_empty()),
+            endpoint_to_host: host.map(|at| [HostAction::Drop, HostAction::Accept, HostAction::Return][at]),
+            reject_denied: deny.map(|at| at == 1),
+            log_prefix: text(&spec.log_prefix),
+            log_limit: log_limit(spec, problems),
+            accept_invalid: spec.disable_conntrack_invalid_check,
+            ipv6: spec.ipv6_support,
+            failsafe_inbound: failsafes(
+                "failsafeInboundHostPorts",
+                spec.failsafe_inbound_host_ports.as_ref(),
+                problems,
+            ),
+            failsafe_outbound: failsafes(
+                "failsafeOutboundHostPorts",
+                spec.failsafe_outbound_host_ports.as_ref(),
+                problems,
+            ),
+            vxlan_from_workloads: spec.allow_vxlan_packets_from_workloads,
+            ipip_from_workloads: spec.allow_ipip_packets_from_workloads,
+            nat_ports: match &spec.nat_port_range {
+                Some(Port::Range(range)) if range.last() > 0 => Some(*range),
+                Some(Port::Range(_)) | None => None,
+                Some(Port::Named(name)) => {
+                    problems.push(format!("spec.natPortRange: {name:?} is no range of ports"));
+                    None
+                }
+            },
+            nat_address: match spec.nat_outgoing_address.as_str() {
+                "" => None,
+                address => address
+                    .parse()
+                    .inspect_err(|_| problems.push(format!("spec.natOutgoingAddress: {address:?} is no IPv4 address")))
+                    .ok(),
+            },
+            nat_exclude_hosts: spec
+                .nat_outgoing_exclusions
+                .as_ref()
+                .map(|exclusions| *exclusions == NatOutgoingExclusions::IpPoolsAndHostIps),
+            service_loops: loops.map(|at| [ServiceLoops::Drop, ServiceLoops::Reject, ServiceLoops::Allow][at]),
+            floating: spec.floating_ips.as_ref().map(|toggle| *toggle == Toggle::Enabled),
+            source_spoofing: spoofing.map(|at| at == 1),
+            vxlan_enabled: spec.vxlan_enabled,
+            vxlan_vni: number(spec.vxlan_vni, 1 << 24),
+            vxlan_port: number(spec.vxlan_port, 1 << 16).and_then(|port| u16::try_from(port).ok()),
+            vxlan_mtu: number(spec.vxlan_mtu, 1 << 16),
+            vxlan_mtu_v6: number(spec.vxlan_mtu_v6, 1 << 16),
+            router_id: None,
+        }
+    }
+}
+
+/// `N/second`, `N/minute`, `N/hour` or `N/day`.
+fn log_limit(spec: &FelixConfigurationSpec, problems: &mut Vec<String>) -> Option<LogLimit> {
+    let text = spec.log_action_rate_limit.as_deref().filter(|text| !text.is_empty())?;
+    let burst = spec.log_action_rate_limit_burst.and_then(|burst| u32::try_from(burst).ok());
+    let burst = burst.filter(|burst| *burst > 0).unwrap_or(DEFAULT_LOG_BURST);
+    let parts = text.split_once('/').and_then(|(rate, period)| {
+        let period = match period {
+            "second" => Period::Second,
+            "minute" => Period::Minute,
+            "hour" => Period::Hour,
+            "day" => Period::Day,
+            _ => return None,
+        };
+        Some((rate.parse().ok().filter(|rate: &u32| *rate > 0)?, period))
+    });
+    if parts.is_none() {
+        problems.push(format!("spec.logActionRateLimit: {text:?} is no rate such as 10/minute; lines are not limited"));
+    }
+    parts.map(|(rate, period)| LogLimit { rate, period, burst })
+}
+
+fn failsafes(field: &str, ports: Option<&Vec<ProtoPort>>, problems: &mut Vec<String>) -> Option<Vec<Failsafe>> {
+    let read = |(index, port): (usize, &ProtoPort)| {
+        let ProtoPort { protocol, port, net } = port;
+        let at = format!("spec.{field}[{index}]");
+        let known = match protocol.as_str() {
+            "" => Some(Protocol::TCP),
+            name => Protocol::from_name(name).filter(|protocol| protocol.has_ports()),
+        };
+        let Some(protocol) = known else {
+            problems.push(format!("{at}.protocol: {protocol:?} is none of TCP, UDP"));
+            return None;
+        };
+        // A prefix that can't be read must not become every address.
+        let parsed = net.net();
+        if parsed.is_none() && !net.is_empty() {
+            problems.push(format!("{at}.net: {:?} is no prefix", net.as_str()));
+            return None;
+        }
+        Some(Failsafe { protocol, port: *port, net: parsed })
+    };
+    Some(ports?.iter().enumerate().filter_map(read).collect())
+}

@@ -1,0 +1,91 @@
+//! What resources say beside policy: floating addresses, limits, host endpoints' interfaces, service prefixes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tortie_api as api;
+use tortie_desired::{FloatingAddress, Limits, PacketRate};
+use tortie_net::{Family, IpNet};
+
+use super::not_yet;
+use crate::hosts::{LocalHost, Wanted};
+use crate::sets::Item;
+
+pub(super) fn floating(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Vec<FloatingAddress> {
+    let read = |(index, nat): (usize, &api::IpNat)| {
+        let api::IpNat { internal_ip, external_ip } = nat;
+        let (internal, external) = (internal_ip.parse().ok()?, external_ip.parse().ok()?);
+        let pair = FloatingAddress { external, internal };
+        (Family::of(external) == Family::of(internal)).then_some((index, pair))
+    };
+    let mut out = Vec::new();
+    for (index, nat) in spec.ip_nats.iter().enumerate() {
+        match read((index, nat)) {
+            Some((_, pair)) => out.push(pair),
+            None => problems.push(format!("spec.ipNATs[{index}]: no two addresses of one family")),
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Upstream's burst where none is given, packets.
+const DEFAULT_PACKET_BURST: u32 = 5;
+
+pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Limits {
+    let Some(controls) = &spec.qos_controls else { return Limits::default() };
+    let api::QosControls {
+        ingress_bandwidth,
+        ingress_burst: _,
+        ingress_peakrate: _,
+        ingress_minburst: _,
+        egress_bandwidth,
+        egress_burst: _,
+        egress_peakrate: _,
+        egress_minburst: _,
+        ingress_packet_rate,
+        ingress_packet_burst,
+        egress_packet_rate,
+        egress_packet_burst,
+        ingress_max_connections,
+        egress_max_connections,
+        dscp,
+    } = controls;
+    problems.extend(not_yet(&[
+        ("spec.qosControls.ingressBandwidth", *ingress_bandwidth != 0),
+        ("spec.qosControls.egressBandwidth", *egress_bandwidth != 0),
+    ]));
+    // 0 is no limit; what is over the largest number that can be counted is none either.
+    let count = |value: i64| u32::try_from(value).ok().filter(|value| *value > 0);
+    let rate = |rate: i64, burst: i64| {
+        let burst = count(burst).unwrap_or(DEFAULT_PACKET_BURST);
+        count(rate).map(|per_second| PacketRate { per_second, burst })
+    };
+    Limits {
+        ingress_packets: rate(*ingress_packet_rate, *ingress_packet_burst),
+        egress_packets: rate(*egress_packet_rate, *egress_packet_burst),
+        ingress_connections: count(*ingress_max_connections),
+        egress_connections: count(*egress_max_connections),
+        dscp: dscp.as_ref().map(api::Dscp::value),
+    }
+}
+
+/// A host endpoint of this node.
+pub(crate) fn local_host(hep: &api::HostEndpoint, item: &Item) -> LocalHost {
+    let spec = &hep.spec;
+    let interface = match spec.interface_name.as_str() {
+        "*" => Wanted::All,
+        "" => Wanted::WithOneOf(item.nets.iter().map(IpNet::addr).collect()),
+        name => Wanted::Named(Arc::from(name)),
+    };
+    LocalHost { interface, profiles: item.identity.parents.clone() }
+}
+
+/// The prefixes of services, whose packets nobody but a translator takes.
+pub(crate) fn service_nets(spec: &api::BgpConfigurationSpec) -> BTreeSet<IpNet> {
+    let clusters = spec.service_cluster_ips.iter().map(|block| &block.cidr);
+    let externals = spec.service_external_ips.iter().map(|block| &block.cidr);
+    let balancers = spec.service_load_balancer_ips.iter().map(|block| &block.cidr);
+    clusters.chain(externals).chain(balancers).filter_map(|cidr| cidr.net()).collect()
+}

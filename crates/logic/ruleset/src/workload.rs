@@ -1,0 +1,97 @@
+//! What stands before the policies of workloads: hygiene for all of them, and own chains for those with limits or with
+//! more sources than their own addresses.
+//!
+//! Invariant: no packet with a source that its workload may not use gets to a policy.
+
+use tortie_desired::{Endpoint, Limits, PacketRate, Period, Settings};
+use tortie_net::{Family, IpNet, PortRange, Protocol};
+
+use crate::literal::Literals;
+use crate::model::{Chain, CtState, Direction, Match, Name, Rate, Rule, Side, Verdict};
+use crate::names::Names;
+use crate::policy::deny;
+
+/// IP in IP (RFC 2003).
+const IPIP: Protocol = Protocol(4);
+
+/// What a group's first chain starts with.
+pub(crate) fn hygiene(direction: Direction, settings: &Settings) -> Vec<Rule> {
+    let mut rules = clean(settings);
+    if direction == Direction::Egress {
+        // Tunnelled packets would carry what policy does not see.
+        if !settings.vxlan_from_workloads {
+            let port =
+                Match::Port { side: Side::Destination, range: PortRange::single(settings.vxlan_port), negate: false };
+            rules.push(Rule::new([Match::Protocol { protocol: Protocol::UDP, negate: false }, port], deny(settings)));
+        }
+        if !settings.ipip_from_workloads {
+            rules.push(Rule::new([Match::Protocol { protocol: IPIP, negate: false }], deny(settings)));
+        }
+    }
+    rules
+}
+
+/// Drops what no policy is asked about.
+pub(crate) fn clean(settings: &Settings) -> Vec<Rule> {
+    let invalid = (!settings.accept_invalid).then_some(Match::Conntrack(CtState::Invalid));
+    let unmanaged = (!settings.ipv6).then_some(Match::Family(Family::V6));
+    unmanaged.into_iter().chain(invalid).map(|m| Rule::new([m], Verdict::Drop)).collect()
+}
+
+/// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
+pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
+    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp: _ } = endpoint.limits;
+    match direction {
+        Direction::Ingress => ingress_packets.is_some() || ingress_connections.is_some(),
+        Direction::Egress => {
+            egress_packets.is_some() || egress_connections.is_some() || !endpoint.allowed_sources.is_empty()
+        }
+    }
+}
+
+/// The own chain, which ends in that of the group.
+pub(crate) fn own_chain(
+    endpoint: &Endpoint,
+    direction: Direction,
+    group: &Name,
+    names: Names,
+    settings: &Settings,
+) -> Chain {
+    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp: _ } = endpoint.limits;
+    let (packets, connections) = match direction {
+        Direction::Ingress => (ingress_packets, ingress_connections),
+        Direction::Egress => (egress_packets, egress_connections),
+    };
+    let mut literals = Literals::new(names);
+    let mut rules = Vec::new();
+    if direction == Direction::Egress {
+        rules.extend(anti_spoof(endpoint, settings, &mut literals));
+    }
+    if let Some(PacketRate { per_second, burst }) = packets {
+        let rate = Rate { packets: per_second, period: Period::Second, burst };
+        rules.push(Rule::new([Match::Rate { rate, over: true }], Verdict::Drop));
+    }
+    rules.push(Rule::new([Match::Conntrack(CtState::EstablishedOrRelated)], Verdict::Accept));
+    if let Some(limit) = connections {
+        let tcp = Match::Protocol { protocol: Protocol::TCP, negate: false };
+        rules.push(Rule::new([tcp, Match::ConnectionsOver(limit)], Verdict::Reset));
+    }
+    rules.push(Rule::new([], Verdict::Goto(group.clone())));
+    Chain { base: None, rules, literals: literals.sets }
+}
+
+fn anti_spoof(endpoint: &Endpoint, settings: &Settings, literals: &mut Literals) -> Vec<Rule> {
+    let own = endpoint.addresses.iter().copied().map(IpNet::from);
+    let sources: Vec<IpNet> = own.chain(endpoint.allowed_sources.iter().copied()).collect();
+    let families = Family::ALL.into_iter().filter(|f| settings.ipv6 || *f == Family::V4);
+    families
+        .filter_map(|family| {
+            let foreign = match literals.nets(Side::Source, family, &sources, true) {
+                // Every address of the family may be used.
+                Some(Match::Address { net, .. }) if net.prefix_len() == 0 => return None,
+                foreign => foreign,
+            };
+            Some(Rule::new([Match::Family(family)].into_iter().chain(foreign).collect::<Vec<_>>(), Verdict::Drop))
+        })
+        .collect()
+}
