@@ -37,6 +37,8 @@ fn holds_policy(node: &Node) -> bool {
 fn nodes_and_plugins_leave_a_locked_datastore_alone() {
     let lab = Lab::builder().nodes(1).up().unwrap();
     let node = lab.node(1);
+    node.start().unwrap();
+    node.wait_in_sync(START).unwrap();
     let early = node.add_pod("default", "early", &[]).unwrap();
     assert_eq!(lab.ctl(&["datastore", "migrate", "lock"], "").unwrap(), "Datastore locked.\n");
     lab.apply(POLICY).unwrap();
