@@ -4,7 +4,7 @@
 //! that was asked of it is refused.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -151,6 +151,21 @@ pub enum Pages {
     Metrics,
 }
 
+/// A node that was killed may hold its port for a moment longer.
+const LONGEST_BIND: Duration = Duration::from_secs(5);
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + LONGEST_BIND;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// A running HTTP listener; dropping it stops it.
 pub struct Listener {
     server: Arc<Server>,
@@ -160,7 +175,7 @@ pub struct Listener {
 impl Listener {
     /// Starts to serve.
     pub fn start(address: SocketAddr, pages: Pages, health: Arc<Health>) -> io::Result<Listener> {
-        let server = Arc::new(Server::http(address).map_err(io::Error::other)?);
+        let server = Arc::new(Server::from_listener(bind(address)?, None).map_err(io::Error::other)?);
         info!(%address, ?pages, "serving HTTP");
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn({
             let server = server.clone();
@@ -234,6 +249,17 @@ mod tests {
             std::net::TcpStream::connect(free).is_err()
         };
         assert!((0..250).any(stopped), "it stops to listen");
+    }
+
+    #[test]
+    fn a_port_that_a_dying_process_still_holds_is_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = held.local_addr().expect("it is bound");
+        let waiting = std::thread::spawn(move || Listener::start(address, Pages::Health, Arc::new(Health::default())));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!waiting.is_finished(), "it waits");
+        drop(held);
+        drop(waiting.join().expect("no panic").expect("it starts"));
     }
 
     #[test]
