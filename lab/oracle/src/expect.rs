@@ -17,9 +17,14 @@ use crate::generate::Facts;
 use crate::meaning;
 use crate::place::{NODE, Origin};
 
-/// What the node should hold, worked out from nothing.
+/// What [`NODE`] should hold, worked out from nothing.
 pub fn tables(facts: &Facts) -> Tables {
-    let mut calculator = Calculator::new(NODE, Overrides::default());
+    tables_of(facts, NODE)
+}
+
+/// What a node should hold, worked out from nothing.
+pub fn tables_of(facts: &Facts, node: &str) -> Tables {
+    let mut calculator = Calculator::new(node, Overrides::default());
     for (key, value) in facts {
         calculator.apply(Update { key: key.clone(), value: Some(value.clone()), revision: Revision(1) });
     }

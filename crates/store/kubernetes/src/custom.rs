@@ -82,7 +82,7 @@ fn ipam(kind: Kind, object: &Json) -> Option<Result<(Key, Value), String>> {
         }
         Kind::IpamConfiguration if name_of(object) == "default" => {
             let spec = serde_json::from_value::<IpamConfigurationSpec>(known_members(spec));
-            let config = spec.map(|spec| (Key::IpamConfig, Value::IpamConfig(settings(&spec))));
+            let config = spec.map(|spec| (Key::IpamConfig, Value::IpamConfig(IpamConfig::from(&spec))));
             Some(config.map_err(|error| format!("spec: {error}")))
         }
         _ => None,
@@ -320,41 +320,8 @@ pub(crate) fn object_name(key: &Key) -> Option<String> {
     names::usable(&name).then_some(name)
 }
 
-fn settings(spec: &IpamConfigurationSpec) -> IpamConfig {
-    let IpamConfigurationSpec {
-        strict_affinity,
-        max_blocks_per_host,
-        auto_allocate_blocks,
-        kube_virt_vm_address_persistence,
-        ip_cooldown_seconds,
-    } = spec;
-    IpamConfig {
-        strict_affinity: *strict_affinity,
-        auto_allocate_blocks: *auto_allocate_blocks,
-        max_blocks_per_host: i64::from(*max_blocks_per_host),
-        kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
-        ip_cooldown_seconds: i64::from(*ip_cooldown_seconds),
-    }
-}
-
 /// The settings of address management as the resource that holds them here.
 pub(crate) fn settings_resource(config: &IpamConfig) -> Result<Resource, String> {
-    let IpamConfig {
-        strict_affinity,
-        auto_allocate_blocks,
-        max_blocks_per_host,
-        kube_virt_vm_address_persistence,
-        ip_cooldown_seconds,
-    } = config;
-    let small = |name: &str, n: i64| i32::try_from(n).map_err(|_| format!("{name}: {n}: expected a smaller number"));
-    Ok(Resource::from(IpamConfiguration {
-        metadata: Metadata::named("default"),
-        spec: IpamConfigurationSpec {
-            strict_affinity: *strict_affinity,
-            max_blocks_per_host: small("maxBlocksPerHost", *max_blocks_per_host)?,
-            auto_allocate_blocks: *auto_allocate_blocks,
-            kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
-            ip_cooldown_seconds: small("ipCooldownSeconds", *ip_cooldown_seconds)?,
-        },
-    }))
+    let spec = IpamConfigurationSpec::try_from(config).map_err(|error| error.to_string())?;
+    Ok(Resource::from(IpamConfiguration { metadata: Metadata::named("default"), spec }))
 }

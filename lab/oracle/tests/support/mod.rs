@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use tortie_api::{Resource, WorkloadEndpoint};
-use tortie_calc::{Calculator, Overrides};
 use tortie_desired::Tables;
-use tortie_facts::{Key, Revision, Update, Value};
+use tortie_facts::{Key, Value};
+use tortie_oracle::expect::tables_of;
 use tortie_oracle::place::{NODE, Origin};
 use tortie_oracle::{Facts, Flow};
 use tortie_verdict::{Source, Target, evaluate};
@@ -39,18 +39,6 @@ pub fn question(world: &World, flow: &Flow) -> Option<tortie_why::Flow> {
     Some(tortie_why::Flow { source, destination, packet: flow.packet })
 }
 
-/// What a node should hold, worked out from nothing.
-fn tables(facts: &Facts, node: &str) -> Tables {
-    let mut calculator = Calculator::new(node, Overrides::default());
-    for (key, value) in facts {
-        calculator.apply(Update { key: key.clone(), value: Some(value.clone()), revision: Revision(1) });
-    }
-    calculator.in_sync();
-    let mut tables = Tables::default();
-    tables.apply(&calculator.flush());
-    tables
-}
-
 /// The nodes' tables of a world: the verdict over every node on the way, without anything of `why`.
 pub struct Oracle<'a> {
     facts: &'a Facts,
@@ -60,7 +48,7 @@ pub struct Oracle<'a> {
 impl Oracle<'_> {
     /// The oracle of a world.
     pub fn of(facts: &Facts) -> Oracle<'_> {
-        Oracle { facts, tables: [NODE, "n2"].map(|node| (node, tables(facts, node))) }
+        Oracle { facts, tables: [NODE, "n2"].map(|node| (node, tables_of(facts, node))) }
     }
 
     /// Whether the flow's packet arrives.

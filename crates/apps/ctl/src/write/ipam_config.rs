@@ -9,40 +9,6 @@ use tortie_facts::{Key, Value};
 use tortie_ipam::{check_config, default_config};
 use tortie_store::{Entry, Expect, Reader, Store, Write, WriteError, resource as stored};
 
-fn config_of(resource: &IpamConfiguration) -> IpamConfig {
-    let IpamConfigurationSpec {
-        strict_affinity,
-        max_blocks_per_host,
-        auto_allocate_blocks,
-        kube_virt_vm_address_persistence,
-        ip_cooldown_seconds,
-    } = &resource.spec;
-    IpamConfig {
-        strict_affinity: *strict_affinity,
-        auto_allocate_blocks: *auto_allocate_blocks,
-        max_blocks_per_host: i64::from(*max_blocks_per_host),
-        kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
-        ip_cooldown_seconds: i64::from(*ip_cooldown_seconds),
-    }
-}
-
-fn spec_of(config: &IpamConfig) -> Result<IpamConfigurationSpec> {
-    let IpamConfig {
-        strict_affinity,
-        auto_allocate_blocks,
-        max_blocks_per_host,
-        kube_virt_vm_address_persistence,
-        ip_cooldown_seconds,
-    } = config;
-    Ok(IpamConfigurationSpec {
-        strict_affinity: *strict_affinity,
-        auto_allocate_blocks: *auto_allocate_blocks,
-        max_blocks_per_host: i32::try_from(*max_blocks_per_host)?,
-        kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
-        ip_cooldown_seconds: i32::try_from(*ip_cooldown_seconds)?,
-    })
-}
-
 fn put(entry: Option<&Entry>, config: IpamConfig) -> Option<Write> {
     let value = Value::IpamConfig(config);
     if entry.is_some_and(|entry| entry.value == value) {
@@ -55,7 +21,7 @@ fn put(entry: Option<&Entry>, config: IpamConfig) -> Option<Write> {
 /// What else to write when this resource is written.
 pub(super) fn also(store: &dyn Store, resource: &Resource) -> Result<Option<Write>> {
     let Resource::IpamConfiguration(wanted) = resource else { return Ok(None) };
-    Ok(put(Reader::get(store, &Key::IpamConfig)?.as_ref(), config_of(wanted)))
+    Ok(put(Reader::get(store, &Key::IpamConfig)?.as_ref(), IpamConfig::from(&wanted.spec)))
 }
 
 /// What else to write when the resource is deleted: without it, the defaults are in force.
@@ -89,7 +55,7 @@ pub(crate) fn configure(store: &dyn Store, change: impl Fn(&mut IpamConfig)) -> 
             && let Some(old) = entry.value.as_resource()
             && let Resource::IpamConfiguration(inner) = &**old
         {
-            let spec = spec_of(&config)?;
+            let spec = IpamConfigurationSpec::try_from(&config)?;
             if inner.spec != spec {
                 let new = IpamConfiguration { metadata: inner.metadata.clone(), spec };
                 writes.push(stored::replace(new.into(), old, entry.revision));

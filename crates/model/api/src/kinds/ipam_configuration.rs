@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
+use crate::error::FieldError;
+use crate::ipam::IpamConfig;
 use crate::path::Path;
 use crate::resource::resource;
 
@@ -41,6 +43,55 @@ string_enum! {
         Enabled = "Enabled",
         /// It does not.
         Disabled = "Disabled",
+    }
+}
+
+impl From<&IpamConfigurationSpec> for IpamConfig {
+    fn from(spec: &IpamConfigurationSpec) -> IpamConfig {
+        let IpamConfigurationSpec {
+            strict_affinity,
+            max_blocks_per_host,
+            auto_allocate_blocks,
+            kube_virt_vm_address_persistence,
+            ip_cooldown_seconds,
+        } = spec;
+        IpamConfig {
+            strict_affinity: *strict_affinity,
+            auto_allocate_blocks: *auto_allocate_blocks,
+            max_blocks_per_host: i64::from(*max_blocks_per_host),
+            kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
+            ip_cooldown_seconds: i64::from(*ip_cooldown_seconds),
+        }
+    }
+}
+
+impl TryFrom<&IpamConfig> for IpamConfigurationSpec {
+    type Error = FieldError;
+
+    /// The resource's numbers are smaller; one that does not fit is named.
+    fn try_from(config: &IpamConfig) -> Result<IpamConfigurationSpec, FieldError> {
+        let IpamConfig {
+            strict_affinity,
+            auto_allocate_blocks,
+            max_blocks_per_host,
+            kube_virt_vm_address_persistence,
+            ip_cooldown_seconds,
+        } = config;
+        let small = |path: &str, number: i64| {
+            i32::try_from(number).map_err(|_| FieldError {
+                path: path.to_owned(),
+                value: number.to_string(),
+                expected: "a smaller number".to_owned(),
+                nearest: None,
+            })
+        };
+        Ok(IpamConfigurationSpec {
+            strict_affinity: *strict_affinity,
+            max_blocks_per_host: small("maxBlocksPerHost", *max_blocks_per_host)?,
+            auto_allocate_blocks: *auto_allocate_blocks,
+            kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
+            ip_cooldown_seconds: small("ipCooldownSeconds", *ip_cooldown_seconds)?,
+        })
     }
 }
 
