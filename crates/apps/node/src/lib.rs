@@ -214,7 +214,7 @@ impl Node {
             inbox,
             facts: mirror,
             calculator: Calculator::new(name, overrides),
-            rules: Nftables::open()?,
+            rules: Box::new(Nftables::open()?),
             routing,
             tunnels: Tunnels::new(Handle::open)?,
             tunnel_addresses,

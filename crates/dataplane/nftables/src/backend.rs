@@ -6,12 +6,13 @@
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
+use tortie_dataplane::ForeignChange;
 use tortie_desired::{Batch, Tables};
 use tortie_ruleset::{Name, Renderer};
 
 use crate::compare;
 use crate::error::Error;
-use crate::events::{self, ForeignChange, Gatherer};
+use crate::events::{self, Gatherer};
 use crate::observe::{SeenTable, observe};
 use crate::socket::{Socket, unavailable};
 use crate::transaction::{Transaction, Written};

@@ -1,21 +1,10 @@
 //! Changes of our table by others, as the kernel announces them: what changed, and which process did it.
 
+use tortie_dataplane::ForeignChange;
+
 use crate::socket::Socket;
 use crate::uapi::{INET, generation, msg, table};
 use crate::wire::Message;
-
-/// Somebody else's transaction that touched our table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignChange {
-    /// The process, in the numbering of the initial PID namespace; `None` if it is not known.
-    pub process_id: Option<u32>,
-    /// The name of the process.
-    pub process_name: Option<String>,
-    /// How many objects of our table the transaction announced.
-    pub objects: usize,
-    /// Whether the table itself was removed.
-    pub table_removed: bool,
-}
 
 /// Gathers messages into transactions.
 #[derive(Debug, Default)]

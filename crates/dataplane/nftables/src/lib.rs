@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod expression;
 mod observe;
+mod port;
 mod socket;
 mod transaction;
 mod uapi;
@@ -21,6 +22,6 @@ mod write;
 
 pub use backend::{CommitReport, Nftables, Options, RepairReport, TABLE};
 pub use error::{Error, Object};
-pub use events::ForeignChange;
+pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;
 pub use write::replacement;

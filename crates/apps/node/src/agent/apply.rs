@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tortie_dataplane::Cause;
 use tortie_desired::Batch;
 use tracing::{debug, error, info, warn};
 
@@ -84,9 +85,8 @@ impl Agent {
             self.rules.commit(&self.tables, batch).map(|_| ())
         } else if due {
             self.rules.resync(&self.tables).map(|report| {
-                if self.first_pass_done && report.written != Default::default() {
-                    let repaired: Vec<String> = report.repaired.iter().map(ToString::to_string).collect();
-                    warn!(?repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
+                if self.first_pass_done && report.wrote {
+                    warn!(repaired = ?report.repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
                 }
             })
         } else {
@@ -105,7 +105,7 @@ impl Agent {
     }
 
     /// Nothing changed in the kernel: the last good rules stay, new endpoints stay closed.
-    fn rules_refused(&mut self, cause: &tortie_nftables::Error, now: Instant) {
+    fn rules_refused(&mut self, cause: &Cause, now: Instant) {
         let text = cause.to_string();
         if self.rules_fault.as_ref() != Some(&text) {
             error!(

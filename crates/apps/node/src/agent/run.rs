@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 use tortie_calc::Calculator;
+use tortie_dataplane::PolicyBackend;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
 use tortie_netlink::{Event, Handle, Monitor};
-use tortie_nftables::Nftables;
 use tortie_routing::{Learned, Routing, Tunnels};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
@@ -41,7 +41,7 @@ pub struct Parts {
     /// Facts to desired state.
     pub calculator: Calculator,
     /// Rules.
-    pub rules: Nftables,
+    pub rules: Box<dyn PolicyBackend>,
     /// Routes.
     pub routing: Routing<Handle>,
     /// Tunnels.
@@ -65,7 +65,7 @@ pub struct Agent {
     pub(super) inbox: Inbox,
     pub(super) facts: Mirror,
     pub(super) calculator: Calculator,
-    pub(super) rules: Nftables,
+    pub(super) rules: Box<dyn PolicyBackend>,
     pub(super) routing: Routing<Handle>,
     pub(super) tunnels: Tunnels,
     tunnel_addresses: Option<Bell>,

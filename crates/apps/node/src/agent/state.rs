@@ -18,6 +18,7 @@ impl Agent {
             "version": crate::VERSION,
             "inSync": self.first_pass_done,
             "rulesFault": self.rules_fault,
+            "rulesBackend": self.rules.name(),
             "rulesOwned": self.rules.is_owned(),
             "endpoints": self.tables.endpoints.len(),
             "policies": self.tables.policies.len(),
