@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use regex::Regex;
 use tortie_api::FelixConfigurationSpec;
 use tortie_net::Family;
-use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteKind, RouteProtocol};
+use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol};
 use tracing::warn;
 
 use crate::autodetect::Interface;
@@ -41,15 +41,11 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Whether the kernel holds routes that an earlier run of this node learned by BGP.
-pub fn has_learned_routes() -> Result<bool> {
+/// Whether the kernel holds routes of an earlier run of this node: learned ones, or its own blocks. They go on forwarding,
+/// so peers need not turn away from this node while it starts (RFC 4724).
+pub fn has_routes_of_an_earlier_run() -> Result<bool> {
     let routes = Handle::open()?.routes(&RouteFilter::default())?;
-    let learned = |route: &tortie_netlink::Route| {
-        route.protocol == RouteProtocol::BIRD
-            && route.kind == RouteKind::Unicast
-            && route.hops.iter().any(|hop| hop.via.is_some())
-    };
-    Ok(routes.iter().any(learned))
+    Ok(routes.iter().any(|route| [RouteProtocol::BIRD, RouteProtocol::CALICO].contains(&route.protocol)))
 }
 
 /// The MTU for pods: the smallest of the host's own interfaces, at most that of Ethernet. Which are the host's own, a

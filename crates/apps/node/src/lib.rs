@@ -185,7 +185,7 @@ impl Node {
         let (inbox, post) = Inbox::new()?;
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
-        let restarting = speaks && host::has_learned_routes()?;
+        let restarting = speaks && host::has_routes_of_an_earlier_run()?;
         let bgp =
             if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
         let mut routing =

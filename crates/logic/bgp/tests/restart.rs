@@ -4,7 +4,7 @@ mod sim;
 
 use std::time::Duration;
 
-use sim::{Net, address, block};
+use sim::{Dice, Net, address, block};
 use tortie_bgp::PeerState;
 
 fn settled(seed: u64, nodes: usize) -> Net {
@@ -132,6 +132,56 @@ fn two_that_restart_at_once_do_not_wait_for_each_other() {
         assert_eq!(net.with(node, |speaker, _| speaker.initial_sync_done()), Some(true));
     }
     net.check_mesh();
+}
+
+/// Whoever dies, with others or while it starts: whatever one tells its kernel, no route is taken away anywhere.
+#[test]
+fn deaths_on_both_sides_and_during_the_start_withdraw_nothing() {
+    for seed in 1..200 {
+        let mut net = settled(seed, 2 + seed as usize % 3);
+        let mut dice = Dice(seed * 131 + 17);
+        for round in 0..6 {
+            let count = net.nodes.len();
+            let dead: Vec<usize> = (0..count).filter(|_| dice.below(2) == 0).collect();
+            dead.iter().for_each(|node| net.kill(*node));
+            net.run_for(Duration::from_millis(dice.below(1500)));
+            for node in &dead {
+                net.nodes[*node].config.restarting = true;
+                net.start(*node);
+                net.run_for(Duration::from_millis(dice.below(60)));
+                if dice.below(3) == 0 {
+                    net.kill(*node);
+                    net.run_for(Duration::from_millis(dice.below(300)));
+                    net.start(*node);
+                }
+            }
+            net.run_for(Duration::from_millis(dice.below(8000)));
+            for (at, node) in net.nodes.iter().enumerate() {
+                assert!(node.withdrawn.is_empty(), "seed {seed}, round {round}, node {at}: {:?}", node.withdrawn);
+            }
+        }
+        net.run_for(Duration::from_secs(200));
+        net.check_mesh();
+    }
+}
+
+/// A peer that knows no graceful restart says nothing when it is done: its routes stay until it had time to tell them.
+#[test]
+fn routes_of_a_peer_without_graceful_restart_outlive_our_restart() {
+    for seed in 1..40 {
+        let mut net = settled(seed, 2);
+        net.whole = true;
+        net.without_restart.insert(0);
+        net.kill(1);
+        net.run_for(Duration::from_secs(3));
+        net.nodes[1].withdrawn.clear();
+        net.nodes[1].config.restarting = true;
+        net.start(1);
+        net.run_for(Duration::from_secs(20));
+        assert!(net.all_established(), "seed {seed}");
+        assert_eq!(net.with(1, |speaker, _| speaker.initial_sync_done()), Some(true), "seed {seed}");
+        assert!(net.nodes[1].withdrawn.is_empty(), "seed {seed}: {:?}", net.nodes[1].withdrawn);
+    }
 }
 
 #[test]

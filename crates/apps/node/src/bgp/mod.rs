@@ -67,7 +67,7 @@ pub struct Bgp {
 }
 
 impl Bgp {
-    /// Starts the thread. `restarting`: the kernel holds routes that an earlier run of this node learned.
+    /// Starts the thread. `restarting`: the kernel holds routes of an earlier run of this node.
     /// `secrets`: directory of passwords.
     pub fn start(
         restarting: bool,

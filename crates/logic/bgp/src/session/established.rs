@@ -29,6 +29,8 @@ pub(crate) struct Established {
     pub(crate) refreshing: Families,
     /// Families whose End-of-RIB came.
     pub(crate) synced: Families,
+    /// When a peer that does not mark its end counts as having told its routes; `None`: it does, or nobody waits.
+    pub(crate) settles_at: Option<Instant>,
     /// The last attribute list without multiprotocol parts, and what it means: lists often repeat.
     pub(crate) last_list: Option<(Vec<u8>, Arc<Attributes>)>,
 }
@@ -43,8 +45,19 @@ impl Established {
             out: AdjOut::default(),
             refreshing: Families::NONE,
             synced: Families::NONE,
+            settles_at: None,
             last_list: None,
         }
+    }
+
+    /// Whether an End-of-RIB comes that waits for nobody else's restart but ours.
+    pub(crate) fn marks_its_end(&self) -> bool {
+        self.negotiated.graceful_restart.as_ref().is_some_and(|restart| !restart.restarted)
+    }
+
+    /// Whether the End-of-RIBs that come are in.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.negotiated.restartable().without(self.synced).is_empty()
     }
 
     pub(crate) fn on_frame<'a>(&mut self, now: Instant, frame: Frame<'a>) -> Step<'a> {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Speaker;
 use super::event::{Action, ConnectError, SessionEnd};
+use super::peer::Peer;
+use super::restart::UNMARKED_PATIENCE;
 use crate::config::PeerId;
 use crate::message::notification::Notification;
 use crate::message::route_refresh::Refresh;
@@ -100,6 +102,9 @@ impl Speaker {
             {
                 self.stale_timeout(now, id);
             }
+            if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
+                session.settles_at.take_if(|at| *at <= now);
+            }
             self.dial_if_due(now, id);
         }
         self.check_recovery(now);
@@ -133,7 +138,7 @@ impl Speaker {
 
     /// TCP is up: OPEN goes out at once, whoever dialled.
     fn start_session(&mut self, now: Instant, id: SourceId, conn: ConnId, local: SocketAddr) {
-        let restarted = self.recovery.is_some();
+        let restarted = self.defers();
         let Speaker { slots, config, .. } = self;
         let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let open = peer.local_side(config, restarted).open().encode();
@@ -146,7 +151,7 @@ impl Speaker {
 
     /// Feeds whole messages in; returns the bytes used, or `None` if the connection is gone.
     fn read_frames(&mut self, now: Instant, id: SourceId, conn: ConnId, stream: &[u8]) -> Option<usize> {
-        let restarted = self.recovery.is_some();
+        let restarted = self.defers();
         let mut used = 0;
         loop {
             let step = match split_frame(&stream[used..]) {
@@ -239,6 +244,7 @@ impl Speaker {
                 self.drop_conn(now, id, other, SessionEnd::Replaced);
             }
         }
+        let recovering = self.recovery.is_some();
         let Speaker { slots, config, rib, .. } = self;
         let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let Some((state, session)) = peer.established() else { return };
@@ -253,6 +259,7 @@ impl Speaker {
         peer.refresh_state(now);
         if let Some(session) = peer.session_mut() {
             session.owes_keepalive = false;
+            session.settles_at = (recovering && !session.marks_its_end()).then_some(now + UNMARKED_PATIENCE);
             session.out.end_of_rib_due = if has_restart { session.negotiated.families } else { Default::default() };
         }
         if owes {

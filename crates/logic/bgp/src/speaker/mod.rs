@@ -124,7 +124,8 @@ impl Speaker {
         }
         let peers = self.slots.iter().flatten().flat_map(|peer| {
             let conns = peer.conns.iter().filter_map(|conn| conn.deadline());
-            conns.chain(peer.retry.at).chain(peer.stale.as_ref().map(|stale| stale.deadline))
+            let settles = peer.established().and_then(|(_, session)| session.settles_at);
+            conns.chain(peer.retry.at).chain(settles).chain(peer.stale.as_ref().map(|stale| stale.deadline))
         });
         peers.chain(self.recovery.as_ref().map(|recovery| recovery.deadline)).min()
     }

@@ -2,12 +2,16 @@
 //!
 //! Receiving role, for each peer and family:
 //!   session lost -> paths stale, restart timer | back without F bit -> stale ones go | End-of-RIB -> stale ones go |
-//!   timer -> stale ones go | lost again before End-of-RIB -> those stale before go.
+//!   timer -> stale ones go | lost again before End-of-RIB -> those stale before stay too, unless the first loss is too
+//!   long ago. (By RFC 4724 section 4.2 they would go at once, so that a node that is killed while it starts would lose
+//!   what it had no time to tell again; time bounds them here as well.)
 //! With long-lived graceful restart (RFC 9494) the timer only makes the paths the least preferred ones, marked by a
 //! community; they go at the end of a second, longer time, or at once if a community says so.
-//! Restarting role: while `recovery` is set, OPENs carry the R bit, peers are told our own routes only, and no
-//! End-of-RIB is sent; it ends when every peer's End-of-RIB is in (peers that restart too, or know no graceful
-//! restart, do not count), or at its deadline. Invariant: no stale path outlives its deadline.
+//! Restarting role: while `recovery` defers, OPENs carry the R bit, peers are told our own routes only, and no
+//! End-of-RIB is sent; that ends when every peer's End-of-RIB is in (of peers that restart too, or know no graceful
+//! restart, some seconds of a session stand for it), or at the deadline. The initial sync is done when the End-of-RIBs of
+//! those that restart are in as well: they come, as two that restart do not defer because of each other.
+//! Invariant: no stale path outlives its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,11 +32,16 @@ use crate::session::established::Established;
 /// How long a peer that is back may take until its End-of-RIB.
 const END_OF_RIB_PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long a peer that will not say when it is done may take to tell its routes after our restart.
+pub(crate) const UNMARKED_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Paths kept for a peer's return.
 #[derive(Debug)]
 pub(crate) struct Stale {
     pub(crate) families: Families,
     pub(crate) deadline: Instant,
+    /// Until then a further loss adds to these paths; after it, it ends those that were stale before.
+    pub(crate) add_until: Instant,
     /// Seconds that follow the deadline, IPv4 and IPv6.
     pub(crate) long_lived_secs: [u32; 2],
 }
@@ -43,11 +52,14 @@ pub(crate) struct Recovery {
     pub(crate) deadline: Instant,
     /// The peers are known.
     pub(crate) configured: bool,
+    /// Peers are told our own routes only.
+    pub(crate) defers: bool,
 }
 
 impl Recovery {
     pub(crate) fn start(now: Instant, restart_time_secs: u16) -> Recovery {
-        Recovery { deadline: now + Duration::from_secs(u64::from(restart_time_secs)), configured: false }
+        let deadline = now + Duration::from_secs(u64::from(restart_time_secs));
+        Recovery { deadline, configured: false, defers: true }
     }
 }
 
@@ -58,14 +70,21 @@ impl Speaker {
         self.recovery.is_none()
     }
 
+    /// Whether what peers told must not be passed on yet.
+    pub(crate) fn defers(&self) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| recovery.defers)
+    }
+
     /// An established session ended: keep or drop the peer's paths.
     pub(crate) fn session_lost(&mut self, now: Instant, id: SourceId, session: &Established, end: &SessionEnd) {
         let (negotiated, refreshing) = (&session.negotiated, session.refreshing);
+        let before = self.peer(id).and_then(|peer| peer.stale.as_ref()).map(|stale| stale.add_until);
+        let add_until = before.filter(|until| now < *until);
         let keep = if end.keeps_routes() { negotiated.restartable() } else { Families::NONE };
         for family in Family::ALL {
             let dropped = if keep.contains(family) {
                 // Between the marks of a refresh, stale only means not told again yet.
-                let keep_stale = end.is_takeover() || refreshing.contains(family);
+                let keep_stale = end.is_takeover() || refreshing.contains(family) || add_until.is_some();
                 self.with_raw(id, |raw| raw.mark_stale(family, keep_stale));
                 self.rib.mark_stale(id, family, keep_stale)
             } else {
@@ -78,7 +97,8 @@ impl Speaker {
         let deadline = now + Duration::from_secs(u64::from(secs));
         if let Some(peer) = self.peer_mut(id) {
             let long_lived_secs = negotiated.long_lived_secs;
-            peer.stale = (!keep.is_empty()).then_some(Stale { families: keep, deadline, long_lived_secs });
+            let add_until = add_until.unwrap_or(deadline + END_OF_RIB_PATIENCE);
+            peer.stale = (!keep.is_empty()).then_some(Stale { families: keep, deadline, add_until, long_lived_secs });
         }
     }
 
@@ -99,6 +119,9 @@ impl Speaker {
     pub(crate) fn end_of_rib(&mut self, now: Instant, id: SourceId, family: Family) {
         if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
             session.synced.set(family, true);
+            if session.negotiated.families.without(session.synced).is_empty() {
+                session.settles_at = None;
+            }
         }
         self.sweep(id, Families::only(family));
         self.check_recovery(now);
@@ -193,14 +216,20 @@ impl Speaker {
         }
     }
 
-    /// Ends recovery if nothing is waited for any more.
+    /// Ends deferring, and recovery, if nothing is waited for any more.
     pub(crate) fn check_recovery(&mut self, now: Instant) {
         let Some(recovery) = &self.recovery else { return };
-        let heard_all = recovery.configured && self.slots.iter().flatten().all(is_settled);
-        if !heard_all && now < recovery.deadline {
+        let all = |test: fn(&Peer) -> bool| recovery.configured && self.slots.iter().flatten().all(test);
+        let over = now >= recovery.deadline;
+        let (defers, recovers) = (!over && !all(is_settled), !over && !all(is_heard));
+        let deferred = recovery.defers;
+        self.recovery.take_if(|_| !recovers && !defers);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.defers &= defers;
+        }
+        if !deferred || self.defers() {
             return;
         }
-        self.recovery = None;
         let ids: Vec<SourceId> = self.by_address.values().copied().collect();
         for id in ids {
             self.queue_all(id);
@@ -215,11 +244,14 @@ fn marked(attributes: &Attributes) -> Attributes {
     marked
 }
 
-/// Whether a restarted speaker need not wait for this peer (any more).
+/// Whether a restarted speaker need not defer because of this peer (any more).
 fn is_settled(peer: &Peer) -> bool {
     let Some((_, session)) = peer.established() else { return false };
-    match &session.negotiated.graceful_restart {
-        None => true,
-        Some(restart) => restart.restarted || session.negotiated.restartable().without(session.synced).is_empty(),
-    }
+    if session.marks_its_end() { session.is_synced() } else { session.settles_at.is_none() }
+}
+
+/// Whether a peer has told all that it has of itself.
+fn is_heard(peer: &Peer) -> bool {
+    let Some((_, session)) = peer.established() else { return false };
+    if session.negotiated.graceful_restart.is_some() { session.is_synced() } else { session.settles_at.is_none() }
 }

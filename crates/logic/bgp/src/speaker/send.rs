@@ -113,7 +113,7 @@ impl Speaker {
 
     /// While we recover from a restart, only our own routes are certain.
     fn may_tell(&self, source: SourceId) -> bool {
-        self.recovery.is_none() || source == SourceId::LOCAL
+        !self.defers() || source == SourceId::LOCAL
     }
 
     /// The next UPDATEs for a peer, if it has room and there are any.
@@ -133,7 +133,7 @@ impl Speaker {
             route_refresh::write(AfiSafi::unicast(family), Refresh::Begin, &mut bytes);
         }
         self.fill(&mut out, &target, &filters, as4, &mut bytes);
-        let recovered = self.recovery.is_none();
+        let recovered = !self.defers();
         let more = !out.pending.is_empty();
         if !more && recovered {
             out.end_of_rib_due.iter().for_each(|family| end_of_rib(family, &mut bytes));
@@ -160,7 +160,7 @@ impl Speaker {
         bytes: &mut Vec<u8>,
     ) {
         let mut cache: BTreeMap<(Family, SourceId, *const Attributes), Option<Ready>> = BTreeMap::new();
-        let recovering = self.recovery.is_some();
+        let recovering = self.defers();
         while !out.pending.is_empty() && bytes.len() < CHUNK {
             let route = |prefix: IpNet| {
                 let family = Family::of_net(prefix);

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tortie_bgp::message::capability::Capability;
+use tortie_bgp::message::open::Open;
+use tortie_bgp::message::{Kind, split_frame};
 use tortie_bgp::{Action, ConnId, ConnectError, Learned, LocalRoute, PeerConfig, PeerState, Speaker, SpeakerConfig};
 use tortie_net::{AsNumber, IpNet};
 
@@ -40,6 +43,9 @@ pub struct Node {
     pub table: BTreeMap<IpNet, Learned>,
     /// Prefixes that ever left `table`.
     pub withdrawn: BTreeSet<IpNet>,
+    /// Prefixes that this life of the node has learned; the others of `table` go when its initial sync is done.
+    fresh: BTreeSet<IpNet>,
+    swept: bool,
 }
 
 pub struct Net {
@@ -57,8 +63,21 @@ pub struct Net {
     wake: Vec<Option<Instant>>,
     /// Nodes that are cut off from all others.
     island: BTreeSet<usize>,
+    /// Nodes whose OPENs lose the capability of graceful restart on the way; only with `whole`.
+    pub without_restart: BTreeSet<usize>,
     /// All bytes sent by anyone.
     pub bytes_sent: usize,
+}
+
+/// An OPEN without the capability of graceful restart; any other message as it is.
+fn strip_restart(bytes: &[u8]) -> Vec<u8> {
+    let Ok(Some((frame, _))) = split_frame(bytes) else { return bytes.to_vec() };
+    if frame.kind != Kind::Open {
+        return bytes.to_vec();
+    }
+    let mut open = Open::parse(frame.body).expect("it was just written");
+    open.capabilities.retain(|capability| !matches!(capability, Capability::GracefulRestart(_)));
+    open.encode()
 }
 
 pub fn address(node: usize) -> IpAddr {
@@ -84,6 +103,7 @@ impl Net {
             whole: false,
             wake: Vec::new(),
             island: BTreeSet::new(),
+            without_restart: BTreeSet::new(),
             bytes_sent: 0,
         }
     }
@@ -100,6 +120,8 @@ impl Net {
             speaker: None,
             table: BTreeMap::new(),
             withdrawn: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            swept: false,
         });
         self.wake.push(None);
         at
@@ -126,7 +148,9 @@ impl Net {
     }
 
     pub fn start(&mut self, node: usize) {
-        let Node { config, peers, routes, speaker, .. } = &mut self.nodes[node];
+        let Node { config, peers, routes, speaker, fresh, swept, .. } = &mut self.nodes[node];
+        fresh.clear();
+        *swept = !config.restarting;
         let mut new = Speaker::new(config.clone(), self.now);
         new.set_local_routes(self.now, routes.clone());
         new.set_peers(self.now, peers.clone());
@@ -225,6 +249,8 @@ impl Net {
                     self.bytes_sent += bytes.len();
                     if let Some(to) = self.links.get(&(node, conn)).copied().filter(|to| !self.parted(node, to.0)) {
                         if self.whole {
+                            let bytes =
+                                if self.without_restart.contains(&node) { strip_restart(&bytes) } else { bytes };
                             self.post(Event::Bytes { to, bytes }, to);
                             continue;
                         }
@@ -237,10 +263,11 @@ impl Net {
                 Action::Close { conn } => self.close((node, conn)),
             }
         }
-        let Node { speaker: Some(speaker), table, withdrawn, .. } = &mut self.nodes[node] else { return };
+        let Node { speaker: Some(speaker), table, withdrawn, fresh, swept, .. } = &mut self.nodes[node] else { return };
         while let Some(change) = speaker.poll_route_change() {
             match change.best {
                 Some(best) => {
+                    fresh.insert(change.prefix);
                     table.insert(change.prefix, best);
                 }
                 None => {
@@ -248,6 +275,14 @@ impl Net {
                         withdrawn.insert(change.prefix);
                     }
                 }
+            }
+        }
+        if !*swept && speaker.initial_sync_done() {
+            *swept = true;
+            let old: Vec<IpNet> = table.keys().filter(|prefix| !fresh.contains(prefix)).copied().collect();
+            for prefix in old {
+                table.remove(&prefix);
+                withdrawn.insert(prefix);
             }
         }
     }
