@@ -53,18 +53,20 @@ struct World {
     to_good: Vec<u8>,
     /// What the good peer holds.
     holds: BTreeMap<IpNet, Attributes>,
-    seen: DefaultHasher,
+    /// What was to be seen: each event, and each with the one before it.
+    events: BTreeSet<u64>,
+    last: u64,
 }
 
-/// Runs a script; returns a number that stands for what was to be seen.
-pub fn run(script: &Script) -> u64 {
+/// Runs a script; returns numbers that stand for what was to be seen.
+pub fn run(script: &Script) -> BTreeSet<u64> {
     let mut world = World::new(script.setup);
     for step in &script.steps {
         world.step(step);
         world.check();
     }
     world.leave();
-    world.seen.finish()
+    world.events
 }
 
 impl World {
@@ -105,7 +107,8 @@ impl World {
             good,
             to_good: Vec::new(),
             holds: BTreeMap::new(),
-            seen: DefaultHasher::new(),
+            events: BTreeSet::new(),
+            last: 0,
         };
         world.act();
         world
@@ -194,9 +197,8 @@ impl World {
         while let Some((frame, used)) = split_frame(rest).expect("what we send has a good header") {
             if frame.kind == Kind::Notification {
                 let told = Notification::parse(frame.body).expect("what we send can be read");
-                told.to_string().hash(&mut self.seen);
+                self.event(&told.to_string());
             }
-            frame.body.first().filter(|_| frame.kind == Kind::RouteRefresh).hash(&mut self.seen);
             rest = &rest[used..];
         }
         assert!(rest.is_empty(), "whole messages");
@@ -222,10 +224,29 @@ impl World {
         let seen = self.speaker.seen(HOSTILE.into()).expect("it is configured");
         assert_eq!(hostile.prefixes_received, seen.len());
         assert_eq!(self.speaker.prefix_count(), 2 + seen.iter().filter(|one| !is_own(one.prefix)).count());
-        let shape =
-            (hostile.state, hostile.info(), hostile.keeps_stale, hostile.last_fault, hostile.faulty_updates.min(3));
-        (shape.0 as u8, shape.1, shape.2, shape.3, shape.4, seen.len().min(16)).hash(&mut self.seen);
-        hostile.negotiated.map(|session| format!("{session:?}")).hash(&mut self.seen);
+        let session = hostile.negotiated.as_ref().map(|session| {
+            let restart = session.graceful_restart.as_ref().map(|restart| (restart.restarted, restart.listed()));
+            let more = (session.long_lived_secs != [0; 2], session.hold_time.is_zero());
+            (session.families, session.four_byte_as, session.enhanced_refresh, session.route_refresh, restart, more)
+        });
+        self.event(&format!("{:?} {} {session:?}", hostile.state, hostile.keeps_stale));
+        self.event(&hostile.info());
+        self.event(&hostile.last_fault.unwrap_or_default());
+        let stale = seen.iter().filter(|route| route.stale).count();
+        self.event(if seen.is_empty() { "no route" } else { ["fresh routes", "stale routes"][usize::from(stale > 0)] });
+    }
+
+    /// Something was to be seen; numbers in it don't count.
+    fn event(&mut self, text: &str) {
+        let number = |number: (u64, &str)| {
+            let mut hasher = DefaultHasher::new();
+            number.hash(&mut hasher);
+            hasher.finish()
+        };
+        let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let alone = number((0, &text));
+        self.events.extend([alone, number((self.last, &text))]);
+        self.last = alone;
     }
 
     /// The hostile peer goes for good.

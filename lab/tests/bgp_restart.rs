@@ -1,0 +1,170 @@
+//! `kill -9` and start of nodes, one or both, also while they start: no route goes at a neighbour, whether that is a node
+//! or BIRD, and no packet of a thousand a second is lost. `TORTIE_FULL` asks for 200 kills.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+#[path = "support/routers.rs"]
+mod routers;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use routers::{Make, Router, START, until};
+use tortie_lab::{Lab, Node, Pod, Prober};
+use tortie_net::{Family, IpNet};
+use tortie_netlink::{Event, Groups, Monitor, Route};
+
+const RATE: u32 = 1000;
+const KILLS: u32 = 8;
+const FULL: u32 = 200;
+
+const OPEN: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: open}
+spec:
+  ingress: [{action: Allow}]
+  egress: [{action: Allow}]
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: router}
+spec: {peerIP: 172.17.8.1, asNumber: 65001}
+";
+
+fn bird() -> String {
+    let neighbour = |n| {
+        format!(
+            "protocol bgp node{n} {{ local 172.17.8.1 as 65001; neighbor 172.17.8.10{n} as 64512; graceful restart on; \
+             connect retry time 1; error wait time 1, 2; ipv4 {{ import all; export none; }}; }}\n"
+        )
+    };
+    "router id 172.17.8.1;\nprotocol device {}\nprotocol kernel { ipv4 { export all; }; }\n".to_owned()
+        + &neighbour(1)
+        + &neighbour(2)
+}
+
+fn block(pod: &Pod) -> IpNet {
+    IpNet::new(pod.ip(), 26).unwrap().trunc()
+}
+
+/// Starts the node until it stays, as its supervisor would.
+fn revive(node: &Node) {
+    let begun = Instant::now();
+    loop {
+        node.start().unwrap();
+        match node.wait_in_sync(START) {
+            Ok(()) => return,
+            Err(error) => assert!(node.process().is_none() && begun.elapsed() < START, "{error:#}"),
+        }
+    }
+}
+
+/// Kills one node or both, by turns, every third time again while they start; how many kills that were.
+fn kill(lab: &Lab, round: u64) -> u32 {
+    let nodes: &[usize] = [&[1][..], &[2], &[1, 2]][round as usize % 3];
+    let pause = |most: u64| std::thread::sleep(Duration::from_millis(round * 37 % most));
+    let mut killed = 0;
+    let mut end = |node: usize| killed += u32::from(lab.node(node).kill9().is_ok());
+    nodes.iter().for_each(|node| end(*node));
+    pause(300);
+    if round / 3 % 2 == 1 {
+        for node in nodes {
+            lab.node(*node).start().unwrap();
+            pause(250);
+            end(*node);
+        }
+    }
+    nodes.iter().for_each(|node| revive(lab.node(*node)));
+    // Not always until the sessions are up again.
+    pause(2500);
+    killed
+}
+
+/// Follows the kernel of a machine; what went of these prefixes.
+fn watch(lab: &Lab, machine: &str, nets: &[IpNet], stop: &AtomicBool) -> Vec<Route> {
+    let groups = Groups { links: false, addresses: false, routes: true, neighbours: false };
+    let place = lab.place(machine).unwrap();
+    let mut monitor = place.run(|| Ok(Monitor::open(groups)?)).unwrap();
+    let mut gone = Vec::new();
+    while !stop.load(Ordering::Acquire) {
+        if !monitor.wait(Duration::from_millis(100)).unwrap() {
+            continue;
+        }
+        for event in monitor.drain().unwrap() {
+            match event {
+                Event::RouteGone(route) if nets.contains(&route.net) => gone.push(route),
+                Event::Resync => panic!("events of {machine} were lost"),
+                _ => {}
+            }
+        }
+    }
+    gone
+}
+
+#[test]
+#[ignore = "needs root"]
+fn killed_nodes_withdraw_no_route_and_lose_no_packet() {
+    if !Make::Bird.installed() {
+        return;
+    }
+    let kills = if std::env::var_os("TORTIE_FULL").is_some() { FULL } else { KILLS };
+    let lab = Lab::builder().nodes(2).router("router").env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
+    lab.start(START).unwrap();
+    lab.apply(OPEN).unwrap();
+    let a = lab.node(1).add_pod("default", "a", &[]).unwrap();
+    let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
+    let router = Router::start(&lab, "router", Make::Bird, &bird());
+    let nets = [block(&a), block(&b)];
+    until("the routes are everywhere", || {
+        let held = router.holds();
+        let at = |node: usize, net: IpNet| lab.node(node).routes().unwrap().iter().any(|route| route.net == net);
+        let all = nets.iter().all(|net| held.contains_key(&net.to_string())) && at(1, nets[1]) && at(2, nets[0]);
+        if all { Ok(()) } else { Err(format!("{held:?}")) }
+    });
+    let from_router = lab.place("router").unwrap();
+    let stream = |from: &tortie_lab::Place, to: &Pod| Prober::start(from, &to.place(), Family::V4, 9000, RATE).unwrap();
+    let streams = [stream(&a.place(), &b), stream(&from_router, &a)];
+    for stream in &streams {
+        assert!(stream.wait_received(100, START), "the stream flows");
+    }
+    let flowing = streams.each_ref().map(Prober::mark);
+
+    let (stop, begun) = (AtomicBool::new(false), Instant::now());
+    let mut killed = 0;
+    let gone = std::thread::scope(|scope| {
+        let machines = [("router", &nets[..]), ("node1", &nets[1..]), ("node2", &nets[..1])];
+        let watches = machines.map(|(machine, nets)| (machine, scope.spawn(|| watch(&lab, machine, nets, &stop))));
+        let stops = Stops(&stop);
+        for round in 0.. {
+            if killed >= kills {
+                break;
+            }
+            killed += kill(&lab, round);
+        }
+        std::thread::sleep(Duration::from_secs(5));
+        drop(stops);
+        watches.map(|(machine, watch)| (machine, watch.join().unwrap()))
+    });
+    let took = begun.elapsed().as_secs_f64();
+    let reports = streams.map(Prober::stop);
+    let lost: Vec<_> = reports.iter().map(|report| report.sent - report.received).collect();
+    let sent: Vec<_> = reports.iter().map(|report| report.sent).collect();
+    println!("{killed} kills in {took:.0} s: of {sent:?} packets {lost:?} were lost; routes that went: {gone:?}");
+    for (machine, gone) in gone {
+        assert!(gone.is_empty(), "routes went at {machine}: {gone:?}");
+    }
+    for (report, flowing) in reports.iter().zip(flowing) {
+        assert!(report.rate() >= 900.0, "{} packets/s", report.rate());
+        report.expect_all(flowing..report.sent).unwrap();
+    }
+}
+
+/// Tells the threads of the test to stop, also when it fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
