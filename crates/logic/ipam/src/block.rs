@@ -16,6 +16,9 @@ use crate::{IpamError, Owner};
 /// Address bits of the largest block that is supported.
 const MOST_BLOCK_BITS: u8 = 16;
 
+/// What is recorded with an address that another CNI plugin asked for: no endpoint in the datastore will ever have it.
+pub const WITHOUT_ENDPOINT: (&str, &str) = ("note", "address without endpoint");
+
 /// A moment, given by the caller: nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Now(pub u64);

@@ -40,7 +40,7 @@ pub struct Collected {
 pub struct Collect {
     settings: Arc<Settings>,
     now: Now,
-    nodes: Option<BTreeSet<String>>,
+    gone: BTreeSet<String>,
     spare: Option<usize>,
     done: Collected,
     books: Books,
@@ -52,13 +52,14 @@ pub struct Collect {
 }
 
 impl Collect {
-    /// The operation. `nodes`: all nodes that exist; blocks of others lose their owner. `spare`: how many empty blocks
-    /// a node keeps per family; `None`: all.
-    pub fn new(settings: Arc<Settings>, now: Now, nodes: Option<BTreeSet<String>>, spare: Option<usize>) -> Collect {
+    /// The operation. `gone`: nodes that are no more; their blocks lose their owner, with addresses in use or without.
+    /// A node that is not named keeps what it has, so one that joins meanwhile loses nothing. `spare`: how many empty
+    /// blocks a node keeps per family; `None`: all.
+    pub fn new(settings: Arc<Settings>, now: Now, gone: BTreeSet<String>, spare: Option<usize>) -> Collect {
         Collect {
             settings,
             now,
-            nodes,
+            gone,
             spare,
             done: Collected::default(),
             books: Books::default(),
@@ -103,7 +104,7 @@ impl Collect {
         for kind in [OwnerKind::Host, OwnerKind::Virtual] {
             for (key, held) in view.all_affinities(kind)? {
                 let owner = Owner { kind, name: key.owner.clone() };
-                let gone = kind == OwnerKind::Host && self.nodes.as_ref().is_some_and(|n| !n.contains(&key.owner));
+                let gone = kind == OwnerKind::Host && self.gone.contains(&key.owner);
                 let mine = match view.broken(key.cidr) {
                     true => false,
                     false => view.block(key.cidr)?.and_then(|held| block::owner(&held.value)).as_ref() == Some(&owner),
@@ -116,7 +117,7 @@ impl Collect {
         }
         for (cidr, held) in view.all_blocks()? {
             let Some(owner) = block::owner(&held.value) else { continue };
-            let gone = owner.kind == OwnerKind::Host && self.nodes.as_ref().is_some_and(|n| !n.contains(&owner.name));
+            let gone = owner.kind == OwnerKind::Host && self.gone.contains(&owner.name);
             let orphan = view.affinity(&owner.affinity_key(cidr))?.is_none();
             if gone || (orphan && block::is_empty(&held.value)) {
                 self.give_up(view, owner, cidr, !gone)?;

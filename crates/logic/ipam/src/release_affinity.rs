@@ -18,6 +18,8 @@ use crate::{IpamError, Owner};
 pub enum Scope {
     /// The owner's, for the blocks within a range. The range must lie in a pool and hold whole blocks.
     Range(Owner, IpNet),
+    /// The owner's, for this block, whether a pool holds it or not.
+    Block(Owner, IpNet),
     /// All of the owner's.
     Owner(Owner),
     /// Everybody's, for the blocks of a pool's range.
@@ -66,6 +68,7 @@ impl ReleaseAffinities {
             Ok(())
         };
         match &self.scope {
+            Scope::Block(owner, cidr) => drop(keys.insert(owner.affinity_key(*cidr))),
             Scope::Owner(owner) => owned(owner, None)?,
             Scope::Range(owner, cidr) => {
                 self.check_range(*cidr)?;

@@ -182,7 +182,7 @@ fn released_addresses_cool_down_and_then_go_to_the_end_of_the_queue() {
     assert_eq!(again.addresses[0].address, got[0].address);
     assert!(again.addresses[0].sequence > got[0].sequence);
     store.run(ReleaseHandle::new("h2", 10, later(11))).expect("known");
-    let done = store.run(Collect::new(Arc::clone(&settings), later(60), None, None)).expect("collects");
+    let done = store.run(Collect::new(Arc::clone(&settings), later(60), Default::default(), None)).expect("collects");
     assert_eq!(done.thawed, 1);
     assert_eq!(store.block("10.0.0.0/30").unallocated.last(), Some(&0));
 }

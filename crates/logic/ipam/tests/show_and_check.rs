@@ -74,7 +74,7 @@ fn a_check_finds_each_kind_of_damage_and_says_how_to_repair_leaks() {
     let released =
         store.run(Release::new(report.leaks, Arc::clone(&settings), NOW)).expect("nothing changed meanwhile");
     assert_eq!(released.released, vec![a.address]);
-    store.run(tortie_ipam::Collect::new(Arc::clone(&settings), NOW, None, None)).expect("collects");
+    store.run(tortie_ipam::Collect::new(Arc::clone(&settings), NOW, Default::default(), None)).expect("collects");
     let used = [(b.address, user("pod b"))].into();
     assert_eq!(check(&settings, &store.all(), Some(&used)).problems, vec![], "what was left was repaired");
 }

@@ -397,7 +397,10 @@ impl Service {
     pub(super) fn ipam_add(&self, call: &Call) -> Result<CniOutcome, CniError> {
         let conf = Conf::from_value(&call.conf)?;
         let workload = Workload::of(call, &conf, &self.node)?;
-        let addresses = self.addresses.assign(&Ask::of(&conf, &workload, &call.args)?, None)?;
+        let mut ask = Ask::of(&conf, &workload, &call.args)?;
+        let (key, value) = block::WITHOUT_ENDPOINT;
+        ask.attrs.insert(key.to_owned(), value.to_owned());
+        let addresses = self.addresses.assign(&ask, None)?;
         let ip = |addr: &IpAddr| Address { address: host_net(*addr), gateway: None, interface: None };
         Ok(CniOutcome { ips: addresses.iter().map(ip).collect(), ..CniOutcome::default() })
     }

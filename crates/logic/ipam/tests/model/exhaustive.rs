@@ -130,7 +130,7 @@ pub const CASES: [(&str, bool, Start, Start); 9] = [
         |_| {},
         |w| {
             w.assign(0, "a", 1, View::default());
-            w.collect(None, Some(0));
+            w.collect(Default::default(), Some(0));
         },
     ),
     (
@@ -139,7 +139,7 @@ pub const CASES: [(&str, bool, Start, Start); 9] = [
         |w| w.assign(0, "a", 2, View::default()),
         |w| {
             w.release_handle("a", View::default());
-            w.collect(None, Some(0));
+            w.collect(Default::default(), Some(0));
         },
     ),
     (

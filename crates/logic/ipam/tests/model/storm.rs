@@ -1,6 +1,5 @@
 //! A random run: nodes start operations, advance them in any order, crash and lose answers.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -137,10 +136,9 @@ fn start(world: &mut World, dice: &mut Dice, old: &Store, nodes: usize, serial: 
         82..89 => release_late(world, dice),
         89..92 => world.release_affinities(Scope::Owner(Owner::host(format!("n{node}"))), dice.chance(2)),
         92..95 => {
-            let gone = dice.chance(2);
-            let alive: BTreeSet<String> = (usize::from(gone)..nodes).map(|node| format!("n{node}")).collect();
+            let gone = (0..usize::from(dice.chance(2))).map(|node| format!("n{node}")).collect();
             let spare = if dice.chance(2) { Some(dice.roll(2)) } else { None };
-            world.collect(Some(alive), spare);
+            world.collect(gone, spare);
         }
         _ => world.now.0 += [1_000_000_000, 6_000_000_000, 61_000_000_000][dice.roll(3)],
     }

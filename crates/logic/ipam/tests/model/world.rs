@@ -148,8 +148,8 @@ impl World {
         self.start(Op::ReleaseAffinities(Machine::new(plan, View::default())), None);
     }
 
-    pub fn collect(&mut self, nodes: Option<BTreeSet<String>>, spare: Option<usize>) {
-        let plan = Collect::new(Arc::clone(&self.settings), self.now, nodes, spare);
+    pub fn collect(&mut self, gone: BTreeSet<String>, spare: Option<usize>) {
+        let plan = Collect::new(Arc::clone(&self.settings), self.now, gone, spare);
         self.start(Op::Collect(Machine::new(plan, View::default())), None);
     }
 
@@ -340,7 +340,7 @@ impl World {
     /// After the storm: a collection makes everything consistent, evidence repairs leaks, and nothing is lost.
     pub fn epilogue(&mut self, nodes: usize) -> Check {
         self.finish_all()?;
-        self.collect(None, None);
+        self.collect(BTreeSet::new(), None);
         self.finish_all()?;
         let facts: Vec<_> = self.store.facts.keys().filter_map(|key| self.store.get(key)).collect();
         let in_use = self.owned.iter().map(|(address, (handle, _))| (*address, vec![handle.clone()])).collect();
@@ -365,7 +365,7 @@ impl World {
             self.finish_all()?;
         }
         self.now.0 += 3_600_000_000_000;
-        self.collect(None, Some(0));
+        self.collect(BTreeSet::new(), Some(0));
         self.finish_all()?;
         for node in 0..nodes {
             self.release_affinities(Scope::Owner(Owner::host(format!("n{node}"))), false);
