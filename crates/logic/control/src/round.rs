@@ -108,6 +108,7 @@ impl Round {
     }
 
     /// What is needed next; `None`: the round is over.
+    #[allow(clippy::should_implement_trait, reason = "no iterator: what comes next depends on the answer")]
     pub fn next(&mut self) -> Option<Want> {
         loop {
             let ended = match &mut self.stage {
