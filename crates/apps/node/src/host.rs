@@ -1,6 +1,7 @@
 //! What the node reads from its host, and what it sets there once.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use regex::Regex;
@@ -10,6 +11,7 @@ use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol};
 use tracing::warn;
 
 use crate::autodetect::Interface;
+use crate::settings_before;
 
 /// Largest MTU of a pod: that of Ethernet, where the host's own interface allows more.
 const DEFAULT_MTU: u32 = 1500;
@@ -19,21 +21,41 @@ pub fn interfaces() -> Result<Vec<Interface>> {
     let mut handle = Handle::open()?;
     let addresses = handle.addresses()?;
     let of = |index| addresses.iter().filter(move |address| address.index == index).map(|address| address.net);
-    let up = handle.links()?.into_iter().filter(|link| link.up);
-    Ok(up.map(|link| Interface { addresses: of(link.index).collect(), name: link.name }).collect())
+    let links = handle.links()?;
+    let leads_out = |port: &Link| match &port.kind {
+        LinkKind::Plain | LinkKind::Vxlan | LinkKind::Bridge => true,
+        LinkKind::Veth => false,
+        LinkKind::Other(kind) => kind != "tun",
+    };
+    let virtual_bridge = |link: &Link| {
+        link.kind == LinkKind::Bridge
+            && !links.iter().any(|port| port.controller == Some(link.index) && leads_out(port))
+    };
+    let up = links.iter().filter(|link| link.up);
+    let read = |link: &Link| Interface {
+        addresses: of(link.index).collect(),
+        name: link.name.clone(),
+        virtual_bridge: virtual_bridge(link),
+    };
+    Ok(up.map(read).collect())
 }
 
-/// The source address that the kernel would use towards a host or address; no packet is sent.
-pub fn source_for(destination: &str) -> Option<IpAddr> {
-    let remote = (destination, 80).to_socket_addrs().ok()?.next()?;
+/// The source address that the kernel would use towards a host or address, in a family; no packet is sent.
+pub fn source_for(destination: &str, family: Family) -> Option<IpAddr> {
+    let mut found = (destination, 80).to_socket_addrs().ok()?;
+    let remote = found.find(|remote| Family::of(remote.ip()) == family)?;
     let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(remote).ok()?;
     socket.local_addr().ok().map(|local| local.ip())
 }
 
-/// Lets the host forward packets. A kernel without IPv6 is told of and goes on without.
-pub fn prepare() -> Result<()> {
+/// Lets the host forward packets, and keeps beside the node's name how it was before. A kernel without IPv6 is told of and
+/// goes on without.
+pub fn prepare(node_name_file: &Path) -> Result<()> {
+    if let Err(error) = settings_before::keep(&settings_before::file(node_name_file)) {
+        warn!("`tortie node clean` will not know the settings of before: {error:#}");
+    }
     tortie_routing::enable_forwarding(&[Family::V4])?;
     if let Err(error) = tortie_routing::enable_forwarding(&[Family::V6]) {
         warn!(%error, "IPv6 is not forwarded");

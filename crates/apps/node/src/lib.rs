@@ -18,9 +18,11 @@
 //!
 //! A task without a line here is a finding. Ending the process, in whatever way, takes nothing out of the kernel.
 
+mod addresses;
 mod agent;
 mod autodetect;
 mod bgp;
+mod clean;
 mod cluster;
 mod cni;
 mod environment;
@@ -29,7 +31,9 @@ mod host;
 mod lock;
 mod logging;
 mod memory;
+mod register;
 mod reports;
+mod settings_before;
 mod startup;
 mod tunnel_addresses;
 
@@ -57,6 +61,9 @@ use bgp::{Bgp, Told};
 use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
 use tunnel_addresses::TunnelAddresses;
+
+pub use addresses::show as show_addresses;
+pub use clean::{Options as CleanOptions, clean};
 
 /// The version of Tortie.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -97,6 +104,14 @@ pub fn run(role: Role, adopt: bool) -> ExitCode {
     }
 }
 
+/// The environment for a command beside the node.
+fn read_environment() -> Result<Environment> {
+    Environment::from_process(Felix::Last).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", faults.join("; "))
+    })
+}
+
 fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     for name in &environment.unknown {
@@ -113,14 +128,15 @@ fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
     cluster::check(&*store, &cluster_file, adopt, &place)?;
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
-        let (ipv4, ipv6) = startup::addresses(environment, &interfaces, &host::source_for)?;
+        let known = addresses::Known::read(&*store, &name)?;
+        let (ipv4, ipv6) = addresses::find(environment, &interfaces, &known)?;
         let identity = startup::Identity { name: name.clone(), ipv4, ipv6 };
         startup::keep_node_name(environment, &name);
         startup::run(&*store, environment, &identity)?;
         // The first node of a cluster has just made it.
         cluster::check(&*store, &cluster_file, true, &place)?;
     }
-    host::prepare()?;
+    host::prepare(&environment.node_name_file)?;
     let felix = felix_settings(&*store, environment, &name)?;
     if matches!(environment.datastore, Choice::Etcd(_)) {
         reports::start(store.clone(), &name, &felix)?;

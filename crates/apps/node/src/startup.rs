@@ -2,22 +2,20 @@
 //!
 //! Everything is created only if absent and never overwritten, as several nodes start at once.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tortie_api::{
     Action, BgpConfiguration, BgpConfigurationSpec, ClusterInformation, ClusterInformationSpec, FelixConfiguration,
-    IpNetText, IpPool, IpPoolSpec, IpamConfiguration, Kind, Metadata, Node, NodeAddress, NodeBgpSpec, Resource, Tier,
-    TierSpec,
+    IpPool, IpPoolSpec, IpamConfiguration, Kind, Metadata, Resource, Tier, TierSpec,
 };
 use tortie_facts::{Filter, Key, Value};
 use tortie_net::{Family, IpNet};
 use tortie_store::{Reader, Store, resource};
 use tracing::{info, warn};
 
-use crate::autodetect::{Interface, Method};
-use crate::environment::{AddressChoice, Encapsulation, Environment, PoolSettings};
+use crate::environment::{Encapsulation, Environment, PoolSettings};
+use crate::register;
 
 /// Name of the pool that is made for IPv4 when there is none.
 const POOL4: &str = "default-ipv4-ippool";
@@ -71,96 +69,13 @@ pub fn keep_node_name(environment: &Environment, name: &str) {
     }
 }
 
-/// The addresses of this node, by the environment's choice.
-pub fn addresses(
-    environment: &Environment,
-    interfaces: &[Interface],
-    source_for: &dyn Fn(&str) -> Option<IpAddr>,
-) -> Result<(Option<IpNet>, Option<IpNet>)> {
-    let find = |family: Family, choice: AddressChoice, method: &str| -> Result<Option<IpNet>> {
-        match choice {
-            AddressChoice::None => Ok(None),
-            AddressChoice::Fixed(addr, length) => Ok(Some(fixed(addr, length, interfaces)?)),
-            AddressChoice::Autodetect => {
-                let variable = if family == Family::V4 { "IP" } else { "IP6" };
-                let parsed = Method::parse(method).map_err(|problem| {
-                    anyhow::anyhow!("the environment variable {variable}_AUTODETECTION_METHOD={method:?}: {problem}")
-                })?;
-                let (name, address) = parsed.pick(method, family, interfaces, source_for)?;
-                info!(%address, interface = name, method, "found this node's {family} address");
-                Ok(Some(address))
-            }
-        }
-    };
-    let ipv4 = find(Family::V4, environment.ipv4, &environment.ipv4_method)?;
-    let ipv6 = find(Family::V6, environment.ipv6, &environment.ipv6_method)?;
-    if ipv4.is_none() && ipv6.is_none() {
-        bail!("this node has neither an IPv4 nor an IPv6 address: IP and IP6 are both \"none\"");
-    }
-    Ok((ipv4, ipv6))
-}
-
-fn fixed(addr: IpAddr, length: Option<u8>, interfaces: &[Interface]) -> Result<IpNet> {
-    let held = interfaces.iter().flat_map(|i| &i.addresses).find(|held| held.addr() == addr);
-    if held.is_none() {
-        warn!(%addr, "no interface of this host has the address that it is told to have");
-    }
-    let length = length.or(held.map(IpNet::prefix_len)).unwrap_or(Family::of(addr).bits());
-    Ok(IpNet::new(addr, length)?)
-}
-
 /// Registers the node and makes the cluster's defaults.
 pub fn run(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
-    register(store, environment, identity)?;
+    register::register(store, environment, identity)?;
     cluster(store, environment)?;
     tiers(store)?;
     configurations(store, identity)?;
     pools(store, environment, identity)
-}
-
-fn register(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
-    let Identity { name, ipv4, ipv6 } = identity;
-    conflict(store, identity)?;
-    let text = |net: Option<IpNet>| net.map(IpNetText::from).unwrap_or_default();
-    resource::update(store, &Key::resource(Kind::Node, "", name), |stored| {
-        let mut node = match stored {
-            Some(Resource::Node(node)) => (**node).clone(),
-            _ => Node { metadata: Metadata::named(name.as_str()), ..Node::default() },
-        };
-        let bgp = node.spec.bgp.get_or_insert_with(NodeBgpSpec::default);
-        bgp.ipv4_address = text(*ipv4);
-        bgp.ipv6_address = text(*ipv6);
-        if environment.asn.is_some() {
-            bgp.as_number = environment.asn;
-        }
-        let own = |net: &IpNet| NodeAddress { address: net.to_string(), address_type: "CalicoNodeIP".to_owned() };
-        node.spec.addresses.retain(|address| address.address_type != "CalicoNodeIP");
-        node.spec.addresses.extend(ipv4.iter().chain(ipv6).map(own));
-        node.into()
-    })
-    .with_context(|| format!("can't register the node {name}"))?;
-    Ok(())
-}
-
-/// Two nodes with one address would take each other's traffic: refuse to be the second.
-fn conflict(store: &dyn Store, identity: &Identity) -> Result<()> {
-    let listing = store.list(&Filter::Kind(Kind::Node))?;
-    let mine = [identity.ipv4, identity.ipv6];
-    for entry in &listing.entries {
-        let Some(Resource::Node(node)) = entry.value.as_resource().map(|r| &**r) else { continue };
-        let Some(bgp) = node.spec.bgp.as_ref().filter(|_| node.metadata.name != identity.name) else { continue };
-        for theirs in [&bgp.ipv4_address, &bgp.ipv6_address] {
-            if let Some(addr) = theirs.addr().filter(|addr| mine.iter().flatten().any(|net| net.addr() == *addr)) {
-                bail!(
-                    "the node {} has the address {addr} already: two nodes can't share one. \
-                     If that node is gone, delete it (calicoctl delete node {}); else set IP for this one",
-                    node.metadata.name,
-                    node.metadata.name
-                );
-            }
-        }
-    }
-    Ok(())
 }
 
 fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
@@ -352,15 +267,6 @@ mod tests {
         let before = store.list(&Filter::All).expect("it works");
         run(&store, &environment(), &identity("node1", "10.0.0.1/24")).expect("the store works");
         assert_eq!(store.list(&Filter::All).expect("it works").revision, before.revision);
-    }
-
-    #[test]
-    fn an_address_of_another_node_is_refused() {
-        let store = tortie_store::MemoryStore::new();
-        run(&store, &environment(), &identity("a", "10.0.0.1/24")).expect("the first");
-        let error = run(&store, &environment(), &identity("b", "10.0.0.1/24")).expect_err("the second").to_string();
-        assert!(error.contains("the node a has the address 10.0.0.1"), "{error}");
-        assert!(Reader::get(&store, &Key::resource(Kind::Node, "", "b")).expect("it works").is_none());
     }
 
     #[test]

@@ -30,6 +30,8 @@ enum Program {
         /// Join the cluster of the datastore, though this node belonged to another one.
         #[arg(long)]
         adopt: bool,
+        #[command(subcommand)]
+        command: Option<NodeCommand>,
     },
     /// Run policy and routes alone: no start-up, no BGP (also as `calico-felix`).
     Felix,
@@ -78,6 +80,34 @@ enum Program {
     },
 }
 
+/// What can be done beside running the agent.
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// The addresses that this node would take, with every candidate and the reason; from its environment.
+    Addresses {
+        /// How to print.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Take out of this host what the node put there: interfaces, routes, rules, settings. Pods lose their network.
+    Clean {
+        /// Also while a node runs.
+        #[arg(long)]
+        force: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// Where the datastore is.
 #[derive(Args)]
 struct StoreArgs {
@@ -113,7 +143,14 @@ fn main() -> ExitCode {
     }
     let Tortie { program } = Tortie::parse_from(args);
     match program {
-        Program::Node { adopt } => component::agent(adopt),
+        Program::Node { adopt, command: None } => component::agent(adopt),
+        Program::Node { adopt: _, command: Some(NodeCommand::Addresses { output }) } => {
+            end(tortie_node::show_addresses(matches!(output, Output::Json), &mut io::stdout().lock()))
+        }
+        Program::Node { adopt: _, command: Some(NodeCommand::Clean { force, dry_run }) } => {
+            let options = tortie_node::CleanOptions { force, dry_run };
+            end(tortie_node::clean(options, &mut io::stdout().lock()))
+        }
         Program::Felix => tortie_node::run(Role::Felix, false),
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),

@@ -121,9 +121,10 @@ impl Reader<'_> {
         default
     }
 
-    /// A method of autodetection, checked here so that a misspelt one is refused before anything is done.
+    /// A method of autodetection, checked here so that a misspelt one is refused before anything is done; empty if none
+    /// is told.
     pub(super) fn method(&mut self, name: &str) -> String {
-        let Some(text) = self.text(name) else { return "first-found".to_owned() };
+        let Some(text) = self.text(name) else { return String::new() };
         if let Err(problem) = Method::parse(&text) {
             self.fault(name, &text, problem);
         }

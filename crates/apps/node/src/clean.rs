@@ -1,0 +1,140 @@
+//! `tortie node clean`: takes out of this host what the node put there.
+//!
+//! Invariant: pods' interfaces go before routes and rules, so that no packet passes without its policy meanwhile; and what
+//! is not known to be ours stays.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use tortie_cni::wire;
+use tortie_dataplane::PolicyBackend;
+use tortie_desired::TunnelDevice;
+use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, TABLE_MAIN};
+use tortie_nftables::Nftables;
+
+use crate::environment::{Backend, Environment};
+use crate::{settings_before, startup};
+
+/// How to clean.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Also while a node runs.
+    pub force: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// One thing to take away.
+struct Step {
+    what: String,
+    act: Box<dyn FnOnce() -> Result<()>>,
+}
+
+impl Step {
+    fn new(what: String, act: impl FnOnce() -> Result<()> + 'static) -> Step {
+        Step { what, act: Box::new(act) }
+    }
+}
+
+/// Cleans, and tells what was done. All is tried; 1: something could not be done.
+pub fn clean(options: Options, out: &mut dyn Write) -> Result<ExitCode> {
+    let Options { force, dry_run } = options;
+    let environment = crate::read_environment()?;
+    let socket = environment.state_dir.join(wire::SOCKET);
+    if UnixStream::connect(&socket).is_ok() && !force && !dry_run {
+        bail!(
+            "a node runs on this host (it listens on {}) and would put everything back: stop it first, or say --force",
+            socket.display()
+        );
+    }
+    let mut faults = 0;
+    // Each kind is looked for only once those before it are gone: links take routes and addresses with them.
+    for find in [links, routes, rules, settings] {
+        for Step { what, act } in find(&environment)? {
+            if dry_run {
+                writeln!(out, "would go: {what}")?;
+                continue;
+            }
+            match act() {
+                Ok(()) => writeln!(out, "gone: {what}")?,
+                Err(error) => {
+                    faults += 1;
+                    writeln!(out, "not gone: {what}: {error:#}")?;
+                }
+            }
+        }
+    }
+    if let Ok(name) = startup::node_name(&environment) {
+        writeln!(out, "the datastore still knows the node: calicoctl delete node {name} takes it away there")?;
+    }
+    Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Interfaces of pods, and tunnel devices.
+fn links(environment: &Environment) -> Result<Vec<Step>> {
+    let prefixes = match &*environment.felix.interface_prefix {
+        "" => "cali",
+        told => told,
+    };
+    let prefixes: Vec<&str> = prefixes.split(',').map(str::trim).filter(|prefix| !prefix.is_empty()).collect();
+    let ours = |link: &Link| match &link.kind {
+        LinkKind::Veth => prefixes.iter().any(|prefix| link.name.starts_with(prefix)),
+        LinkKind::Vxlan => TunnelDevice::ALL.iter().any(|device| device.name() == link.name),
+        LinkKind::Plain | LinkKind::Bridge => false,
+        LinkKind::Other(kind) => kind == "wireguard" && WIREGUARD.contains(&&*link.name),
+    };
+    let found = Handle::open()?.links()?.into_iter().filter(ours);
+    let step = |link: Link| {
+        let what = format!("interface {}", link.name);
+        Step::new(what, move || match Handle::open()?.delete_link(link.index) {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        })
+    };
+    Ok(found.map(step).collect())
+}
+
+/// Upstream's names of WireGuard devices.
+const WIREGUARD: [&str; 2] = ["wireguard.cali", "wg-v6.cali"];
+
+/// Routes to pods, blocks and nodes.
+fn routes(environment: &Environment) -> Result<Vec<Step>> {
+    // Another speaker's routes have the same number as those that this node learns.
+    let own_bgp = environment.backend == Backend::Bird;
+    let ours = |protocol| protocol == RouteProtocol::CALICO || (own_bgp && protocol == RouteProtocol::BIRD);
+    let all = Handle::open()?.routes(&RouteFilter::default())?;
+    let found = all.into_iter().filter(|route| route.table == TABLE_MAIN && ours(route.protocol));
+    let step = |route: tortie_netlink::Route| {
+        let what = format!("route {route}");
+        Step::new(what, move || match Handle::open()?.delete_route(route) {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        })
+    };
+    Ok(found.map(step).collect())
+}
+
+/// Rules of the packet filter.
+fn rules(_: &Environment) -> Result<Vec<Step>> {
+    let remove = || {
+        let mut backend: Box<dyn PolicyBackend> = Box::new(Nftables::open()?);
+        backend.remove_all().map_err(|cause| anyhow::anyhow!("{cause}"))
+    };
+    Ok(vec![Step::new(format!("nftables table {}", tortie_nftables::TABLE), remove)])
+}
+
+/// The host's own settings.
+fn settings(environment: &Environment) -> Result<Vec<Step>> {
+    let file = settings_before::file(&environment.node_name_file);
+    let kept = settings_before::kept(&file)?;
+    if kept.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = "the node's network settings; those of before are back".to_owned();
+    Ok(vec![Step::new(what, move || {
+        settings_before::put_back(&kept)?;
+        Ok(std::fs::remove_file(&file)?)
+    })])
+}

@@ -1,0 +1,110 @@
+//! `tortie node clean`: a host is afterwards as it was before the node's first start, seen by another tool.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+#[path = "support/run.rs"]
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use run::run;
+use tortie_lab::{Lab, Node, wait};
+
+const START: Duration = Duration::from_secs(60);
+
+/// What the host's kernel holds, by kind.
+fn snapshot(lab: &Lab, node: &Node) -> BTreeMap<String, String> {
+    let tell = |program: &str, args: &[&str]| {
+        let output = node.command(program).unwrap().args(args).output().unwrap();
+        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Counters, life times and the order of interfaces are no state of ours.
+    let kept = |text: String| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    let mut all: BTreeMap<String, String> = [
+        ("links", tell("ip", &["-o", "link"])),
+        ("addresses", tell("ip", &["-o", "address"])),
+        ("routes", tell("ip", &["route", "show", "table", "all"])),
+        ("routes6", tell("ip", &["-6", "route", "show", "table", "all"])),
+        ("rules", tell("ip", &["rule"])),
+        ("rules6", tell("ip", &["-6", "rule"])),
+        ("neighbours", tell("ip", &["neighbour", "show", "nud", "permanent"])),
+        ("forwarding entries", tell("bridge", &["fdb"])),
+        ("packet filter", tell("nft", &["list", "ruleset"])),
+    ]
+    .map(|(kind, text)| (kind.to_owned(), kept(text)))
+    .into();
+    let place = lab.place(node.name()).unwrap();
+    let settings = place.run(|| {
+        let mut all = BTreeMap::new();
+        ["ipv4", "ipv6"].iter().for_each(|family| settings(&Path::new("/proc/sys/net").join(family), &mut all));
+        Ok(all)
+    });
+    all.extend(settings.unwrap());
+    all
+}
+
+fn settings(folder: &Path, all: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            settings(&path, all);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            all.insert(path.to_str().unwrap().to_owned(), text);
+        }
+    }
+}
+
+fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+    let differ = names.filter(|name| before.get(*name) != after.get(*name));
+    differ.map(|name| format!("{name}: {:#?} became {:#?}", before.get(name), after.get(name))).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_clean_host_is_as_it_was() {
+    let lab = Lab::builder().nodes(2).dual_stack().env("CALICO_IPV4POOL_VXLAN", "Always").up().unwrap();
+    let node = lab.node(1);
+    let before = snapshot(&lab, node);
+    lab.start(START).unwrap();
+    let _pods: Vec<_> = (1..=2).map(|n| lab.node(n).add_pod("default", &format!("p{n}"), &[]).unwrap()).collect();
+    let filled = wait(START, || {
+        let now = snapshot(&lab, node);
+        let has = |kind: &str, text: &str| now[kind].contains(text);
+        (has("links", "vxlan.calico")
+            && has("links", "cali")
+            && has("routes", "blackhole")
+            && has("routes", "proto 80")
+            && has("routes6", "proto bird")
+            && has("packet filter", "table inet tortie"))
+        .then_some(())
+    });
+    assert!(filled.is_some(), "the node fills its host");
+
+    let refused = run(node, "tortie", &["node", "clean"], &[]);
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(refused.text.contains("a node runs on this host"), "{}", refused.text);
+    let running = snapshot(&lab, node);
+    let told = run(node, "tortie", &["node", "clean", "--dry-run"], &[]);
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    for what in ["would go: interface vxlan.calico", "would go: interface cali", "would go: route", "nftables table"] {
+        assert!(told.text.contains(what), "{what} in\n{}", told.text);
+    }
+    assert_eq!(difference(&running, &snapshot(&lab, node)), [""; 0], "a dry run changes nothing");
+
+    // Started twice, so that the second start finds the settings of the first.
+    node.restart().unwrap();
+    node.wait_in_sync(START).unwrap();
+    node.stop().unwrap();
+    let cleaned = run(node, "tortie", &["node", "clean"], &[]);
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.text);
+    assert_eq!(difference(&before, &snapshot(&lab, node)), [""; 0], "{}", cleaned.text);
+    let again = run(node, "tortie", &["node", "clean"], &[]);
+    assert_eq!(again.code, Some(0), "cleaning what is clean is fine: {}", again.text);
+
+    node.start().unwrap();
+    node.wait_in_sync(START).unwrap();
+}
