@@ -66,7 +66,7 @@ impl Program {
     fn condition(&mut self, condition: &Match) {
         match condition {
             Match::Conntrack(state) => self.conntrack(*state),
-            Match::Translated { negate } => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED, !negate),
+            Match::Translated => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED),
             Match::Family(family) => {
                 self.meta(expr::META_NFPROTO, FIRST);
                 let number = if *family == Family::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
@@ -153,17 +153,17 @@ impl Program {
             CtState::EstablishedOrRelated => expr::CT_BIT_ESTABLISHED | expr::CT_BIT_RELATED,
             CtState::Invalid => expr::CT_BIT_INVALID,
         };
-        self.ct_bits(expr::CT_STATE, bits, true);
+        self.ct_bits(expr::CT_STATE, bits);
     }
 
-    /// One of the bits is set, or none with `set` false.
-    fn ct_bits(&mut self, key: u32, bits: u32, set: bool) {
+    /// One of the bits is set.
+    fn ct_bits(&mut self, key: u32, bits: u32) {
         self.add("ct", |w| {
             w.put_be32(expr::CT_DREG, FIRST);
             w.put_be32(expr::CT_KEY, key);
         });
         self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
-        self.compare(&[0; 4], set);
+        self.compare(&[0; 4], true);
     }
 
     fn address(&mut self, side: Side, net: IpNet, negate: bool) {

@@ -51,7 +51,8 @@ pub(crate) fn chains(shape: &Shape<'_>) -> Vec<(Name, Option<Chain>)> {
         (Name::from(names::NEIGHBOUR_DISCOVERY), nd),
         (Name::from(names::INPUT), Some(input(shape, early))),
         (Name::from(names::OUTPUT), output(shape, raw)),
-        (Name::from(names::AFTER_NAT), after_nat(shape)),
+        (Name::from(names::AFTER_NAT), judges_after_nat(shape).then(after_nat)),
+        (Name::from(names::TRANSLATED), judges_after_nat(shape).then(|| translated(shape))),
     ]
 }
 
@@ -186,7 +187,7 @@ fn to_host(shape: &Shape<'_>) -> Option<Chain> {
     if judges_after_nat(shape) {
         // It is not the host's own packet, which the chain after NAT would judge.
         let statements = vec![Statement::SetMark(ACCEPT_MARK)];
-        rules.push(Rule { matches: vec![Match::Translated { negate: false }], statements, verdict: None });
+        rules.push(Rule { matches: vec![Match::Translated], statements, verdict: None });
     }
     // In a chain of their own, as policy of the host ends the base chain.
     let loops: Vec<IpNet> = settings.service_loops.iter().copied().collect();
@@ -249,7 +250,7 @@ fn output(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
     rules.extend(never_judged(shape, &mut literals));
     if judges_after_nat(shape) {
         // The interface that they leave by is not known here.
-        rules.push(Rule::new([Match::Translated { negate: false }], Verdict::Accept));
+        rules.push(Rule::new([Match::Translated], Verdict::Accept));
     }
     rules.extend(to_point(shape, Point::Out));
     Some(Chain { base: Some(Base::Output), rules, literals: literals.sets })
@@ -261,15 +262,18 @@ fn judges_after_nat(shape: &Shape<'_>) -> bool {
     shape.host.points.contains_key(&Point::Out) && !shape.settings.reject_denied
 }
 
-fn after_nat(shape: &Shape<'_>) -> Option<Chain> {
-    if !judges_after_nat(shape) {
-        return None;
-    }
+/// Of packets without a connection the kernel can't say that they were not translated, so what was is singled out.
+fn after_nat() -> Chain {
+    let rules = vec![Rule::new([Match::Translated], Verdict::Goto(Name::from(names::TRANSLATED)))];
+    chain(Base::Postrouting, rules)
+}
+
+fn translated(shape: &Shape<'_>) -> Chain {
     let mut literals = Literals::new(shape.names);
-    let mut rules = vec![Rule::new([Match::Translated { negate: true }], Verdict::Accept), accepted_before()];
+    let mut rules = vec![accepted_before()];
     rules.extend(never_judged(shape, &mut literals));
     rules.extend(to_point(shape, Point::Out));
-    Some(Chain { base: Some(Base::Postrouting), rules, literals: literals.sets })
+    Chain { base: None, rules, literals: literals.sets }
 }
 
 /// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and VXLAN to

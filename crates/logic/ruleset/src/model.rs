@@ -80,11 +80,9 @@ pub enum CtState {
 pub enum Match {
     /// Conntrack knows the packet's flow to be in this state.
     Conntrack(CtState),
-    /// The destination of the packet's flow is translated, or is not with `negate`.
-    Translated {
-        /// Whether it must not be.
-        negate: bool,
-    },
+    /// The destination of the packet's flow is translated. There is no negation: of a packet without a flow the kernel
+    /// knows neither.
+    Translated,
     /// The packet is of this family.
     Family(Family),
     /// The transport protocol is this one, or is not with `negate`.

@@ -33,6 +33,8 @@ pub const INPUT: &str = "filter-INPUT";
 pub const OUTPUT: &str = "filter-OUTPUT";
 /// Base chain of packets that leave after their destination was translated.
 pub const AFTER_NAT: &str = "mangle-POSTROUTING";
+/// What a host endpoint says of the host's own packets whose destination was translated.
+pub const TRANSLATED: &str = "cali-to-hep-translated";
 /// Base chain of marks in headers.
 pub const MARKING: &str = "mangle-POSTROUTING-dscp";
 /// Base chain of source translation.

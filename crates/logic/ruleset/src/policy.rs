@@ -146,7 +146,7 @@ fn cost(condition: &Match) -> u8 {
     match condition {
         // An IPv6 rule mostly follows an IPv4 twin, which has tested port and protocol for the packets of both.
         Match::Conntrack(_)
-        | Match::Translated { .. }
+        | Match::Translated
         | Match::Mark(_)
         | Match::InterfacePrefix { .. }
         | Match::Family(Family::V6) => 0,

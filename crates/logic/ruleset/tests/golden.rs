@@ -63,7 +63,7 @@ fn condition(condition: &Match) -> String {
         Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
         Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
         Match::InterfaceAddressIn { family: _, set, negate } => format!("iif+src {}@{set}", not(*negate)),
-        Match::Translated { negate } => format!("{}translated", not(*negate)),
+        Match::Translated => "translated".to_owned(),
         Match::Rate { rate, over } => {
             let Rate { packets, period, burst } = rate;
             format!("{} {packets}/{period:?} burst {burst}", if *over { "over" } else { "within" })

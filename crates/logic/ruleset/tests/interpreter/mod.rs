@@ -118,7 +118,7 @@ impl Trip<'_> {
                 assert!(!matches!(base, Base::RawPrerouting | Base::RawOutput), "nothing is known there");
                 false
             }
-            Match::Translated { negate } => (self.arrived_for != (packet.dst, packet.dst_port)) != *negate,
+            Match::Translated => self.arrived_for != (packet.dst, packet.dst_port),
             Match::Family(family) => *family == packet.family(),
             Match::Protocol { protocol, negate } => (*protocol == packet.protocol) != *negate,
             Match::Address { side, net, negate } => net.contains(&addr(side)) != *negate,
