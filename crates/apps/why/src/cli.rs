@@ -46,6 +46,9 @@ pub struct WhyArgs {
     /// Show the rules that were not tried, too.
     #[arg(long)]
     pub all: bool,
+    /// Answer as if staged policies were enforced.
+    #[arg(long)]
+    pub staged: bool,
     /// End with 1 if the flow is denied (else with 0 either way, and with 1 only on errors).
     #[arg(long)]
     pub exit_code: bool,
@@ -79,7 +82,7 @@ fn protocol(text: &str) -> Result<Protocol> {
 
 /// Says why a flow is allowed or denied.
 pub fn why(args: &WhyArgs, store: &dyn Reader, out: &mut dyn Write) -> Result<ExitCode> {
-    let WhyArgs { source, destination, protocol: text, port, output, all, exit_code } = args;
+    let WhyArgs { source, destination, protocol: text, port, output, all, staged, exit_code } = args;
     let protocol = protocol(text)?;
     let port = match (protocol, port) {
         (_, Some(0)) => bail!("port 0: expected a port from 1 to 65535"),
@@ -90,7 +93,8 @@ pub fn why(args: &WhyArgs, store: &dyn Reader, out: &mut dyn Write) -> Result<Ex
         (_, None) if !protocol.has_ports() => 0,
         (_, None) => bail!("{protocol} needs a port: tortie why {source} {destination} {text} PORT"),
     };
-    let (mut world, invalid) = World::read(store)?;
+    let (world, invalid) = World::read(store)?;
+    let mut world = if *staged { world.with_staged() } else { world };
     let flow = Flow::between(find(&world, source)?, find(&world, destination)?, protocol, port)?;
     let mut report = explain_flow(&mut world, &flow);
     report.notes.extend(invalid.into_iter().map(|line| format!("not readable, so left out: {line}")));

@@ -7,11 +7,13 @@
 mod change;
 pub mod cli;
 mod label;
+mod own;
 mod point;
 mod report;
 mod search;
 mod show;
 mod text;
+mod uplink;
 mod way;
 mod world;
 

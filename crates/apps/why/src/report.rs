@@ -4,23 +4,26 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::Value;
+use tortie_api::{Kind, Resource};
 use tortie_desired::{self as desired, PolicyId, PolicyKind, TierAction};
 use tortie_net::PortRange;
-use tortie_verdict::{Condition, Demand, Direction, Explanation, ListTrial, Place, RuleTrial, Side, Target};
+use tortie_verdict::{Condition, Demand, Direction, Explanation, ListTrial, Place, RuleTrial, Side, Stage, Target};
 
-use crate::World;
 use crate::change::{Change, List, labels_of};
 use crate::label::{labels_text, owners};
 use crate::point::{Point, Sort};
 use crate::search::{explanations, suggest};
-use crate::way::{Flow, Hop, Origin, allowed, judge};
+use crate::way::{self, Flow, Hop, Origin, allowed, judge};
 use crate::world::NodeView;
+use crate::{World, uplink};
 
 /// The answer to why a flow is allowed or denied.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Whether the first packet of the flow arrives.
     pub allowed: bool,
+    /// Whether it would arrive if staged policies were enforced, where there are any.
+    pub allowed_if_staged: Option<bool>,
     /// Where it comes from.
     pub source: End,
     /// Where it goes.
@@ -76,6 +79,8 @@ pub struct HopReport {
 pub struct DirectionReport {
     /// The endpoint.
     pub endpoint: String,
+    /// `untracked`, `pre-DNAT`, `forward` or `normal`: which policies of a host endpoint; none for a workload.
+    pub stage: Option<String>,
     /// `ingress` or `egress`.
     pub direction: String,
     /// Whether the packet goes on.
@@ -158,12 +163,14 @@ pub fn explain_flow(world: &mut World, flow: &Flow) -> Report {
     let allowed = allowed(&hops);
     let change = change.map(|Change { texts, edits, cost: _ }| ChangeReport {
         steps: texts,
-        resources: edits.values().map(tortie_api::Resource::to_value).collect(),
+        resources: edits.values().map(Resource::to_value).collect(),
         then_allowed: !allowed,
     });
     let packet = &flow.packet;
+    let staged = world.is_staged() || world.resources().any(is_staged);
     Report {
         allowed,
+        allowed_if_staged: staged.then(|| way::allowed(&judge(&mut world.with_staged(), flow))),
         source: end(world, &flow.source, packet.src),
         destination: end(world, &flow.destination, packet.dst),
         protocol: packet.protocol.to_string(),
@@ -175,11 +182,19 @@ pub fn explain_flow(world: &mut World, flow: &Flow) -> Report {
     }
 }
 
+fn is_staged(resource: &Resource) -> bool {
+    matches!(
+        resource.kind(),
+        Kind::StagedNetworkPolicy | Kind::StagedGlobalNetworkPolicy | Kind::StagedKubernetesNetworkPolicy
+    )
+}
+
 fn notes(world: &World, hops: &[Hop]) -> Vec<String> {
     let mut out = Vec::new();
     if hops.is_empty() {
         out.push("no node of this cluster is on the way, so nothing here hinders the packet".to_owned());
     }
+    out.extend(hops.iter().flat_map(|hop| uplink::unknown(world.facts(), &hop.node)));
     for view in hops.iter().filter_map(|hop| world.known(&hop.node)) {
         for (key, lines) in view.calculator().problems() {
             out.extend(lines.into_iter().map(|line| format!("{key}: {line}")));
@@ -255,6 +270,12 @@ fn direction(world: &World, view: &NodeView, hop: &Hop, told: &Explanation) -> D
     let denying = told.tiers.iter().find(|tier| tier.default_action == TierAction::Deny);
     let direction = told.direction;
     let default = match denying {
+        None if told.stage.is_some_and(|stage| stage != Stage::Normal) => {
+            "what no rule decides goes on to what follows".to_owned()
+        }
+        Some(_) if matches!(told.stage, Some(Stage::Untracked | Stage::PreDnat)) => {
+            "what no rule decides goes on to what follows".to_owned()
+        }
         Some(tier) => format!(
             "what no rule decides is denied at the end of tier {}, because it is selected for {direction} by {}",
             tier.tier,
@@ -267,6 +288,7 @@ fn direction(world: &World, view: &NodeView, hop: &Hop, told: &Explanation) -> D
     };
     DirectionReport {
         endpoint: told.endpoint.to_string(),
+        stage: told.stage.map(|stage| stage.to_string()),
         direction: direction.to_string(),
         allowed: told.allowed,
         default,

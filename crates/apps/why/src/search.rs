@@ -3,24 +3,23 @@
 //! Candidates come from the rules that almost matched and from the place of the decision, smallest first. Invariant:
 //! what is returned was made on facts of its own, from scratch, and the verdict turned.
 
-use tortie_api::{
-    Action, FelixConfiguration, Kind, Metadata, NetworkPolicy, NetworkPolicySpec, PolicyType, Resource, Rule,
-};
-use tortie_desired::{self as desired, EndpointId, SetId};
+use tortie_api::{Action, FelixConfiguration, Kind, Metadata, Resource};
+use tortie_desired::{self as desired, EndpointId, PolicyId, PolicyKind, SetId};
 use tortie_facts::Key;
-use tortie_verdict::{Direction, Explanation, Place, RuleTrial, Step, explain};
+use tortie_verdict::{Direction, Explanation, Place, RuleTrial, Stage, Step, explain, explain_host};
 
 use crate::World;
-use crate::change::{Change, Ends, List, Written, exact, takes_ports};
-use crate::label::{own, selecting, title};
+use crate::change::{Change, Ends, List, Written, exact};
+use crate::label::title;
+use crate::own::{Own, Where};
 use crate::way::{Flow, Hop, allowed, judge};
 
 /// One change of one condition of one rule.
 const STEP: usize = 10;
 /// How many rules that almost match are looked at, and how many of their conditions may fail.
 const NEAREST: (usize, usize) = (24, 3);
-/// How many denials in a row a change may lift: egress, ingress, the host, and one to spare.
-const ROUNDS: usize = 4;
+/// How many denials in a row a change may lift: egress and ingress, the stages of two hosts, and one to spare.
+const ROUNDS: usize = 8;
 
 /// The smallest change that was found to turn the verdict; `None` if there is none that policy could make.
 pub fn suggest(world: &mut World, flow: &Flow) -> Option<Change> {
@@ -31,7 +30,7 @@ pub fn suggest(world: &mut World, flow: &Flow) -> Option<Change> {
 
 /// Whether the verdict is the wanted one when everything is worked out anew from the changed facts.
 fn verified(world: &World, flow: &Flow, change: &Change, wanted: bool) -> bool {
-    let mut anew = World::new(world.facts().clone());
+    let mut anew = world.anew();
     change.make(&mut anew);
     allowed(&judge(&mut anew, flow)) == wanted
 }
@@ -88,21 +87,28 @@ fn take_back(world: &mut World, old: Vec<(Key, Option<tortie_facts::Value>)>) {
     }
 }
 
-/// How far the packet comes: nodes, then the stage at the last one.
+/// How far the packet comes: nodes, then the point at the last one.
 fn progress(hops: &[Hop]) -> (usize, usize) {
     if allowed(hops) {
         return (usize::MAX, 0);
     }
-    let stage = match hops.last().and_then(|hop| hop.verdict.steps.last()) {
+    let last = hops.last().map(|hop| &hop.verdict.steps[..]).unwrap_or_default();
+    let point = match last.last() {
         Some(
-            Step::Rule { direction, .. }
-            | Step::Missing { direction, .. }
-            | Step::EndOfTier { direction, .. }
-            | Step::NothingMatched { direction, .. }
-            | Step::AtHost { direction, .. },
-        ) => match direction {
-            Direction::Egress => 1,
-            Direction::Ingress => 2,
+            Step::Rule { endpoint, direction, .. }
+            | Step::Missing { endpoint, direction, .. }
+            | Step::EndOfTier { endpoint, direction, .. }
+            | Step::NothingMatched { endpoint, direction }
+            | Step::AtHost { endpoint, direction, .. },
+        ) => match (stage_of(last, endpoint), direction) {
+            (Some(Stage::Untracked), _) => 1,
+            (Some(Stage::PreDnat), _) => 2,
+            (Some(Stage::Forward), Direction::Ingress) => 3,
+            (None, Direction::Egress) => 4,
+            (None, Direction::Ingress) => 5,
+            (Some(Stage::Forward), Direction::Egress) => 6,
+            (Some(Stage::Normal), Direction::Egress) => 7,
+            (Some(Stage::Normal), Direction::Ingress) => 8,
         },
         Some(
             Step::ToHost(_)
@@ -113,31 +119,54 @@ fn progress(hops: &[Hop]) -> (usize, usize) {
             | Step::Vxlan { .. }
             | Step::ServiceLoop(_)
             | Step::NotOurs,
-        ) => 2,
-        // The receiver's IPv6 is looked at after the sender's policy.
-        Some(Step::Ipv6Off(_)) => usize::from(hops.last().is_some_and(|hop| hop.verdict.steps.len() > 1)),
-        Some(Step::MixedFamilies | Step::UnknownInterface(_) | Step::Spoofed(_) | Step::Encapsulated(_)) | None => 0,
+        ) => 8,
+        // No host endpoint has been asked before it.
+        Some(Step::Ipv6Off(_)) => 0,
+        Some(Step::MixedFamilies | Step::UnknownInterface(_) | Step::Spoofed(_) | Step::Encapsulated(_)) | None => 4,
     };
-    (hops.len(), stage)
+    (hops.len(), point)
 }
 
-/// Every direction of every endpoint that judged the packet at this node, in order.
+/// The stage at which a host endpoint was asked last; `None` for a workload.
+fn stage_of(steps: &[Step], id: &EndpointId) -> Option<Stage> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::AtHost { endpoint, stage, direction: _ } if endpoint == id => Some(*stage),
+        _ => None,
+    })
+}
+
+/// Every direction of every endpoint, and every stage of every host endpoint, that judged the packet at this node, in
+/// order.
 pub(crate) fn explanations(world: &World, hop: &Hop) -> Vec<Explanation> {
-    let mut judged: Vec<(EndpointId, Direction)> = Vec::new();
-    for step in &hop.verdict.steps {
+    let mut judged: Vec<(EndpointId, Option<Stage>, Direction)> = Vec::new();
+    let steps = &hop.verdict.steps;
+    for (at, step) in steps.iter().enumerate() {
         if let Step::Rule { endpoint, direction, .. }
         | Step::Missing { endpoint, direction, .. }
         | Step::EndOfTier { endpoint, direction, .. }
         | Step::NothingMatched { endpoint, direction } = step
         {
-            let pair = (endpoint.clone(), *direction);
-            if !judged.contains(&pair) {
-                judged.push(pair);
+            let one = (endpoint.clone(), stage_of(&steps[..at], endpoint), *direction);
+            if !judged.contains(&one) {
+                judged.push(one);
             }
         }
     }
-    let Some(view) = world.known(&hop.node) else { return Vec::new() };
-    judged.iter().filter_map(|(id, direction)| explain(&view.tables, id, *direction, &hop.packet)).collect()
+    judged.iter().filter_map(|(id, stage, direction)| explanation(world, hop, id, *stage, *direction)).collect()
+}
+
+fn explanation(
+    world: &World,
+    hop: &Hop,
+    id: &EndpointId,
+    stage: Option<Stage>,
+    direction: Direction,
+) -> Option<Explanation> {
+    let tables = &world.known(&hop.node)?.tables;
+    match stage {
+        None => explain(tables, id, direction, &hop.packet),
+        Some(stage) => explain_host(tables, id, stage, direction, &hop.packet),
+    }
 }
 
 fn ends<'a>(flow: &'a Flow, hop: &Hop) -> Ends<'a> {
@@ -177,31 +206,54 @@ fn lifting(world: &World, flow: &Flow, hops: &[Hop]) -> Vec<Change> {
         | Step::NotOurs => return Vec::new(),
     };
     let Some(view) = world.known(&hop.node) else { return Vec::new() };
-    let Some(explanation) = explain(&view.tables, id, direction, &hop.packet) else { return Vec::new() };
+    let stage = stage_of(&hop.verdict.steps, id);
+    let Some(explanation) = explanation(world, hop, id, stage, direction) else { return Vec::new() };
+    let own = Own { world, ends: ends(flow, hop), id, stage, direction };
     let describe = |set: &SetId| view.calculator().describe_set(set);
-    let ends = ends(flow, hop);
+    let ends = &own.ends;
     let mut out: Vec<Change> = Vec::new();
     let near = explanation.near_misses(desired::Action::Allow);
     for (place, trial) in near.into_iter().take(NEAREST.0).filter(|(_, trial)| trial.misses() <= NEAREST.1) {
-        out.extend(widen(world, &ends, place, direction, trial, &describe));
+        out.extend(widen(world, ends, place, direction, trial, &describe));
     }
     match last {
         Step::Rule { place, index, .. } => {
             let before = |list: &List| list.index(world, *index).map(Some);
-            out.extend(inserting(world, &ends, place, direction, Action::Allow, before));
+            out.extend(inserting(world, ends, place, direction, Action::Allow, before));
+            out.extend(before_kubernetes(&own, Action::Allow, place));
         }
         Step::EndOfTier { tier, .. } => {
             let tier = explanation.tiers.iter().filter(|trial| trial.tier == *tier);
             for list in tier.flat_map(|trial| trial.policies.iter().rev()) {
-                out.extend(inserting(world, &ends, &list.place, direction, Action::Allow, |_| Some(None)));
+                out.extend(inserting(world, ends, &list.place, direction, Action::Allow, |_| Some(None)));
             }
+            out.extend(own.policies(Action::Allow, Where::Beside(None)));
         }
         _ => {
-            out.extend(admitting(world, &ends, id, direction, Action::Allow));
-            out.extend(before_passes(world, &ends, &explanation));
+            out.extend(own.policies(Action::Allow, Where::Alone));
+            out.extend(before_passes(world, ends, &explanation));
         }
     }
+    out.extend(own.policies(Action::Allow, Where::Ahead));
     complete(world, out)
+}
+
+/// Policies in front of one of Kubernetes' that decided, in its tier if that is open to everybody.
+fn before_kubernetes(own: &Own<'_>, action: Action, place: &Place) -> Vec<Change> {
+    let Place::Policy { tier: _, policy: PolicyId { name, namespace, kind } } = place else { return Vec::new() };
+    match kind {
+        PolicyKind::KubernetesNetworkPolicy => {
+            let found = own.world.resource(&Key::resource(Kind::KubernetesNetworkPolicy, namespace, name));
+            let Some(Resource::KubernetesNetworkPolicy(policy)) = found else { return Vec::new() };
+            own.policies(action, Where::Beside(policy.spec.order.or(Some(0.0))))
+        }
+        PolicyKind::KubernetesClusterNetworkPolicy => own.policies(action, Where::Ahead),
+        PolicyKind::GlobalNetworkPolicy
+        | PolicyKind::NetworkPolicy
+        | PolicyKind::StagedGlobalNetworkPolicy
+        | PolicyKind::StagedKubernetesNetworkPolicy
+        | PolicyKind::StagedNetworkPolicy => Vec::new(),
+    }
 }
 
 /// Rules in front of those that passed the packet on.
@@ -220,8 +272,10 @@ fn before_passes(world: &World, ends: &Ends<'_>, explanation: &Explanation) -> V
 
 /// Changes that may deny what this direction allowed.
 fn shutting(world: &World, flow: &Flow, hop: &Hop, explanation: &Explanation) -> Vec<Change> {
-    let ends = ends(flow, hop);
-    let direction = explanation.direction;
+    let Explanation { endpoint, stage, direction, .. } = explanation;
+    let (stage, direction) = (*stage, *direction);
+    let own = Own { world, ends: ends(flow, hop), id: endpoint, stage, direction };
+    let ends = &own.ends;
     let decided = explanation.lists().find_map(|list| {
         let rule =
             list.rules.iter().find(|rule| rule.tried && rule.action == desired::Action::Allow && rule.matches())?;
@@ -230,14 +284,15 @@ fn shutting(world: &World, flow: &Flow, hop: &Hop, explanation: &Explanation) ->
     let Some((place, index)) = decided else { return Vec::new() };
     let mut out = match place {
         Place::Policy { .. } => {
-            inserting(world, &ends, place, direction, Action::Deny, |list| list.index(world, index).map(Some))
+            inserting(world, ends, place, direction, Action::Deny, |list| list.index(world, index).map(Some))
         }
-        Place::Profile(_) => admitting(world, &ends, &explanation.endpoint, direction, Action::Deny),
+        Place::Profile(_) => own.policies(Action::Deny, Where::Alone),
     };
+    out.extend(before_kubernetes(&own, Action::Deny, place));
     if matches!(place, Place::Profile(_)) {
         // A profile is for many; a policy for this endpoint alone is the smaller change.
         let in_profile =
-            inserting(world, &ends, place, direction, Action::Deny, |list| list.index(world, index).map(Some));
+            inserting(world, ends, place, direction, Action::Deny, |list| list.index(world, index).map(Some));
         out.extend(in_profile.into_iter().map(|change| Change { cost: change.cost + 2 * STEP, ..change }));
     }
     complete(world, out)
@@ -285,52 +340,6 @@ fn inserting(
         Some(change)
     };
     [true, false].into_iter().filter_map(variant).collect()
-}
-
-/// A policy of its own for the endpoint, with a rule for exactly this packet. What it does not decide goes on to the
-/// profiles as before, if there are any.
-fn admitting(world: &World, ends: &Ends<'_>, id: &EndpointId, direction: Direction, action: Action) -> Vec<Change> {
-    let Some(Resource::WorkloadEndpoint(wep)) =
-        world.resource(&Key::resource(Kind::WorkloadEndpoint, &id.namespace, &id.name))
-    else {
-        return Vec::new();
-    };
-    let selector = selecting(&own(&wep.metadata));
-    let whom = selector.clone().unwrap_or_else(|| "all()".to_owned());
-    let word = if action == Action::Deny { "deny" } else { "allow" };
-    let key = (0..).map(|n: usize| if n == 0 { format!("why-{word}") } else { format!("why-{word}-{n}") });
-    let mut keys = key.map(|name| (Key::resource(Kind::NetworkPolicy, &id.namespace, &name), name));
-    let Some((key, name)) = keys.find(|(key, _)| world.resource(key).is_none()) else { return Vec::new() };
-    let variant = |by_labels: bool| {
-        let mut rules = vec![exact(world, ends, direction, &id.namespace, by_labels, action)?];
-        if !wep.spec.profiles.is_empty() {
-            rules.push(Rule { action: Action::Pass, ..Rule::default() });
-        }
-        let mut spec = NetworkPolicySpec { selector: whom.clone(), ..NetworkPolicySpec::default() };
-        match direction {
-            Direction::Ingress => (spec.ingress, spec.types) = (rules, vec![PolicyType::Ingress]),
-            Direction::Egress => (spec.egress, spec.types) = (rules, vec![PolicyType::Egress]),
-        }
-        let policy = NetworkPolicy { metadata: Metadata::in_namespace(&*id.namespace, name.clone()), spec };
-        let peer = match direction {
-            Direction::Ingress => format!("from {}", ends.source.name),
-            Direction::Egress => format!("to {}", ends.destination.name),
-        };
-        let what = flow_text(ends);
-        let text = format!(
-            "apply a NetworkPolicy {}/{name} for {whom} that {}s {direction} {peer}, {what}",
-            id.namespace,
-            if action == Action::Deny { "denie" } else { "allow" },
-        );
-        let cost = 2 * STEP + if by_labels { 5 } else { 7 };
-        Some(Change { texts: vec![text], edits: [(key.clone(), policy.into())].into(), cost })
-    };
-    [true, false].into_iter().filter_map(variant).collect()
-}
-
-fn flow_text(ends: &Ends<'_>) -> String {
-    let protocol = ends.packet.protocol;
-    if takes_ports(protocol) { format!("{protocol} port {}", ends.packet.dst_port) } else { protocol.to_string() }
 }
 
 /// A setting for all nodes, and for this one alone.

@@ -18,7 +18,8 @@ fn verdict(allowed: bool) -> &'static str {
 }
 
 fn write(out: &mut String, report: &Report, all: bool) -> fmt::Result {
-    let Report { allowed, source, destination, protocol, port, hops, nearest, change, notes } = report;
+    let Report { allowed, allowed_if_staged, source, destination, protocol, port, hops, nearest, change, notes } =
+        report;
     let port = port.map_or_else(String::new, |port| format!(" port {port}"));
     writeln!(out, "{}: {} -> {}, {protocol}{port}", verdict(*allowed).to_uppercase(), source.name, destination.name)?;
     for (word, end) in [("from", source), ("to  ", destination)] {
@@ -27,6 +28,9 @@ fn write(out: &mut String, report: &Report, all: bool) -> fmt::Result {
         node.iter().try_for_each(|node| write!(out, " on {node}"))?;
         labels.iter().try_for_each(|labels| write!(out, ", {labels}"))?;
         writeln!(out, ")")?;
+    }
+    if let Some(staged) = allowed_if_staged {
+        writeln!(out, "  with staged policies enforced: {}", verdict(*staged))?;
     }
     for hop in hops {
         write_hop(out, hop, all)?;
@@ -58,8 +62,11 @@ fn write_hop(out: &mut String, hop: &HopReport, all: bool) -> fmt::Result {
 }
 
 fn write_direction(out: &mut String, one: &DirectionReport, all: bool) -> fmt::Result {
-    let DirectionReport { endpoint, direction, allowed, default, selected_by, lists } = one;
-    writeln!(out, "  {direction} of {endpoint}: {}", verdict(*allowed))?;
+    let DirectionReport { endpoint, stage, direction, allowed, default, selected_by, lists } = one;
+    match stage {
+        None => writeln!(out, "  {direction} of {endpoint}: {}", verdict(*allowed))?,
+        Some(stage) => writeln!(out, "  {stage} {direction} of host endpoint {endpoint}: {}", verdict(*allowed))?,
+    }
     let selected = if selected_by.is_empty() { "no policy".to_owned() } else { selected_by.join(", ") };
     writeln!(out, "    selected by {selected}")?;
     writeln!(out, "    {default}")?;

@@ -2,15 +2,13 @@
 
 use anyhow::{Result, bail};
 use tortie_net::{Family, Protocol};
-use tortie_verdict::{Packet, Source, Target, Verdict, evaluate};
+use tortie_verdict::{Packet, Source, Target, Verdict, Way, evaluate_way};
 
-use crate::World;
 use crate::point::{Point, Sort};
+use crate::{World, uplink};
 
 /// The port that a packet comes from, unless it matters: the first of the kernel's range for clients.
 const CLIENT_PORT: u16 = 32768;
-/// What a packet that comes from the network arrives on. No prefix of workload interfaces can be its.
-const NETWORK: &str = "(network)";
 
 /// A flow to be judged.
 #[derive(Clone, Debug)]
@@ -114,13 +112,14 @@ pub fn allowed(hops: &[Hop]) -> bool {
 }
 
 fn hop(world: &mut World, node: &str, origin: Origin, target: Target, packet: Packet) -> Hop {
-    let tables = &world.node(node).tables;
+    let uplink = uplink::of(world.facts(), node);
     let source = match &origin {
         Origin::Workload(interface) => Source::Interface(interface),
-        Origin::Network => Source::Interface(NETWORK),
+        Origin::Network => Source::Interface(&uplink),
         Origin::Host => Source::Host,
     };
-    let verdict = evaluate(tables, &packet, source, target);
+    let way = Way { leaves_by: Some(&uplink), ..Way::new(&packet, source, target) };
+    let verdict = evaluate_way(&world.node(node).tables, &packet, &way);
     Hop { node: node.to_owned(), origin, target, packet, verdict }
 }
 

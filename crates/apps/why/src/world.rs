@@ -7,29 +7,41 @@ use tortie_calc::{Calculator, Overrides};
 use tortie_desired::Tables;
 use tortie_facts::{Filter, Key, Revision, Update, Value};
 use tortie_store::{Reader, StoreError};
+use tortie_verdict::with_staged;
+
+use crate::uplink;
 
 /// One node's tables, and what they were worked out with.
 pub struct NodeView {
     calculator: Calculator,
-    /// What the node should hold.
+    /// What the calculation says, if the tables are not that.
+    base: Option<Tables>,
+    /// What the node should hold; or would, if staged policies were enforced.
     pub tables: Tables,
 }
 
 impl NodeView {
-    fn new(node: &str, facts: &BTreeMap<Key, Value>) -> NodeView {
+    fn new(node: &str, facts: &BTreeMap<Key, Value>, staged: bool) -> NodeView {
         let mut calculator = Calculator::new(node, Overrides::default());
+        calculator.set_interfaces(uplink::interfaces(facts, node));
         for (key, value) in facts {
             calculator.apply(update(key, Some(value)));
         }
         calculator.in_sync();
-        let mut view = NodeView { calculator, tables: Tables::default() };
+        let mut view = NodeView { calculator, base: staged.then(Tables::default), tables: Tables::default() };
         view.flush();
         view
     }
 
     fn flush(&mut self) {
         let batch = self.calculator.flush();
-        self.tables.apply(&batch);
+        match &mut self.base {
+            None => self.tables.apply(&batch),
+            Some(base) => {
+                base.apply(&batch);
+                self.tables = with_staged(base);
+            }
+        }
     }
 
     /// The calculation behind the tables.
@@ -43,12 +55,28 @@ impl NodeView {
 pub struct World {
     facts: BTreeMap<Key, Value>,
     views: BTreeMap<String, NodeView>,
+    staged: bool,
 }
 
 impl World {
     /// A cluster of these facts.
     pub fn new(facts: impl IntoIterator<Item = (Key, Value)>) -> World {
-        World { facts: facts.into_iter().collect(), views: BTreeMap::new() }
+        World { facts: facts.into_iter().collect(), views: BTreeMap::new(), staged: false }
+    }
+
+    /// The same cluster as if its staged policies were enforced.
+    pub fn with_staged(&self) -> World {
+        World { facts: self.facts.clone(), views: BTreeMap::new(), staged: true }
+    }
+
+    /// The same cluster, with nothing worked out yet.
+    pub(crate) fn anew(&self) -> World {
+        World { facts: self.facts.clone(), views: BTreeMap::new(), staged: self.staged }
+    }
+
+    /// Whether staged policies count as enforced.
+    pub fn is_staged(&self) -> bool {
+        self.staged
     }
 
     /// Everything in a store that can be read; second, a line for each text that can't.
@@ -75,8 +103,8 @@ impl World {
 
     /// What a node of this name should hold.
     pub fn node(&mut self, name: &str) -> &NodeView {
-        let facts = &self.facts;
-        self.views.entry(name.to_owned()).or_insert_with(|| NodeView::new(name, facts))
+        let (facts, staged) = (&self.facts, self.staged);
+        self.views.entry(name.to_owned()).or_insert_with(|| NodeView::new(name, facts, staged))
     }
 
     /// A node that has been asked about before.
@@ -86,14 +114,16 @@ impl World {
 
     /// Changes one fact; what it was before.
     pub fn put(&mut self, key: &Key, value: Option<Value>) -> Option<Value> {
-        for view in self.views.values_mut() {
+        let old = match &value {
+            Some(value) => self.facts.insert(key.clone(), value.clone()),
+            None => self.facts.remove(key),
+        };
+        for (node, view) in &mut self.views {
             view.calculator.apply(update(key, value.as_ref()));
+            view.calculator.set_interfaces(uplink::interfaces(&self.facts, node));
             view.flush();
         }
-        match value {
-            Some(value) => self.facts.insert(key.clone(), value),
-            None => self.facts.remove(key),
-        }
+        old
     }
 }
 

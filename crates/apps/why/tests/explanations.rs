@@ -216,3 +216,73 @@ fn a_name_that_is_wrong_or_unclear_gets_an_answer_that_helps() {
     assert!(error.contains("prod/web") && error.contains("test/web"), "{error}");
     assert!(find(&world, "test/web").is_ok());
 }
+
+/// A host endpoint that its address finds, with a policy of its own for what the node itself gets.
+const HOST: &str = "
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: front, labels: {role: node}}
+spec: {node: n1, expectedIPs: [192.0.2.1]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: ssh-alone}
+spec:
+  selector: role == 'node'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: TCP, destination: {ports: [2222]}}
+";
+
+#[test]
+fn what_a_host_endpoint_says_is_shown_and_turned() {
+    let mut world = World::new(facts(&format!("{CLUSTER}{HOST}")));
+    let (report, change) = ask(&mut world, "n2", "n1", Protocol::TCP, 8080);
+    assert!(!report.allowed);
+    let host = report.hops.last().and_then(|hop| hop.directions.last()).expect("the host endpoint judged it");
+    assert_eq!((host.endpoint.as_str(), host.stage.as_deref()), ("front", Some("normal")));
+    assert_eq!(host.selected_by, ["GlobalNetworkPolicy ssh-alone"]);
+    let change = change.expect("a change");
+    assert_eq!(
+        change.texts,
+        ["add port 8080 to the destination ports of ingress rule 0 of GlobalNetworkPolicy ssh-alone"]
+    );
+    let (report, _) = ask(&mut changed(&world, &change), "n2", "n1", Protocol::TCP, 8080);
+    assert!(report.allowed);
+    // Ports that no policy may close stay open.
+    let (report, _) = ask(&mut world, "n2", "n1", Protocol::TCP, 22);
+    assert!(report.allowed && report.hops[1].steps.iter().any(|step| step.contains("failsafe")), "{report:?}");
+}
+
+#[test]
+fn a_host_endpoint_of_an_interface_that_nobody_knows_is_told_of() {
+    let host = HOST.replace("expectedIPs: [192.0.2.1]", "interfaceName: eth7");
+    let mut world = World::new(facts(&format!("{CLUSTER}{host}")));
+    let (report, _) = ask(&mut world, "n2", "n1", Protocol::TCP, 8080);
+    assert!(report.allowed);
+    assert!(
+        report.notes.iter().any(|note| note.contains("HostEndpoint front is for interface eth7")),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[test]
+fn staged_policies_have_a_verdict_of_their_own() {
+    let staged = "
+---
+apiVersion: projectcalico.org/v3
+kind: StagedNetworkPolicy
+metadata: {name: closed, namespace: prod}
+spec: {selector: role == 'client', types: [Egress], egress: []}
+";
+    let mut world = World::new(facts(&format!("{CLUSTER}{staged}")));
+    let (report, _) = ask(&mut world, "prod/client", "prod/web", Protocol::TCP, 9000);
+    assert_eq!((report.allowed, report.allowed_if_staged), (true, Some(false)));
+    let (report, change) = ask(&mut world.with_staged(), "prod/client", "prod/web", Protocol::TCP, 9000);
+    assert_eq!((report.allowed, report.allowed_if_staged), (false, Some(false)));
+    assert!(change.is_some(), "{report:?}");
+    let (report, _) = ask(&mut World::new(facts(CLUSTER)), "prod/client", "prod/web", Protocol::TCP, 9000);
+    assert_eq!(report.allowed_if_staged, None);
+}

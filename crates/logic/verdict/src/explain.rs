@@ -1,13 +1,14 @@
 //! One direction of one endpoint in full: every tier, policy and rule, tried or not, with every condition.
 //!
-//! Invariant: the verdict is that of [`crate::evaluate_endpoint`]; a property test compares both.
+//! Invariant: the verdict is that of [`crate::evaluate_endpoint`], and for host endpoints that of the stage's steps;
+//! a property test compares them.
 
 use std::sync::Arc;
 
-use tortie_desired::{Action, EndpointId, PolicyId, Rule, Tables, TierAction};
+use tortie_desired::{Action, EndpointId, HostEndpoint, PolicyId, Rule, Tables, TierAction, TierPolicies};
 
 use crate::condition::{Condition, conditions};
-use crate::{Direction, Packet, Place};
+use crate::{Direction, Packet, Place, Stage};
 
 /// One rule, and how far the packet is from matching it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct TierTrial {
 pub struct Explanation {
     /// The endpoint.
     pub endpoint: EndpointId,
+    /// Which policies, of a host endpoint; `None` for a workload.
+    pub stage: Option<Stage>,
     /// The direction, as seen from the endpoint.
     pub direction: Direction,
     /// Whether the packet goes on.
@@ -105,43 +108,88 @@ enum State {
 /// Explains one direction of one endpoint; `None` if there is no such endpoint.
 pub fn explain(tables: &Tables, id: &EndpointId, direction: Direction, packet: &Packet) -> Option<Explanation> {
     let endpoint = tables.endpoints.get(id)?;
-    let mut state = State::Open;
-    let mut tiers = Vec::new();
-    for tier in &endpoint.tiers {
-        let ids = match direction {
+    let walk = Walk { tables, direction, packet, ends: true, state: State::Open };
+    let (tiers, profiles, state) = walk.all(&endpoint.tiers, &endpoint.profiles);
+    let allowed = matches!(state, State::Over(true));
+    Some(Explanation { endpoint: id.clone(), stage: None, direction, allowed, tiers, profiles })
+}
+
+/// Explains one stage of one host endpoint, failsafe ports left aside; `None` if there is no such host endpoint.
+pub fn explain_host(
+    tables: &Tables,
+    id: &EndpointId,
+    stage: Stage,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<Explanation> {
+    let host = tables.host_endpoints.values().find(|host| host.id() == *id)?;
+    let HostEndpoint { name: _, untracked, pre_dnat, forward, tiers, profiles } = &**host;
+    let (list, profiles, ends) = match stage {
+        Stage::Untracked => (untracked, &[][..], false),
+        Stage::PreDnat => (pre_dnat, &[][..], false),
+        Stage::Forward => (forward, &[][..], true),
+        Stage::Normal => (tiers, &profiles[..], true),
+    };
+    let walk = Walk { tables, direction, packet, ends, state: State::Open };
+    let (tiers, profiles, state) = walk.all(list, profiles);
+    let allowed = match state {
+        State::Over(allowed) => allowed,
+        State::Open | State::Passed => stage != Stage::Normal,
+    };
+    Some(Explanation { endpoint: id.clone(), stage: Some(stage), direction, allowed, tiers, profiles })
+}
+
+/// One walk through the lists of an endpoint.
+struct Walk<'a> {
+    tables: &'a Tables,
+    direction: Direction,
+    packet: &'a Packet,
+    /// Whether the end of a tier does what the tier says.
+    ends: bool,
+    state: State,
+}
+
+impl Walk<'_> {
+    fn all(mut self, tiers: &[TierPolicies], profiles: &[Arc<str>]) -> (Vec<TierTrial>, Vec<ListTrial>, State) {
+        let tiers = tiers.iter().filter_map(|tier| self.tier(tier)).collect();
+        let profiles = profiles.iter().map(|name| self.profile(name)).collect();
+        (tiers, profiles, self.state)
+    }
+
+    fn tier(&mut self, tier: &TierPolicies) -> Option<TierTrial> {
+        let ids = match self.direction {
             Direction::Ingress => &tier.ingress,
             Direction::Egress => &tier.egress,
         };
         if ids.is_empty() {
-            continue;
+            return None;
         }
-        let trial = |policy: &PolicyId| {
-            let place = Place::Policy { tier: tier.tier.clone(), policy: policy.clone() };
-            let found = tables.policies.get(policy).map(|found| match direction {
-                Direction::Ingress => &found.ingress[..],
-                Direction::Egress => &found.egress[..],
-            });
-            list(tables, packet, place, found, &mut state)
-        };
-        let policies = ids.iter().map(trial).collect();
-        let end_reached = matches!(state, State::Open);
-        match (&state, tier.default_action) {
-            (State::Open, TierAction::Deny) => state = State::Over(false),
-            (State::Open, TierAction::Pass) | (State::Over(_), _) => {}
-            (State::Passed, _) => state = State::Open,
+        let policies = ids.iter().map(|id| self.policy(&tier.tier, id)).collect();
+        let end_reached = matches!(self.state, State::Open);
+        match (&self.state, tier.default_action) {
+            (State::Open, TierAction::Deny) if self.ends => self.state = State::Over(false),
+            (State::Open, TierAction::Deny | TierAction::Pass) | (State::Over(_), _) => {}
+            (State::Passed, _) => self.state = State::Open,
         }
-        tiers.push(TierTrial { tier: tier.tier.clone(), default_action: tier.default_action, end_reached, policies });
+        Some(TierTrial { tier: tier.tier.clone(), default_action: tier.default_action, end_reached, policies })
     }
-    let trial = |name: &Arc<str>| {
-        let found = tables.profiles.get(name).map(|found| match direction {
+
+    fn policy(&mut self, tier: &Arc<str>, id: &PolicyId) -> ListTrial {
+        let place = Place::Policy { tier: tier.clone(), policy: id.clone() };
+        let found = self.tables.policies.get(id).map(|found| match self.direction {
             Direction::Ingress => &found.ingress[..],
             Direction::Egress => &found.egress[..],
         });
-        list(tables, packet, Place::Profile(name.clone()), found, &mut state)
-    };
-    let profiles = endpoint.profiles.iter().map(trial).collect();
-    let allowed = matches!(state, State::Over(true));
-    Some(Explanation { endpoint: id.clone(), direction, allowed, tiers, profiles })
+        list(self.tables, self.packet, place, found, &mut self.state)
+    }
+
+    fn profile(&mut self, name: &Arc<str>) -> ListTrial {
+        let found = self.tables.profiles.get(name).map(|found| match self.direction {
+            Direction::Ingress => &found.ingress[..],
+            Direction::Egress => &found.egress[..],
+        });
+        list(self.tables, self.packet, Place::Profile(name.clone()), found, &mut self.state)
+    }
 }
 
 fn list(tables: &Tables, packet: &Packet, place: Place, rules: Option<&[Rule]>, state: &mut State) -> ListTrial {

@@ -14,7 +14,7 @@ mod step;
 mod walk;
 
 pub use condition::{Condition, Demand, Side, conditions};
-pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain};
+pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain, explain_host};
 pub use matching::rule_matches;
 pub use packet::{Packet, Source, Target, Way};
 pub use staged::with_staged;

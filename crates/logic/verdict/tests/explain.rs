@@ -7,11 +7,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Endpoint, EndpointId, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule,
-    SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, HostEndpoint, HostInterface, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind,
+    PolicyStage, Profile, Rule, SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
-use tortie_verdict::{Direction, Packet, Place, Step, conditions, evaluate_endpoint, explain, rule_matches};
+use tortie_verdict::{
+    Direction, Packet, Place, Source, Stage, Step, Target, conditions, evaluate, evaluate_endpoint, explain,
+    explain_host, rule_matches,
+};
 
 fn addr(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, last).into()
@@ -113,7 +116,41 @@ fn packets() -> Vec<Packet> {
     out
 }
 
+/// The same tables with the endpoint's lists as those of one stage of the host, and nothing else that decides.
+fn of_host(tables: &Tables, stage: Stage) -> Tables {
+    let mut tables = tables.clone();
+    let endpoint = tables.endpoints.remove(&id()).expect("it is there");
+    let mut host = HostEndpoint { name: "h".into(), ..HostEndpoint::default() };
+    let lists = endpoint.tiers.clone();
+    match stage {
+        Stage::Untracked => host.untracked = lists,
+        Stage::PreDnat => host.pre_dnat = lists,
+        Stage::Forward => host.forward = lists,
+        Stage::Normal => (host.tiers, host.profiles) = (lists, endpoint.profiles.clone()),
+    }
+    if stage != Stage::Normal {
+        host.profiles = vec!["open".into()];
+    }
+    tables.host_endpoints.insert(HostInterface::Named("eth0".into()), Arc::new(host));
+    tables
+}
+
 proptest! {
+    #[test]
+    fn the_explanation_of_a_host_has_the_oracles_verdict(tables in tables()) {
+        let host = EndpointId { namespace: "".into(), name: "h".into() };
+        for stage in [Stage::Untracked, Stage::PreDnat, Stage::Forward, Stage::Normal] {
+            let tables = of_host(&tables, stage);
+            let target = if stage == Stage::Forward { Target::Routed } else { Target::Host };
+            for packet in packets() {
+                let oracle = evaluate(&tables, &packet, Source::Interface("eth0"), target).allowed;
+                let told = explain_host(&tables, &host, stage, Direction::Ingress, &packet).expect("the host is there");
+                prop_assert_eq!(told.allowed, oracle, "{:?} {:?}", stage, packet);
+            }
+        }
+        prop_assert!(explain_host(&tables, &host, Stage::Normal, Direction::Ingress, &packets()[0]).is_none());
+    }
+
     #[test]
     fn a_rule_matches_exactly_if_all_its_conditions_hold(tables in tables(), rule in rule()) {
         for packet in packets() {
