@@ -71,7 +71,8 @@ fn flow(rng: &mut Rng) -> Flow {
         // The source of another pod, of nobody, or of the node itself is not its own.
         70..74 => (Origin::Pod(from), rng.pick(&outside)),
         74..76 => (Origin::Pod(from), own(rng, to)),
-        _ => (Origin::Outside, rng.pick(&outside)),
+        76..94 => (Origin::Outside, rng.pick(&outside)),
+        _ => (Origin::Host, node_address(family)),
     };
     let dst = match rng.below(100) {
         0..65 => own(rng, if origin == Origin::Pod(to) { (to + 1) % INTERFACES.len() } else { to }),
@@ -105,7 +106,8 @@ fn packet(rng: &mut Rng, src: IpAddr, dst: IpAddr) -> Packet {
         }
         75..90 => {
             let icmp_type = if rng.percent(85) { rng.pick(&types) } else { rng.pick(&types) ^ 1 };
-            let exempt = dst == node_address(family) && family == Family::V6 && (130..137).contains(&icmp_type);
+            let exempt =
+                [src, dst].contains(&node_address(family)) && family == Family::V6 && (130..137).contains(&icmp_type);
             let icmp_type = if exempt { 128 } else { icmp_type };
             Packet { icmp: Some((icmp_type, rng.pick(&[0, 0, 1, 2]))), ..bare }
         }

@@ -10,7 +10,8 @@ pub mod expect;
 mod flow;
 mod frame;
 pub mod generate;
-#[path = "../../../crates/logic/calc/tests/model/meaning.rs"]
+mod host_meaning;
+#[path = "../../../crates/logic/calc/tests/model/meaning/mod.rs"]
 mod meaning;
 pub mod mutants;
 mod network;
@@ -24,7 +25,7 @@ mod trial;
 pub use backend::{Backend, NftablesBackend};
 pub use flow::{Flow, flows};
 pub use generate::{Facts, facts};
-pub use network::{Network, Stuck};
+pub use network::Network;
 pub use report::report;
 pub use rng::Rng;
 pub use shrink::shrink;

@@ -21,8 +21,8 @@ use crate::frame::{self, Mark};
 use crate::place::{INTERFACES, OUTSIDE, Origin, node_address, pod_addresses};
 use crate::socket;
 
-/// Where barriers go: another way out of the node, of no pod.
-const BARRIER: &str = "eth8";
+/// Where barriers come in and go out, in a namespace of their own that no policy is about.
+const BARRIER: [&str; 2] = ["in", "out"];
 const BARRIER_ADDRESS: [u8; 4] = [198, 18, 0, 1];
 const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const HOST_MAC: Mac = Mac::WORKLOAD_HOST_SIDE;
@@ -45,47 +45,29 @@ pub struct Network {
     kernel: Handle,
     pods: Vec<Port>,
     outside: Port,
-    barrier: Port,
+    barrier: Barrier,
+    own: Vec<(Family, OwnedFd)>,
     local: Vec<(Family, OwnedFd)>,
     conntrack: OwnedFd,
     batch: u32,
     routes: BTreeMap<IpNet, u32>,
 }
 
-/// The node's path passes nothing at all, not even packets that no policy is about.
-#[derive(Debug)]
-pub struct Stuck;
-
-impl std::fmt::Display for Stuck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("packets that no policy is about do not pass the node")
-    }
+/// A node without any rule, through which a packet takes as many steps as through the one under test.
+struct Barrier {
+    enter: Port,
+    leave: Port,
+    _netns: Netns,
 }
-
-impl std::error::Error for Stuck {}
 
 impl Network {
     /// Makes all of it; needs root.
     pub fn new() -> Result<Network> {
-        let node = Netns::unnamed()?;
-        let mut kernel = Handle::open_in(&node)?;
-        kernel.set_loopback_up()?;
-        node.run(|| {
-            for keys in [["ipv4", "conf", "all", "forwarding"], ["ipv6", "conf", "all", "forwarding"]] {
-                sysctl_write(&keys, "1")?;
-            }
-            for device in ["all", "default"] {
-                for key in ["rp_filter", "send_redirects", "accept_redirects"] {
-                    sysctl_write(&["ipv4", "conf", device, key], "0")?;
-                }
-                sysctl_write(&["ipv6", "conf", device, "accept_dad"], "0")?;
-            }
-            // Connection tracking calls UDP-Lite packets with a right checksum invalid.
-            std::fs::write("/proc/sys/net/netfilter/nf_conntrack_checksum", "0")?;
-            anyhow::Ok(())
-        })??;
+        let (node, mut kernel) = router()?;
+        // Connection tracking calls UDP-Lite packets with a right checksum invalid.
+        node.run(|| std::fs::write("/proc/sys/net/netfilter/nf_conntrack_checksum", "0"))??;
         let pods = INTERFACES.iter().map(|name| port(&node, &mut kernel, name)).collect::<Result<Vec<Port>>>()?;
-        let (outside, barrier) = (port(&node, &mut kernel, OUTSIDE)?, port(&node, &mut kernel, BARRIER)?);
+        let (outside, barrier) = (port(&node, &mut kernel, OUTSIDE)?, barrier()?);
         let lo = kernel.link("lo")?.index;
         for family in Family::ALL {
             kernel.add_address(&AddressSpec::new(lo, host_net(node_address(family))))?;
@@ -95,22 +77,21 @@ impl Network {
             let hop = NextHop { onlink: true, ..NextHop::via(gateway, outside.link) };
             kernel.add_route(Route::via(all, vec![hop], RouteProtocol::STATIC))?;
         }
-        let far = IpAddr::from(BARRIER_ADDRESS);
-        kernel.set_neighbour(barrier.link, far, POD_MAC)?;
-        kernel.add_route(Route::link(host_net(far), barrier.link, RouteProtocol::STATIC))?;
         for (pod, Port { link, .. }) in pods.iter().enumerate() {
             for addr in Family::ALL.into_iter().flat_map(|family| pod_addresses(pod, family)) {
                 kernel.set_neighbour(*link, addr, POD_MAC)?;
             }
         }
-        let (local, conntrack) = node.run(|| {
+        let (own, local, conntrack) = node.run(|| {
+            let own = Family::ALL.map(|family| anyhow::Ok((family, socket::own(family)?)));
+            let own = own.into_iter().collect::<Result<Vec<_>>>()?;
             let of =
                 |family| LOCAL.map(Protocol).map(|protocol| anyhow::Ok((family, socket::local(family, protocol)?)));
             let local = Family::ALL.into_iter().flat_map(of).collect::<Result<Vec<_>>>();
-            anyhow::Ok((local?, socket::conntrack()?))
+            anyhow::Ok((own, local?, socket::conntrack()?))
         })??;
         let routes = BTreeMap::new();
-        Ok(Network { node, kernel, pods, outside, barrier, local, conntrack, batch: 0, routes })
+        Ok(Network { node, kernel, pods, outside, barrier, own, local, conntrack, batch: 0, routes })
     }
 
     /// The node's namespace, where backends work.
@@ -140,8 +121,6 @@ impl Network {
     }
 
     /// Sends every flow's packet, and says of each whether it arrived where its destination is.
-    ///
-    /// [`Stuck`] if not even packets that no policy is about pass.
     pub fn send(&mut self, flows: &[Flow]) -> Result<Vec<bool>> {
         // The kernel has a queue for each processor, and they do not wait for each other.
         let here = Pid::from_raw(0);
@@ -179,11 +158,15 @@ impl Network {
             let Flow { origin, packet } = &flows[*at];
             let mark = Mark { batch: self.batch, index: u32::try_from(index).context("a burst is small")? };
             let bytes = frame::encode(packet, mark);
-            let from = match origin {
-                Origin::Pod(pod) => &self.pods[*pod],
-                Origin::Outside => &self.outside,
-            };
-            socket::put(&from.socket, &ethernet(packet, &bytes))?;
+            match origin {
+                Origin::Pod(pod) => socket::put(&self.pods[*pod].socket, &ethernet(packet, &bytes))?,
+                Origin::Outside => socket::put(&self.outside.socket, &ethernet(packet, &bytes))?,
+                Origin::Host => {
+                    let own = self.own.iter().find(|(family, _)| *family == packet.family());
+                    let (_, socket) = own.context("there is a socket for each family")?;
+                    socket::put_own(socket, packet.dst, &bytes)?;
+                }
+            }
             sent.push(bytes);
         }
         self.barrier()?;
@@ -215,8 +198,9 @@ impl Network {
         (batch == self.batch).then_some(index as usize)
     }
 
-    /// Waits until the node is done with everything that was sent before. The kernel's queues keep their order: when
-    /// a packet comes out at the other side, all before it are dealt with.
+    /// Waits until the node is done with everything that was sent before. The kernel has one queue for all namespaces
+    /// of a processor, and it keeps its order: when a packet that takes as many turns comes out of the other node, all
+    /// before it are dealt with.
     fn barrier(&mut self) -> Result<()> {
         let far = IpAddr::from(BARRIER_ADDRESS);
         let packet = Packet::udp([203, 0, 113, 1].into(), 1, far, 1);
@@ -225,10 +209,10 @@ impl Network {
         for index in 0..8 {
             let mark = Mark { batch: self.batch, index };
             let bytes = frame::encode(&packet, mark);
-            socket::put(&self.outside.socket, &ethernet(&packet, &bytes))?;
+            socket::put(&self.barrier.enter.socket, &ethernet(&packet, &bytes))?;
             let deadline = begun + Duration::from_millis(100 * (u64::from(index) + 1));
             while Instant::now() < deadline {
-                while let Some(seen) = socket::next(&self.barrier.socket, &mut buffer)? {
+                while let Some(seen) = socket::next(&self.barrier.leave.socket, &mut buffer)? {
                     let found = seen.get(14..).and_then(frame::settled);
                     if found.is_some_and(|found| self.index(&found).is_some()) {
                         return Ok(());
@@ -237,8 +221,38 @@ impl Network {
                 std::thread::yield_now();
             }
         }
-        bail!(Stuck)
+        bail!("a node without rules passes nothing on")
     }
+}
+
+/// A namespace that forwards.
+fn router() -> Result<(Netns, Handle)> {
+    let node = Netns::unnamed()?;
+    let mut kernel = Handle::open_in(&node)?;
+    kernel.set_loopback_up()?;
+    node.run(|| {
+        for keys in [["ipv4", "conf", "all", "forwarding"], ["ipv6", "conf", "all", "forwarding"]] {
+            sysctl_write(&keys, "1")?;
+        }
+        for device in ["all", "default"] {
+            for key in ["rp_filter", "send_redirects", "accept_redirects"] {
+                sysctl_write(&["ipv4", "conf", device, key], "0")?;
+            }
+            sysctl_write(&["ipv6", "conf", device, "accept_dad"], "0")?;
+        }
+        tortie_netlink::Result::Ok(())
+    })??;
+    Ok((node, kernel))
+}
+
+fn barrier() -> Result<Barrier> {
+    let (netns, mut kernel) = router()?;
+    let [enter, leave] = BARRIER;
+    let (enter, leave) = (port(&netns, &mut kernel, enter)?, port(&netns, &mut kernel, leave)?);
+    let far = IpAddr::from(BARRIER_ADDRESS);
+    kernel.set_neighbour(leave.link, far, POD_MAC)?;
+    kernel.add_route(Route::link(host_net(far), leave.link, RouteProtocol::STATIC))?;
+    Ok(Barrier { enter, leave, _netns: netns })
 }
 
 /// Makes an interface of the node whose other end is alone in a namespace.

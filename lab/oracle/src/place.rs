@@ -1,7 +1,9 @@
 //! The little world: a node, its pods, and everything outside of it. Few addresses, so that things meet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use tortie_net::Family;
 
@@ -12,6 +14,9 @@ pub const INTERFACES: [&str; 5] = ["cali0a", "cali0b", "cali0c", "cali0d", "cali
 /// The node's interface towards everything that is not on it.
 pub const OUTSIDE: &str = "eth9";
 
+/// The interface by which the node speaks to itself.
+pub const LOOPBACK: &str = "lo";
+
 /// Where packets enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -19,14 +24,17 @@ pub enum Origin {
     Pod(usize),
     /// The network outside of the node.
     Outside,
+    /// The node itself.
+    Host,
 }
 
 impl Origin {
-    /// The node's interface by which packets from here come in.
+    /// The node's interface by which packets from here come in; for the node's own, the one of its packets to itself.
     pub fn interface(self) -> &'static str {
         match self {
             Origin::Pod(index) => INTERFACES[index],
             Origin::Outside => OUTSIDE,
+            Origin::Host => LOOPBACK,
         }
     }
 }
@@ -43,6 +51,11 @@ pub fn node_address(family: Family) -> IpAddr {
         Family::V4 => IpAddr::from(Ipv4Addr::new(198, 51, 100, 1)),
         Family::V6 => IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
     }
+}
+
+/// The interfaces of the node by which a host endpoint may be found, with their addresses.
+pub fn node_interfaces() -> BTreeMap<Arc<str>, BTreeSet<IpAddr>> {
+    [(Arc::from(OUTSIDE), Family::ALL.map(node_address).into())].into()
 }
 
 /// The addresses that a pod may have: two of each family.

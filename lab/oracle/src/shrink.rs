@@ -62,6 +62,20 @@ fn smaller(resource: &Resource) -> Vec<Resource> {
                 out.push(Resource::GlobalNetworkPolicy(smaller));
             }
         }
+        Resource::KubernetesNetworkPolicy(policy) => {
+            for lists in lists(&policy.spec.ingress, &policy.spec.egress) {
+                let mut smaller = policy.clone();
+                (smaller.spec.ingress, smaller.spec.egress) = lists;
+                out.push(Resource::KubernetesNetworkPolicy(smaller));
+            }
+        }
+        Resource::KubernetesClusterNetworkPolicy(policy) => {
+            for lists in lists(&policy.spec.ingress, &policy.spec.egress) {
+                let mut smaller = policy.clone();
+                (smaller.spec.ingress, smaller.spec.egress) = lists;
+                out.push(Resource::KubernetesClusterNetworkPolicy(smaller));
+            }
+        }
         Resource::Profile(profile) => {
             for lists in lists(&profile.spec.ingress, &profile.spec.egress) {
                 let mut smaller = profile.clone();
@@ -100,7 +114,21 @@ fn smaller(resource: &Resource) -> Vec<Resource> {
                 out.push(Resource::GlobalNetworkSet(smaller));
             }
         }
-        // Settings and tiers go whole or not at all.
+        Resource::HostEndpoint(host) => {
+            for at in 0..host.spec.profiles.len() {
+                let mut smaller = host.clone();
+                smaller.spec.profiles.remove(at);
+                out.push(Resource::HostEndpoint(smaller));
+            }
+        }
+        Resource::KubernetesEndpointSlice(slice) => {
+            for at in 0..slice.spec.ports.len() {
+                let mut smaller = slice.clone();
+                smaller.spec.ports.remove(at);
+                out.push(Resource::KubernetesEndpointSlice(smaller));
+            }
+        }
+        // Settings and tiers go whole or not at all, and staged policies have no say.
         _ => {}
     }
     out

@@ -2,11 +2,12 @@
 //! table.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recv, send, sendto, setsockopt, sockopt};
 use tortie_net::{Family, Protocol};
 
 /// Room for packets that were not read yet, bytes.
@@ -55,6 +56,26 @@ pub(crate) fn local(family: Family, protocol: Protocol) -> Result<OwnedFd> {
     let fd = open(domain, libc::SOCK_RAW, libc::c_int::from(protocol.0))?;
     setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
     Ok(fd)
+}
+
+/// A socket for packets that the node of the thread's namespace sends itself, from their header on.
+pub(crate) fn own(family: Family) -> Result<OwnedFd> {
+    let domain = if family == Family::V4 { libc::AF_INET } else { libc::AF_INET6 };
+    open(domain, libc::SOCK_RAW, libc::IPPROTO_RAW)
+}
+
+/// Sends one of the node's own packets. One that the packet filter drops on its way out counts as sent.
+pub(crate) fn put_own(fd: &OwnedFd, to: IpAddr, packet: &[u8]) -> Result<()> {
+    let to = SockaddrStorage::from(SocketAddr::new(to, 0));
+    for _ in 0..1000 {
+        match sendto(fd.as_raw_fd(), packet, &to, MsgFlags::empty()) {
+            Ok(_) | Err(Errno::EPERM) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(errno) => return Err(errno).context("send as the node"),
+        }
+    }
+    bail!("the node took no packet for a second")
 }
 
 /// The next packet or frame; `None` if there is none now.

@@ -13,7 +13,7 @@ use crate::expect::{by_meaning, by_verdict};
 use crate::flow::Flow;
 use crate::generate::Facts;
 use crate::network::Network;
-use crate::place::NODE;
+use crate::place::{NODE, node_interfaces};
 
 /// A flow about which not all are of one mind.
 #[derive(Clone, Debug)]
@@ -67,17 +67,23 @@ pub struct Trial<B> {
     pub counts: Counts,
 }
 
+fn calculator() -> Calculator {
+    let mut calculator = Calculator::new(NODE, Overrides::default());
+    calculator.set_interfaces(node_interfaces());
+    calculator
+}
+
 impl<B: Backend> Trial<B> {
     /// A network that holds nothing yet.
     pub fn new(network: Network, backend: B) -> Trial<B> {
-        let calculator = Calculator::new(NODE, Overrides::default());
+        let calculator = calculator();
         let (facts, tables) = (Facts::new(), Tables::default());
         Trial { network, backend, calculator, facts, tables, counts: Counts::default() }
     }
 
     /// Puts a world into the kernel from nothing.
     pub fn load(&mut self, facts: &Facts) -> Result<()> {
-        self.calculator = Calculator::new(NODE, Overrides::default());
+        self.calculator = calculator();
         (self.facts, self.tables) = (Facts::new(), Tables::default());
         self.feed(facts);
         self.calculator.in_sync();

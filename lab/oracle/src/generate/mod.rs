@@ -4,6 +4,8 @@
 
 mod endpoints;
 mod entity;
+mod hosts;
+mod kubernetes;
 mod policies;
 
 use std::collections::BTreeMap;
@@ -21,13 +23,17 @@ pub type Facts = BTreeMap<Key, Value>;
 type Generator = fn(&mut Rng, &mut Facts);
 
 /// The families of resources, by name.
-pub const FAMILIES: [(&str, Generator); 6] = [
+pub const FAMILIES: [(&str, Generator); 10] = [
     ("settings", settings),
     ("tiers", tiers),
     ("endpoints", endpoints::endpoints),
     ("network sets", endpoints::network_sets),
     ("profiles", policies::profiles),
     ("policies", policies::policies),
+    ("services", kubernetes::services),
+    ("kubernetes policies", kubernetes::policies),
+    ("staged policies", kubernetes::staged),
+    ("host endpoints", hosts::hosts),
 ];
 
 /// The world of a seed.

@@ -5,6 +5,7 @@
 //! it. Left out are changes that can't change what becomes of a packet.
 
 mod bytes;
+mod hosts;
 mod rules;
 mod tables;
 mod wire;
@@ -61,7 +62,10 @@ pub fn all() -> Vec<Mutant> {
         list.iter().map(|(name, change)| Mutant { name, change: Change::Tables(*change) }).collect()
     };
     let mut out = of(&tables::ALL);
-    out.extend(rules::ALL.iter().map(|(name, change)| Mutant { name, change: Change::Rules(*change) }));
+    out.append(&mut of(&hosts::TABLES));
+    out.extend(
+        rules::ALL.iter().chain(&hosts::RULES).map(|(name, change)| Mutant { name, change: Change::Rules(*change) }),
+    );
     out.extend(bytes::ALL.iter().map(|(name, change)| Mutant { name, change: Change::Bytes(*change) }));
     out
 }

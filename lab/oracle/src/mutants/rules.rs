@@ -8,7 +8,7 @@ use tortie_ruleset::{
     Base, Chain, CtState, Element, Match, Name, PASS_MARK, Rule, Ruleset, SetType, Side, Statement, Verdict,
 };
 
-fn chains(ruleset: &mut Ruleset, wanted: impl Fn(&str, &Chain) -> bool, change: impl Fn(&mut Vec<Rule>)) {
+pub(super) fn chains(ruleset: &mut Ruleset, wanted: impl Fn(&str, &Chain) -> bool, change: impl Fn(&mut Vec<Rule>)) {
     for (name, chain) in &mut ruleset.chains {
         if wanted(name, chain) {
             change(&mut Arc::make_mut(chain).rules);
@@ -16,7 +16,7 @@ fn chains(ruleset: &mut Ruleset, wanted: impl Fn(&str, &Chain) -> bool, change: 
     }
 }
 
-fn base(ruleset: &mut Ruleset, base: Base, change: impl Fn(&mut Vec<Rule>)) {
+pub(super) fn base(ruleset: &mut Ruleset, base: Base, change: impl Fn(&mut Vec<Rule>)) {
     chains(ruleset, |_, chain| chain.base == Some(base), change);
 }
 
@@ -71,7 +71,7 @@ fn negation_of(condition: &mut Match) -> Option<(Sort, &mut bool)> {
         | Match::InterfacePrefix { .. }
         | Match::InterfaceIn { .. }
         | Match::InterfaceAddressIn { .. }
-        | Match::Translated { .. }
+        | Match::Translated
         | Match::Mark(_)
         | Match::Rate { .. }
         | Match::ConnectionsOver(_) => None,

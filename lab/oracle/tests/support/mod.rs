@@ -6,9 +6,9 @@ use tortie_api::{Resource, WorkloadEndpoint};
 use tortie_desired::Tables;
 use tortie_facts::{Key, Value};
 use tortie_oracle::expect::tables_of;
-use tortie_oracle::place::{NODE, Origin};
+use tortie_oracle::place::{NODE, OUTSIDE, Origin};
 use tortie_oracle::{Facts, Flow};
-use tortie_verdict::{Source, Target, evaluate};
+use tortie_verdict::{Source, Target, Way, evaluate_way};
 use tortie_why::{Report, World, find};
 
 /// The endpoint that owns an address.
@@ -22,16 +22,22 @@ pub fn owner(facts: &Facts, addr: std::net::IpAddr) -> Option<&WorkloadEndpoint>
 }
 
 /// The flow as `why` is asked about it; `None` for what it is not asked about: sources that are not the sender's
-/// own, packets to the node, those that no connection begins with, and those that no endpoint sends or gets.
+/// own, packets from and to the node, those that no connection begins with, and those that no endpoint sends or gets.
 pub fn question(world: &World, flow: &Flow) -> Option<tortie_why::Flow> {
     let facts = world.facts();
     let sender = owner(facts, flow.packet.src);
     let honest = match flow.origin {
         Origin::Pod(_) => sender.is_some_and(|wep| wep.spec.interface_name == flow.origin.interface()),
         Origin::Outside => sender.is_none_or(|wep| wep.spec.node != NODE),
+        Origin::Host => false,
     };
+    // Which interface packets take is known to the network here, and to `why` only by addresses of host endpoints.
+    let unknown = facts.values().filter_map(Value::as_resource).any(|resource| {
+        matches!(&**resource, Resource::HostEndpoint(host)
+            if host.spec.interface_name == OUTSIDE && host.spec.expected_ips.is_empty())
+    });
     let concerns = sender.is_some() || owner(facts, flow.packet.dst).is_some();
-    if !honest || !concerns || flow.to_host() || flow.is_invalid() {
+    if !honest || unknown || !concerns || flow.to_host() || flow.is_invalid() {
         return None;
     }
     let point = |addr: std::net::IpAddr| find(world, &addr.to_string()).expect("an address");
@@ -58,11 +64,12 @@ impl Oracle<'_> {
         let (from, to) = (place(flow.packet.src), place(flow.packet.dst));
         let judge = |node: &str, interface: &str| {
             let (_, tables) = self.tables.iter().find(|(name, _)| *name == node).expect("there are two nodes");
-            evaluate(tables, &flow.packet, Source::Interface(interface), Target::Routed).allowed
+            let way = Way::new(&flow.packet, Source::Interface(interface), Target::Routed);
+            evaluate_way(tables, &flow.packet, &Way { leaves_by: Some(OUTSIDE), ..way }).allowed
         };
         let leaves = from.is_none_or(|(node, interface)| judge(node, interface));
         let same = from.zip(to).is_some_and(|((a, _), (b, _))| a == b);
-        leaves && (same || to.is_none_or(|(node, _)| judge(node, "eth0")))
+        leaves && (same || to.is_none_or(|(node, _)| judge(node, OUTSIDE)))
     }
 }
 

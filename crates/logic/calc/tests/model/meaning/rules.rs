@@ -1,4 +1,4 @@
-//! What policy means, read straight from the resources: slow, and without any of the calculator's ideas.
+//! Which packets a rule matches: who owns an address, which of them a rule asks for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,38 +6,30 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tortie_api::{
-    Action, EntityRule, GlobalNetworkPolicySpec, IcmpFields, KubernetesProtocol, Metadata, NetworkPolicySpec,
-    PolicyType, Port, Profile, Resource, Rule, ServiceMatch, StagedAction, Tier, WorkloadEndpoint,
-    WorkloadEndpointPort,
+    Action, EndpointPort, EntityRule, IcmpFields, KubernetesProtocol, Port, Profile, Resource, Rule, ServiceMatch,
+    WorkloadEndpoint, WorkloadEndpointPort,
 };
-use tortie_desired::EndpointId;
-use tortie_facts::{Key, Value};
 use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
-use tortie_verdict::{Direction, Packet};
+use tortie_verdict::Packet;
 
-type Facts = BTreeMap<Key, Value>;
-type Labels = BTreeMap<String, String>;
+use super::{Facts, Labels, resources};
 
 /// Something that owns addresses.
-struct Owner {
+pub(crate) struct Owner {
     labels: Labels,
     nets: Vec<IpNet>,
     ports: Vec<WorkloadEndpointPort>,
 }
 
-fn resources(facts: &Facts) -> impl Iterator<Item = &Resource> {
-    facts.values().filter_map(Value::as_resource).map(|resource| &**resource)
-}
-
-fn profile<'a>(facts: &'a Facts, name: &str) -> Option<&'a Profile> {
+pub(super) fn profile<'a>(facts: &'a Facts, name: &str) -> Option<&'a Profile> {
     resources(facts).find_map(|resource| match resource {
         Resource::Profile(profile) if profile.metadata.name == name => Some(&**profile),
         _ => None,
     })
 }
 
-fn with_inherited(facts: &Facts, mut labels: Labels, profiles: &[String]) -> Labels {
+pub(crate) fn with_inherited(facts: &Facts, mut labels: Labels, profiles: &[String]) -> Labels {
     for name in profiles {
         for (key, value) in profile(facts, name).into_iter().flat_map(|profile| &profile.spec.labels_to_apply) {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -46,7 +38,7 @@ fn with_inherited(facts: &Facts, mut labels: Labels, profiles: &[String]) -> Lab
     labels
 }
 
-fn endpoint_labels(facts: &Facts, wep: &WorkloadEndpoint) -> Labels {
+pub(super) fn endpoint_labels(facts: &Facts, wep: &WorkloadEndpoint) -> Labels {
     let mut labels = wep.metadata.labels.clone();
     labels.insert("projectcalico.org/namespace".to_owned(), wep.metadata.namespace.clone());
     if !wep.spec.service_account_name.is_empty() {
@@ -55,7 +47,7 @@ fn endpoint_labels(facts: &Facts, wep: &WorkloadEndpoint) -> Labels {
     with_inherited(facts, labels, &wep.spec.profiles)
 }
 
-fn owners(facts: &Facts) -> Vec<Owner> {
+pub(crate) fn owners(facts: &Facts) -> Vec<Owner> {
     let owner = |resource: &Resource| match resource {
         Resource::WorkloadEndpoint(wep) => Some(Owner {
             labels: endpoint_labels(facts, wep),
@@ -73,9 +65,19 @@ fn owners(facts: &Facts) -> Vec<Owner> {
             nets: set.spec.nets.iter().filter_map(|net| net.net()).collect(),
             ports: vec![],
         }),
+        Resource::HostEndpoint(host) => Some(Owner {
+            labels: with_inherited(facts, host.metadata.labels.clone(), &host.spec.profiles),
+            nets: host.spec.expected_ips.iter().filter_map(|net| net.net()).collect(),
+            ports: host.spec.ports.iter().map(as_workload_port).collect(),
+        }),
         _ => None,
     };
     resources(facts).filter_map(owner).collect()
+}
+
+fn as_workload_port(port: &EndpointPort) -> WorkloadEndpointPort {
+    let EndpointPort { name, protocol, port } = port;
+    WorkloadEndpointPort { name: name.clone(), protocol: *protocol, port: *port, ..WorkloadEndpointPort::default() }
 }
 
 /// The selector of a text; read once, as a test asks for the same ones over and over.
@@ -85,15 +87,15 @@ fn parsed(text: &str) -> Rc<Selector> {
     SEEN.with_borrow_mut(|seen| seen.entry(text.to_owned()).or_insert_with(read).clone())
 }
 
-fn selects(selector: &str, labels: &Labels) -> bool {
+pub(super) fn selects(selector: &str, labels: &Labels) -> bool {
     parsed(selector).matches(labels)
 }
 
-fn in_namespaces(selector: &str, labels: &Labels) -> bool {
+pub(super) fn in_namespaces(selector: &str, labels: &Labels) -> bool {
     Selector::clone(&parsed(selector)).rewrite_for_namespace().matches(labels)
 }
 
-fn of_accounts(selector: &str, labels: &Labels) -> bool {
+pub(super) fn of_accounts(selector: &str, labels: &Labels) -> bool {
     Selector::clone(&parsed(selector)).rewrite_for_service_account().matches(labels)
 }
 
@@ -138,7 +140,12 @@ fn behind(facts: &Facts, service: &ServiceMatch, addr: IpAddr, port: Option<(Pro
         let spec = &slice.spec;
         let is_port = |(protocol, port): (Protocol, u16)| {
             spec.ports.iter().any(|own| {
-                own.port == Some(port) && (own.protocol == KubernetesProtocol::Tcp) == (protocol == Protocol::TCP)
+                let own_protocol = match own.protocol {
+                    KubernetesProtocol::Tcp => Protocol::TCP,
+                    KubernetesProtocol::Udp => Protocol::UDP,
+                    KubernetesProtocol::Sctp => Protocol::SCTP,
+                };
+                own.port == Some(port) && own_protocol == protocol
             })
         };
         slice.metadata.namespace == service.namespace
@@ -213,177 +220,10 @@ fn rule_matches(facts: &Facts, all: &[Owner], namespace: &str, rule: &Rule, pack
 }
 
 /// The action of the first rule that decides.
-fn decide(facts: &Facts, all: &[Owner], namespace: &str, rules: &[Rule], packet: &Packet) -> Option<Action> {
+pub(super) fn decide(facts: &Facts, all: &[Owner], namespace: &str, rules: &[Rule], packet: &Packet) -> Option<Action> {
     rules
         .iter()
         .filter(|rule| rule.action != Action::Log && rule_matches(facts, all, namespace, rule, packet))
         .map(|rule| rule.action)
         .next()
-}
-
-/// A policy that selects the endpoint: tier, order, tie-break, namespace, rules of the direction.
-struct Applies<'a> {
-    tier: &'a str,
-    order: f64,
-    tie: String,
-    namespace: &'a str,
-    rules: &'a [Rule],
-}
-
-fn goes(types: &[PolicyType], ingress: &[Rule], egress: &[Rule], direction: Direction) -> bool {
-    match direction {
-        Direction::Ingress if types.is_empty() => !ingress.is_empty() || egress.is_empty(),
-        Direction::Egress if types.is_empty() => !egress.is_empty(),
-        Direction::Ingress => types.contains(&PolicyType::Ingress),
-        Direction::Egress => types.contains(&PolicyType::Egress),
-    }
-}
-
-fn side<'a>(ingress: &'a [Rule], egress: &'a [Rule], direction: Direction) -> &'a [Rule] {
-    match direction {
-        Direction::Ingress => ingress,
-        Direction::Egress => egress,
-    }
-}
-
-fn namespaced<'a>(
-    kind: &str,
-    metadata: &'a Metadata,
-    spec: &'a NetworkPolicySpec,
-    labels: &Labels,
-    direction: Direction,
-) -> Option<Applies<'a>> {
-    let selected = selects(&spec.selector, labels)
-        && labels["projectcalico.org/namespace"] == metadata.namespace
-        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
-    (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
-        tier: &spec.tier,
-        order: spec.order.unwrap_or(f64::INFINITY),
-        tie: format!("{}/{}/{kind}", metadata.name, metadata.namespace),
-        namespace: &metadata.namespace,
-        rules: side(&spec.ingress, &spec.egress, direction),
-    })
-}
-
-fn global<'a>(
-    kind: &str,
-    metadata: &'a Metadata,
-    spec: &'a GlobalNetworkPolicySpec,
-    labels: &Labels,
-    direction: Direction,
-) -> Option<Applies<'a>> {
-    let selected = !spec.do_not_track
-        && selects(&spec.selector, labels)
-        && (spec.namespace_selector.is_empty() || in_namespaces(&spec.namespace_selector, labels))
-        && (spec.service_account_selector.is_empty() || of_accounts(&spec.service_account_selector, labels));
-    (selected && goes(&spec.types, &spec.ingress, &spec.egress, direction)).then(|| Applies {
-        tier: &spec.tier,
-        order: spec.order.unwrap_or(f64::INFINITY),
-        tie: format!("{}//{kind}", metadata.name),
-        namespace: "",
-        rules: side(&spec.ingress, &spec.egress, direction),
-    })
-}
-
-fn tier<'a>(facts: &'a Facts, name: &str) -> Option<&'a Tier> {
-    resources(facts).find_map(|resource| match resource {
-        Resource::Tier(tier) if tier.metadata.name == name => Some(&**tier),
-        _ => None,
-    })
-}
-
-/// A tier's place among tiers, and whether its end passes.
-fn tier_place(facts: &Facts, name: &str) -> ((bool, f64, String), bool) {
-    let found = tier(facts, name);
-    let order = match found {
-        Some(tier) => tier.spec.order.unwrap_or(f64::INFINITY),
-        None => match name {
-            "kube-admin" => 1_000.0,
-            "default" => 1_000_000.0,
-            "kube-baseline" => 10_000_000.0,
-            _ => f64::INFINITY,
-        },
-    };
-    let missing = found.is_none() && !["default", "kube-admin", "kube-baseline"].contains(&name);
-    let passes = found.map_or(name.starts_with("kube-"), |tier| tier.spec.default_action == Some(Action::Pass));
-    ((missing, order, name.to_owned()), passes)
-}
-
-/// Staged policies as what they propose.
-fn proposals(facts: &Facts) -> Vec<(&Metadata, NetworkPolicySpec)> {
-    let proposed = resources(facts).filter_map(|resource| match resource {
-        Resource::StagedNetworkPolicy(policy) if policy.spec.staged_action != Some(StagedAction::Delete) => {
-            let spec = policy.spec.clone();
-            let proposed = NetworkPolicySpec {
-                tier: spec.tier,
-                order: spec.order,
-                ingress: spec.ingress,
-                egress: spec.egress,
-                selector: spec.selector,
-                types: spec.types,
-                service_account_selector: spec.service_account_selector,
-                performance_hints: spec.performance_hints,
-            };
-            Some((&policy.metadata, proposed))
-        }
-        _ => None,
-    });
-    proposed.collect()
-}
-
-/// Whether policy and profiles let the packet through in one direction of a local endpoint; with `staged`, if staged
-/// policies were enforced as well.
-pub fn allowed(facts: &Facts, id: &EndpointId, direction: Direction, packet: &Packet, staged: bool) -> bool {
-    let wep = resources(facts).find_map(|resource| match resource {
-        Resource::WorkloadEndpoint(wep)
-            if *wep.metadata.namespace == *id.namespace && *wep.metadata.name == *id.name =>
-        {
-            Some(&**wep)
-        }
-        _ => None,
-    });
-    let wep = wep.expect("only endpoints that exist are in the tables");
-    let labels = endpoint_labels(facts, wep);
-    let all = owners(facts);
-    let mut applies: Vec<Applies<'_>> = resources(facts)
-        .filter_map(|resource| match resource {
-            Resource::NetworkPolicy(p) => namespaced("NetworkPolicy", &p.metadata, &p.spec, &labels, direction),
-            Resource::GlobalNetworkPolicy(p) => global("GlobalNetworkPolicy", &p.metadata, &p.spec, &labels, direction),
-            Resource::KubernetesNetworkPolicy(p) => {
-                namespaced("KubernetesNetworkPolicy", &p.metadata, &p.spec, &labels, direction)
-            }
-            Resource::KubernetesClusterNetworkPolicy(p) => {
-                global("KubernetesClusterNetworkPolicy", &p.metadata, &p.spec, &labels, direction)
-            }
-            _ => None,
-        })
-        .collect();
-    let proposals = if staged { proposals(facts) } else { Vec::new() };
-    let proposed = proposals
-        .iter()
-        .filter_map(|(metadata, spec)| namespaced("StagedNetworkPolicy", metadata, spec, &labels, direction));
-    applies.extend(proposed);
-    applies.iter_mut().filter(|policy| policy.tier.is_empty()).for_each(|policy| policy.tier = "default");
-    applies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
-    let mut tiers: Vec<&str> = applies.iter().map(|policy| policy.tier).collect();
-    tiers.sort_by(|a, b| tier_place(facts, a).0.partial_cmp(&tier_place(facts, b).0).expect("no order is NaN"));
-    tiers.dedup();
-    for name in tiers {
-        let policies = applies.iter().filter(|policy| policy.tier == name);
-        match policies.filter_map(|policy| decide(facts, &all, policy.namespace, policy.rules, packet)).next() {
-            Some(Action::Allow) => return true,
-            Some(Action::Deny) => return false,
-            Some(Action::Pass | Action::Log) => {}
-            None if tier_place(facts, name).1 => {}
-            None => return false,
-        }
-    }
-    for name in &wep.spec.profiles {
-        let Some(profile) = profile(facts, name) else { return false };
-        let rules = side(&profile.spec.ingress, &profile.spec.egress, direction);
-        if let Some(action) = decide(facts, &all, "", rules, packet) {
-            return action == Action::Allow;
-        }
-    }
-    false
 }
