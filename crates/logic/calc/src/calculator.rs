@@ -36,13 +36,15 @@ use crate::batch::{Flushed, replace};
 use crate::bgp::{self, Bgp, BgpSettings, PeerFacts};
 use crate::config::{Config, Overrides, WorkloadSettings};
 use crate::hosts::Hosts;
-use crate::local::Local;
+use crate::labels::Identity;
+use crate::local::{Local, LocalEndpoint};
 use crate::matching::Matching;
 use crate::profiles::Profiles;
 use crate::read::{self, PolicySource};
 use crate::remote::{BlockFacts, Remote};
 use crate::routes::Routes;
-use crate::sets::{IpSets, Item, ItemKey, ItemKind};
+use crate::selectors::Selectors;
+use crate::sets::{IpSets, ItemKey, ItemKind};
 use crate::strings::Strings;
 use crate::tunnels::Tunnels;
 
@@ -55,6 +57,7 @@ pub struct Calculator {
     node: Arc<str>,
     synced: bool,
     strings: Strings,
+    selectors: Selectors,
     local: Local,
     hosts: Hosts,
     workload_settings: WorkloadSettings,
@@ -81,6 +84,7 @@ impl Calculator {
             node: Arc::from(node),
             synced: false,
             strings: Strings::default(),
+            selectors: Selectors::default(),
             local: Local::default(),
             hosts: Hosts::default(),
             workload_settings: WorkloadSettings::default(),
@@ -165,13 +169,13 @@ impl Calculator {
             self.flushed.settings = settings.clone();
             out.settings = Some(settings);
         }
-        for (id, body) in self.matching.take_policies() {
+        for (id, body) in self.matching.take_policies(&mut self.selectors) {
             if let Some(told) = self.active_policies.settle(&id, body, &mut self.sets) {
                 let table = if id.kind.staged() { &mut out.staged } else { &mut out.policies };
                 table.insert(id, told);
             }
         }
-        for (name, body) in self.profiles.take_dirty() {
+        for (name, body) in self.profiles.take_dirty(&mut self.selectors) {
             if let Some(told) = self.active_profiles.settle(&name, body, &mut self.sets) {
                 out.profiles.insert(name, told);
             }
@@ -252,13 +256,13 @@ impl Calculator {
             Kind::HostEndpoint => self.apply_host(name, this!(HostEndpoint), problems),
             Kind::NetworkSet => {
                 let set = this!(NetworkSet).map(|set| (&set.metadata, &set.spec.nets));
-                let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
-                self.apply_item(ItemKind::NetworkSet, namespace, name, item);
+                let item = set.map(|(metadata, nets)| read::network_set(metadata, nets, problems));
+                self.sets.set_item(&ItemKey { kind: ItemKind::NetworkSet, namespace, name }, item);
             }
             Kind::GlobalNetworkSet => {
                 let set = this!(GlobalNetworkSet).map(|set| (&set.metadata, &set.spec.nets));
-                let item = set.map(|(metadata, nets)| read::network_set(strings, metadata, nets, problems));
-                self.apply_item(ItemKind::GlobalNetworkSet, "", name, item);
+                let item = set.map(|(metadata, nets)| read::network_set(metadata, nets, problems));
+                self.sets.set_item(&ItemKey { kind: ItemKind::GlobalNetworkSet, namespace: "", name }, item);
             }
             Kind::NetworkPolicy => {
                 let source = this!(NetworkPolicy).map(|p| PolicySource::namespaced(&p.metadata, &p.spec));
@@ -342,41 +346,51 @@ impl Calculator {
     ) {
         let item = wep.and_then(|wep| read::workload(&mut self.strings, wep, problems));
         let mine = wep.filter(|wep| wep.spec.node == *self.node).zip(item.as_ref());
-        let endpoint = mine.and_then(|(wep, item)| read::local(wep, item, problems));
-        let id = EndpointId { namespace: self.strings.get(namespace), name: Arc::from(name) };
-        let old_profiles = self.local.get(&id).map(|old| old.profiles.clone());
-        let identity = endpoint.as_ref().zip(item.as_ref()).map(|(_, item)| item.identity.clone());
-        let new_profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone());
-        if self.local.set(&id, endpoint) {
+        let endpoint = mine.and_then(|(wep, item)| read::local(&mut self.strings, wep, item, problems));
+        if endpoint.is_some() || self.local.may_have(name) {
+            let id = EndpointId { namespace: self.strings.get(namespace), name: Arc::from(name) };
+            let identity = endpoint.as_ref().and(item.as_ref()).map(|item| &item.identity);
+            let old = self.local.get(&id).map(|old| old.profiles.clone()).unwrap_or_default();
+            self.select(&id, identity, &old);
+            self.set_local(&id, endpoint, &old);
+        }
+        self.sets.set_item(&ItemKey { kind: ItemKind::Workload, namespace, name }, item);
+    }
+
+    fn set_local(&mut self, id: &EndpointId, endpoint: Option<LocalEndpoint>, old: &[Arc<str>]) {
+        let new = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();
+        if self.local.set(id, endpoint) {
             self.routes.mark();
             self.bgp.mark();
-            self.profiles.set_user(
-                &id,
-                old_profiles.as_deref().unwrap_or_default(),
-                new_profiles.as_deref().unwrap_or_default(),
-            );
+            self.profiles.set_user(id, old, &new);
         }
-        self.matching.set_endpoint(&id, identity);
-        self.apply_item(ItemKind::Workload, namespace, name, item);
+    }
+
+    /// Tells `matching` of a local endpoint. Labels of profiles are told to it while a local endpoint inherits them.
+    fn select(&mut self, id: &EndpointId, identity: Option<&Identity<'_>>, old_profiles: &[Arc<str>]) {
+        for name in identity.into_iter().flat_map(|identity| &identity.parents) {
+            if !self.matching.inherits(name) {
+                self.matching.set_parent(name, self.sets.lent(name).as_ref());
+            }
+        }
+        self.matching.set_endpoint(id, identity);
+        for name in old_profiles.iter().filter(|name| !self.matching.inherits(name)).cloned().collect::<Vec<_>>() {
+            self.matching.set_parent(&name, None);
+        }
     }
 
     fn apply_host(&mut self, name: &str, hep: Option<&tortie_api::HostEndpoint>, problems: &mut Vec<String>) {
         let item = hep.map(|hep| read::host(&mut self.strings, hep, problems));
         let mine = hep.filter(|hep| hep.spec.node == *self.node).zip(item.as_ref());
-        let endpoint = mine.map(|(hep, item)| read::local_host(hep, item));
-        let identity = mine.map(|(_, item)| item.identity.clone());
+        let endpoint = mine.map(|(hep, item)| read::local_host(&mut self.strings, hep, item));
+        let identity = mine.map(|(_, item)| &item.identity);
         let id = EndpointId { namespace: Arc::from(""), name: Arc::from(name) };
         let old = self.hosts.get(name).map(|old| old.profiles.clone()).unwrap_or_default();
         let new = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();
         self.hosts.set(&id.name, endpoint);
         self.profiles.set_user(&id, &old, &new);
-        self.matching.set_endpoint(&id, identity);
-        self.apply_item(ItemKind::Host, "", name, item);
-    }
-
-    fn apply_item(&mut self, kind: ItemKind, namespace: &str, name: &str, item: Option<Item>) {
-        let key = ItemKey { kind, namespace: self.strings.get(namespace), name: name.into() };
-        self.sets.set_item(key, item);
+        self.select(&id, identity, &old);
+        self.sets.set_item(&ItemKey { kind: ItemKind::Host, namespace: "", name }, item);
     }
 
     fn apply_policy(
@@ -387,8 +401,8 @@ impl Calculator {
         source: Option<PolicySource<'_>>,
         problems: &mut Vec<String>,
     ) {
-        let facts = source.and_then(|source| source.read(&mut self.strings, problems));
         let id = PolicyId { name: Arc::from(name), namespace: self.strings.get(namespace), kind };
+        let facts = source.and_then(|source| source.read(&id, &mut self.strings, &mut self.selectors, problems));
         self.matching.set_policy(&id, facts);
     }
 
@@ -409,10 +423,12 @@ impl Calculator {
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
         let name = self.strings.get(name);
         let labels = profile.map(read::lent_labels);
-        self.sets.set_parent(&name, labels.clone());
-        self.matching.set_parent(&name, labels);
-        let body = profile.map(|profile| read::profile(profile, problems));
-        let users: BTreeSet<EndpointId> = self.profiles.set(&name, body).into_iter().collect();
+        self.sets.set_parent(&name, labels.as_ref());
+        if self.matching.inherits(&name) {
+            self.matching.set_parent(&name, labels.as_ref());
+        }
+        let rules = profile.map(|profile| read::profile(profile, &mut self.selectors, problems));
+        let users: BTreeSet<EndpointId> = self.profiles.set(&name, rules).into_iter().collect();
         self.local.mark(users);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Keeps what the tables need of each workload endpoint of this node, and which of them changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub(crate) struct LocalEndpoint {
 #[derive(Debug, Default)]
 pub(crate) struct Local {
     endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    /// How many have each name.
+    names: HashMap<Arc<str>, usize>,
     dirty: BTreeSet<EndpointId>,
 }
 
@@ -43,16 +45,27 @@ impl Local {
         if self.endpoints.get(id) == endpoint.as_ref() {
             return false;
         }
+        let (is, was) = (endpoint.is_some(), self.endpoints.contains_key(id));
         match endpoint {
             Some(endpoint) => self.endpoints.insert(id.clone(), endpoint),
             None => self.endpoints.remove(id),
         };
+        let count = self.names.entry(id.name.clone()).or_default();
+        *count = *count + usize::from(is) - usize::from(was);
+        if *count == 0 {
+            self.names.remove(&id.name);
+        }
         self.dirty.insert(id.clone());
         true
     }
 
     pub(crate) fn get(&self, id: &EndpointId) -> Option<&LocalEndpoint> {
         self.endpoints.get(id)
+    }
+
+    /// Whether an endpoint of this name is here, in whatever namespace. Cheap: nearly all are elsewhere.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&EndpointId, &LocalEndpoint)> {

@@ -4,42 +4,38 @@
 //! its place in the tiers and its entry here come and go together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use tortie_desired::{EndpointId, Policy, PolicyId, PolicyStage};
 use tortie_selector::Selector;
 
 use crate::active::Body;
-use crate::labels::{ClassId, Identity, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
-use crate::slab::Slab;
-use crate::tiers::{Applied, NONE, Rank, Scope, Tier, Tiers};
+use crate::labels::{ClassId, Identity, Index, ItemId, Pairs, SelectorId, symmetric_difference};
+use crate::pack::Packed;
+use crate::rules::Resolved;
+use crate::selectors::Selectors;
+use crate::slab::{Beside, Slab};
+use crate::tiers::{Applied, NONE, Place, Tier, Tiers};
 
-/// What is kept of a policy.
-#[derive(Clone, Debug, PartialEq)]
+/// A policy as it came.
+#[derive(Clone, Debug)]
 pub(crate) struct PolicyFacts {
-    pub(crate) tier: Arc<str>,
-    /// Infinite if none is given.
-    pub(crate) order: f64,
-    pub(crate) scope: Scope,
+    pub(crate) place: Place,
     pub(crate) selector: Selector,
+    pub(crate) rules: Packed,
+    /// What `rules` mean.
     pub(crate) body: Body<Policy>,
 }
 
-impl PolicyFacts {
-    /// Whether the other differs in its rules at most.
-    fn same_place(&self, other: &PolicyFacts) -> bool {
-        let PolicyFacts { tier, order, scope, selector, body: _ } = self;
-        *tier == other.tier
-            && order.total_cmp(&other.order).is_eq()
-            && *scope == other.scope
-            && *selector == other.selector
-    }
-}
-
+/// What is kept of a policy.
 #[derive(Debug)]
 struct Entry {
-    facts: PolicyFacts,
-    selector: SelectorId,
+    place: Place,
+    rules: Packed,
+    /// What `rules` mean, if it was just worked out and will be asked for.
+    body: Option<Box<Body<Policy>>>,
 }
 
 /// Whether an endpoint is one of the node's own interfaces.
@@ -53,8 +49,10 @@ pub(crate) struct Matching {
     index: Index,
     endpoints: BTreeMap<EndpointId, (ItemId, ClassId)>,
     names: Slab<EndpointId>,
-    policies: BTreeMap<PolicyId, Entry>,
-    by_selector: BTreeMap<SelectorId, PolicyId>,
+    /// By the number of its selector.
+    policies: Beside<Entry>,
+    by_id: HashTable<SelectorId>,
+    hasher: RandomState,
     tiers: Tiers,
     dirty_policies: BTreeSet<PolicyId>,
     dirty_endpoints: BTreeSet<EndpointId>,
@@ -62,7 +60,7 @@ pub(crate) struct Matching {
 
 impl Matching {
     /// A local endpoint came, changed its labels or profiles, or went.
-    pub(crate) fn set_endpoint(&mut self, id: &EndpointId, identity: Option<Identity>) {
+    pub(crate) fn set_endpoint(&mut self, id: &EndpointId, identity: Option<&Identity<'_>>) {
         let old = self.endpoints.get(id).copied();
         let class = identity.map(|identity| self.index.class_for(identity));
         let matches = |class: Option<ClassId>| class.map_or_else(Vec::new, |class| self.index.matches(class).to_vec());
@@ -93,31 +91,42 @@ impl Matching {
         }
     }
 
+    /// Whether a local endpoint inherits from this profile. Only then its labels are to be told.
+    pub(crate) fn inherits(&self, name: &str) -> bool {
+        self.index.inherits(name)
+    }
+
     /// The labels that a profile lends came, changed or went.
-    pub(crate) fn set_parent(&mut self, name: &Arc<str>, labels: Option<LabelSet>) {
-        let plan = self.index.plan_parent(name, labels.as_ref());
-        for shift in plan.iter().filter(|shift| !shift.flipped.is_empty()) {
+    pub(crate) fn set_parent(&mut self, name: &str, labels: Option<&Pairs<'_>>) {
+        let Some(plan) = self.index.plan_parent(name, labels) else { return };
+        for shift in plan.shifts.iter().filter(|shift| !shift.flipped.is_empty()) {
             let items: Vec<ItemId> = self.index.items(shift.class).collect();
             self.mark_endpoints(items);
             self.mark_policies(shift.flipped.clone());
         }
-        self.index.set_parent(name, labels, plan);
+        self.index.set_parent(plan);
     }
 
     /// A policy came, changed or went.
     pub(crate) fn set_policy(&mut self, id: &PolicyId, facts: Option<PolicyFacts>) {
-        match (self.policies.get_mut(id), facts) {
+        let old = self.find(id);
+        match (old, facts) {
             (None, None) => return,
-            (Some(entry), Some(facts)) if entry.facts.same_place(&facts) => {
-                if entry.facts == facts {
+            (Some(selector), Some(facts)) if self.same_place(selector, &facts) => {
+                let used = self.index.classes_of(selector).next().is_some();
+                let Some(entry) = self.policies.get_mut(selector) else { return };
+                if entry.rules == facts.rules {
                     return;
                 }
-                entry.facts = facts;
+                entry.rules = facts.rules;
+                entry.body = used.then(|| Box::new(facts.body));
             }
-            (_, facts) => {
-                self.remove_policy(id);
+            (old, facts) => {
+                if let Some(selector) = old {
+                    self.remove_policy(id, selector);
+                }
                 if let Some(facts) = facts {
-                    self.add_policy(id, facts);
+                    self.add_policy(facts);
                 }
             }
         }
@@ -133,35 +142,37 @@ impl Matching {
 
     /// Policies whose tier is missing, with the tier's name.
     pub(crate) fn without_tier(&self) -> impl Iterator<Item = (&PolicyId, &str)> {
-        let tier = |(id, entry)| -> (&PolicyId, &str) {
-            let _: &PolicyId = id;
-            let entry: &Entry = entry;
-            (id, &*entry.facts.tier)
-        };
-        self.policies.iter().map(tier).filter(|(_, tier)| self.tiers.is_missing(tier))
+        let places = self.policies.iter().map(|(_, entry)| &entry.place);
+        places.filter(|place| self.tiers.is_missing(&place.tier)).map(|place| (&place.id, &*place.tier))
     }
 
     /// Policies that may have become active or inactive or changed their rules since the last call, with their rules
     /// if they are active.
-    pub(crate) fn take_policies(&mut self) -> Vec<(PolicyId, Option<Body<Policy>>)> {
+    pub(crate) fn take_policies(&mut self, known: &mut Selectors) -> Vec<(PolicyId, Option<Body<Policy>>)> {
         let dirty = std::mem::take(&mut self.dirty_policies);
-        let body = |id: &PolicyId| {
-            let Entry { facts, selector } = self.policies.get(id)?;
-            let mut classes = self.index.classes_of(*selector);
-            let mut selects = |host: bool| {
-                let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
-                classes.any(|class| self.index.items(class).any(wanted))
-            };
-            let active = match facts.scope.stage {
-                // Only workloads have a preview.
-                PolicyStage::Normal if id.kind.staged() => selects(false),
-                PolicyStage::Normal => classes.next().is_some(),
-                // Those are for host endpoints alone.
-                PolicyStage::PreDnat | PolicyStage::Untracked => selects(true),
-            };
-            active.then(|| facts.body.clone())
+        let body = |id: PolicyId| {
+            let active = self.find(&id).filter(|selector| self.is_active(*selector));
+            let entry = active.and_then(|selector| self.policies.get_mut(selector));
+            let body = entry.map(|entry| entry.body.take().map_or_else(|| entry.resolve(known), |body| *body));
+            (id, body)
         };
-        dirty.into_iter().map(|id| (id.clone(), body(&id))).collect()
+        dirty.into_iter().map(body).collect()
+    }
+
+    fn is_active(&self, selector: SelectorId) -> bool {
+        let Some(Entry { place, rules: _, body: _ }) = self.entry(selector) else { return false };
+        let mut classes = self.index.classes_of(selector);
+        let mut selects = |host: bool| {
+            let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
+            classes.any(|class| self.index.items(class).any(wanted))
+        };
+        match place.scope.stage {
+            // Only workloads have a preview.
+            PolicyStage::Normal if place.id.kind.staged() => selects(false),
+            PolicyStage::Normal => classes.next().is_some(),
+            // Those are for host endpoints alone.
+            PolicyStage::PreDnat | PolicyStage::Untracked => selects(true),
+        }
     }
 
     /// Endpoints whose policies may have changed since the last call.
@@ -170,26 +181,51 @@ impl Matching {
     }
 
     /// The policies of an endpoint. Endpoints of one class have the same, which `seen` remembers within one flush.
-    pub(crate) fn tiers_of<'a>(&mut self, id: &EndpointId, seen: &'a mut BTreeMap<ClassId, Applied>) -> &'a Applied {
+    pub(crate) fn tiers_of<'a>(&self, id: &EndpointId, seen: &'a mut BTreeMap<ClassId, Applied>) -> &'a Applied {
         let Some((_, class)) = self.endpoints.get(id) else { return &NONE };
-        let (tiers, index) = (&mut self.tiers, &self.index);
-        seen.entry(*class).or_insert_with(|| tiers.of(index.matches(*class)))
+        let places = |class| self.index.matches(class).iter().filter_map(|selector| Some(&self.entry(*selector)?.place));
+        seen.entry(*class).or_insert_with(|| self.tiers.of(places(*class)))
     }
 
-    fn add_policy(&mut self, id: &PolicyId, facts: PolicyFacts) {
-        let selector = self.index.add_selector(facts.selector.clone());
-        let rank = Rank { order: facts.order, id: id.clone() };
-        self.tiers.add_policy(&facts.tier, rank, selector, facts.scope);
-        self.by_selector.insert(selector, id.clone());
-        self.policies.insert(id.clone(), Entry { facts, selector });
+    fn find(&self, id: &PolicyId) -> Option<SelectorId> {
+        let is = |selector: &SelectorId| self.entry(*selector).is_some_and(|entry| entry.place.id == *id);
+        self.by_id.find(self.hasher.hash_one(id), is).copied()
+    }
+
+    fn entry(&self, selector: SelectorId) -> Option<&Entry> {
+        self.policies.get(selector)
+    }
+
+    /// Whether a policy would differ in its rules at most.
+    fn same_place(&self, selector: SelectorId, facts: &PolicyFacts) -> bool {
+        let Some(Entry { place, rules: _, body: _ }) = self.entry(selector) else { return false };
+        let Place { id: _, tier, order, scope } = &facts.place;
+        place.tier == *tier
+            && place.order.total_cmp(order).is_eq()
+            && place.scope == *scope
+            && self.index.canonical(selector) == facts.selector.canonical()
+    }
+
+    fn add_policy(&mut self, facts: PolicyFacts) {
+        let PolicyFacts { place, selector, rules, body } = facts;
+        let selector = self.index.add_selector(selector);
+        let used = self.index.classes_of(selector).next().is_some();
+        let hash = self.hasher.hash_one(&place.id);
+        self.policies.put(selector, Entry { place, rules, body: used.then(|| Box::new(body)) });
+        let Matching { policies, by_id, hasher, .. } = self;
+        let hash_of = |selector: &SelectorId| {
+            policies.get(*selector).map_or(0, |entry: &Entry| hasher.hash_one(&entry.place.id))
+        };
+        by_id.insert_unique(hash, selector, hash_of);
         self.mark_selected(selector);
     }
 
-    fn remove_policy(&mut self, id: &PolicyId) {
-        let Some(Entry { facts, selector }) = self.policies.remove(id) else { return };
+    fn remove_policy(&mut self, id: &PolicyId, selector: SelectorId) {
         self.mark_selected(selector);
-        self.tiers.remove_policy(&facts.tier, &Rank { order: facts.order, id: id.clone() });
-        self.by_selector.remove(&selector);
+        if let Ok(entry) = self.by_id.find_entry(self.hasher.hash_one(id), |found| *found == selector) {
+            entry.remove();
+        }
+        self.policies.take(selector);
         self.index.remove_selector(selector);
     }
 
@@ -204,6 +240,17 @@ impl Matching {
     }
 
     fn mark_policies(&mut self, selectors: Vec<SelectorId>) {
-        self.dirty_policies.extend(selectors.iter().filter_map(|selector| self.by_selector.get(selector)).cloned());
+        let entries = selectors.iter().filter_map(|selector| self.policies.get(*selector));
+        self.dirty_policies.extend(entries.map(|entry| entry.place.id.clone()));
+    }
+}
+
+impl Entry {
+    fn resolve(&self, known: &mut Selectors) -> Body<Policy> {
+        let Entry { place: Place { id, tier, order: _, scope }, rules, body: _ } = self;
+        let (ingress, egress) = rules.rules();
+        let Resolved { ingress, egress, sets, problems: _ } = Resolved::of(known, &id.namespace, &ingress, &egress);
+        let rules = Policy { tier: tier.clone(), stage: scope.stage, ingress, egress };
+        Body { rules: Arc::new(rules), sets: sets.into_values().collect() }
     }
 }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tortie_desired::{Action, EndpointId, Profile, Rule};
 
 use crate::active::Body;
+use crate::pack::Packed;
+use crate::rules::Resolved;
+use crate::selectors::Selectors;
 
 /// The profile that upstream has in every cluster without ever storing it.
 const ALLOW_ALL: &str = "projectcalico-default-allow";
@@ -16,20 +19,20 @@ const ALLOW_ALL: &str = "projectcalico-default-allow";
 /// All profiles, and who of this node uses them.
 #[derive(Debug, Default)]
 pub(crate) struct Profiles {
-    known: BTreeMap<Arc<str>, Body<Profile>>,
+    known: BTreeMap<Arc<str>, Packed>,
     users: BTreeMap<Arc<str>, BTreeSet<EndpointId>>,
     dirty: BTreeSet<Arc<str>>,
 }
 
 impl Profiles {
     /// A profile came, changed or went; the endpoints for which that matters.
-    pub(crate) fn set(&mut self, name: &Arc<str>, body: Option<Body<Profile>>) -> Vec<EndpointId> {
-        if self.known.get(name) == body.as_ref() {
+    pub(crate) fn set(&mut self, name: &Arc<str>, rules: Option<Packed>) -> Vec<EndpointId> {
+        if self.known.get(name) == rules.as_ref() {
             return Vec::new();
         }
-        let comes_or_goes = self.known.contains_key(name) != body.is_some();
-        match body {
-            Some(body) => self.known.insert(name.clone(), body),
+        let comes_or_goes = self.known.contains_key(name) != rules.is_some();
+        match rules {
+            Some(rules) => self.known.insert(name.clone(), rules),
             None => self.known.remove(name),
         };
         self.dirty.insert(name.clone());
@@ -56,19 +59,22 @@ impl Profiles {
 
     /// The profiles of such a list that count: those before the first that is missing.
     pub(crate) fn listed(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        names.iter().take_while(|name| self.body(name).is_some()).cloned().collect()
+        names.iter().take_while(|name| self.known.contains_key(&***name) || &***name == ALLOW_ALL).cloned().collect()
     }
 
     /// Profiles that may have become active or inactive or changed since the last call, with their rules if active.
-    pub(crate) fn take_dirty(&mut self) -> Vec<(Arc<str>, Option<Body<Profile>>)> {
+    pub(crate) fn take_dirty(&mut self, known: &mut Selectors) -> Vec<(Arc<str>, Option<Body<Profile>>)> {
         let dirty = std::mem::take(&mut self.dirty);
-        let body = |name: &Arc<str>| self.users.get(name).and_then(|_| self.body(name));
+        let mut body = |name: &Arc<str>| self.users.get(name).and_then(|_| self.body(name, known));
         dirty.into_iter().map(|name| (name.clone(), body(&name))).collect()
     }
 
-    fn body(&self, name: &str) -> Option<Body<Profile>> {
+    fn body(&self, name: &str, known: &mut Selectors) -> Option<Body<Profile>> {
         let allow = || vec![Rule::any(Action::Allow)];
         let built_in = || Body { rules: Arc::new(Profile { ingress: allow(), egress: allow() }), sets: Arc::new([]) };
-        self.known.get(name).cloned().or_else(|| (name == ALLOW_ALL).then(built_in))
+        let Some(rules) = self.known.get(name) else { return (name == ALLOW_ALL).then(built_in) };
+        let (ingress, egress) = rules.rules();
+        let Resolved { ingress, egress, sets, problems: _ } = Resolved::of(known, "", &ingress, &egress);
+        Some(Body { rules: Arc::new(Profile { ingress, egress }), sets: sets.into_values().collect() })
     }
 }

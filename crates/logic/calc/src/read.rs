@@ -4,26 +4,29 @@
 
 mod beside;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api as api;
-use tortie_desired::{Policy, PolicyStage, Profile, TierAction};
+use tortie_desired::{Policy, PolicyId, PolicyStage, TierAction};
 use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 
 use crate::active::Body;
 use crate::bgp::NodeFacts;
-use crate::labels::{Identity, LabelSet};
+use crate::labels::{Identity, LabelSet, Pairs};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
+use crate::pack::Packed;
 use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
+use crate::selectors::Selectors;
 use crate::sets::{Item, NamedPort, Slice, service_name};
 use crate::strings::Strings;
-use crate::tiers::{Scope, Tier};
+use crate::tiers::{Place, Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
 
 use beside::{floating, limits};
@@ -55,9 +58,13 @@ fn nets<'a>(
 }
 
 /// Each name once, where it stands first: asked again, a profile says nothing new.
-fn names(strings: &mut Strings, names: &[String]) -> Arc<[Arc<str>]> {
+fn names(names: &[String]) -> Vec<Cow<'_, str>> {
     let first = |(at, name): &(usize, &String)| !names[..*at].contains(name);
-    names.iter().enumerate().filter(first).map(|(_, name)| strings.get(name)).collect()
+    names.iter().enumerate().filter(first).map(|(_, name)| Cow::Borrowed(name.as_str())).collect()
+}
+
+fn shared(strings: &mut Strings, names: &[Cow<'_, str>]) -> Arc<[Arc<str>]> {
+    names.iter().map(|name| strings.get(name)).collect()
 }
 
 /// A line for each field that is set and not heeded yet.
@@ -73,7 +80,11 @@ fn own(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> 
 /// An endpoint as sets see it; `None` without addresses, as upstream.
 ///
 /// Nobody can put a workload into another namespace or account by a label: those labels come from elsewhere.
-pub(crate) fn workload(strings: &mut Strings, wep: &api::WorkloadEndpoint, problems: &mut Vec<String>) -> Option<Item> {
+pub(crate) fn workload<'a>(
+    strings: &mut Strings,
+    wep: &'a api::WorkloadEndpoint,
+    problems: &mut Vec<String>,
+) -> Option<Item<'a>> {
     let spec = &wep.spec;
     // A host port without a name can't be asked for by name.
     let named = spec.ports.iter().filter(|port| !port.name.is_empty());
@@ -85,13 +96,17 @@ pub(crate) fn workload(strings: &mut Strings, wep: &api::WorkloadEndpoint, probl
     let labels = genuine.chain(forced.into_iter().filter(|(_, value)| !value.is_empty()));
     let nets = nets("ipNetworks", &spec.ip_networks, problems);
     (!nets.is_empty()).then(|| Item {
-        identity: Identity { own: LabelSet::new(labels), parents: names(strings, &spec.profiles) },
+        identity: Identity { own: Pairs::new(labels), parents: names(&spec.profiles) },
         nets,
         ports,
     })
 }
 
-pub(crate) fn host(strings: &mut Strings, hep: &api::HostEndpoint, problems: &mut Vec<String>) -> Item {
+pub(crate) fn host<'a>(
+    strings: &mut Strings,
+    hep: &'a api::HostEndpoint,
+    problems: &mut Vec<String>,
+) -> Item<'a> {
     let spec = &hep.spec;
     let port = |p: &api::EndpointPort, strings: &mut Strings| NamedPort {
         name: strings.get(&p.name),
@@ -100,34 +115,38 @@ pub(crate) fn host(strings: &mut Strings, hep: &api::HostEndpoint, problems: &mu
     };
     Item {
         ports: spec.ports.iter().map(|p| port(p, strings)).collect(),
-        identity: Identity { own: LabelSet::new(own(&hep.metadata.labels)), parents: names(strings, &spec.profiles) },
+        identity: Identity { own: Pairs::new(own(&hep.metadata.labels)), parents: names(&spec.profiles) },
         nets: nets("expectedIPs", &spec.expected_ips, problems),
     }
 }
 
 /// A NetworkSet, which inherits the labels of its namespace, or a GlobalNetworkSet, which has none.
-pub(crate) fn network_set(
-    strings: &mut Strings,
-    metadata: &api::Metadata,
+pub(crate) fn network_set<'a>(
+    metadata: &'a api::Metadata,
     texts: &[api::IpNetText],
     problems: &mut Vec<String>,
-) -> Item {
+) -> Item<'a> {
     let namespace = Some(metadata.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let labels = own(&metadata.labels).chain(namespace.map(|namespace| (NAMESPACE, namespace)));
-    let parents = namespace.map(|namespace| strings.get(&format!("{NAMESPACE_PROFILE}{namespace}")));
+    let parents = namespace.map(|namespace| Cow::Owned(format!("{NAMESPACE_PROFILE}{namespace}")));
     Item {
-        identity: Identity { own: LabelSet::new(labels), parents: parents.into_iter().collect() },
+        identity: Identity { own: Pairs::new(labels), parents: parents.into_iter().collect() },
         nets: nets("nets", texts, problems),
         ports: Vec::new(),
     }
 }
 
-pub(crate) fn lent_labels(profile: &api::Profile) -> LabelSet {
-    LabelSet::new(own(&profile.spec.labels_to_apply))
+pub(crate) fn lent_labels(profile: &api::Profile) -> Pairs<'_> {
+    Pairs::new(own(&profile.spec.labels_to_apply))
 }
 
 /// The endpoint as the tables need it; `None` if nothing can be programmed for it.
-pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec<String>) -> Option<LocalEndpoint> {
+pub(crate) fn local(
+    strings: &mut Strings,
+    wep: &api::WorkloadEndpoint,
+    item: &Item<'_>,
+    problems: &mut Vec<String>,
+) -> Option<LocalEndpoint> {
     let spec = &wep.spec;
     if spec.interface_name.is_empty() {
         problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
@@ -139,8 +158,8 @@ pub(crate) fn local(wep: &api::WorkloadEndpoint, item: &Item, problems: &mut Vec
         interface: Arc::from(spec.interface_name.as_str()),
         addresses: item.nets.iter().map(IpNet::addr).collect(),
         mac,
-        profiles: item.identity.parents.clone(),
-        labels: item.identity.own.clone(),
+        profiles: shared(strings, &item.identity.parents),
+        labels: LabelSet::new(&item.identity.own),
         allowed_sources: nets("allowSpoofedSourcePrefixes", &spec.allow_spoofed_source_prefixes, problems),
         floating: floating(spec, problems),
         limits: limits(spec, problems),
@@ -239,19 +258,25 @@ impl<'a> PolicySource<'a> {
     }
 
     /// `None`, with a problem, if it can't be said whom the policy selects.
-    pub(crate) fn read(&self, strings: &mut Strings, problems: &mut Vec<String>) -> Option<PolicyFacts> {
-        let selector = self.whom(problems)?;
+    pub(crate) fn read(
+        &self,
+        id: &PolicyId,
+        strings: &mut Strings,
+        known: &mut Selectors,
+        problems: &mut Vec<String>,
+    ) -> Option<PolicyFacts> {
+        let selector = self.whom(known, problems)?;
         let tier = strings.get(if self.tier.is_empty() { "default" } else { self.tier });
         let Resolved { ingress, egress, sets, problems: found } =
-            Resolved::of(self.namespace, self.ingress, self.egress);
+            Resolved::of(known, self.namespace, self.ingress, self.egress);
         problems.extend(found);
         let (ingress_applies, egress_applies) = self.directions();
         let (stage, forward) = (self.stage, self.forward);
+        let scope = Scope { ingress: ingress_applies, egress: egress_applies, stage, forward };
         Some(PolicyFacts {
-            tier: tier.clone(),
-            order: self.order.unwrap_or(f64::INFINITY),
-            scope: Scope { ingress: ingress_applies, egress: egress_applies, stage, forward },
+            place: Place { id: id.clone(), tier: tier.clone(), order: self.order.unwrap_or(f64::INFINITY), scope },
             selector,
+            rules: Packed::new(self.ingress, self.egress),
             body: Body { rules: Arc::new(Policy { tier, stage, ingress, egress }), sets: sets.into_values().collect() },
         })
     }
@@ -263,9 +288,9 @@ impl<'a> PolicySource<'a> {
         (self.types.contains(&api::PolicyType::Ingress), self.types.contains(&api::PolicyType::Egress))
     }
 
-    fn whom(&self, problems: &mut Vec<String>) -> Option<Selector> {
+    fn whom(&self, known: &mut Selectors, problems: &mut Vec<String>) -> Option<Selector> {
         let mut parse = |field: &str, text: &str| {
-            Selector::parse(text).inspect_err(|error| problems.push(format!("spec.{field}: {error}"))).ok()
+            known.parse(text).inspect_err(|error| problems.push(format!("spec.{field}: {error}"))).ok()
         };
         let mut parts = vec![parse("selector", self.selector)?];
         if !self.namespace.is_empty() {
@@ -279,7 +304,7 @@ impl<'a> PolicySource<'a> {
         }
         let joined = parts
             .into_iter()
-            .try_fold(Selector::all(), |all, part| if all.is_all() { Some(part) } else { both(&all, &part) });
+            .try_fold(Selector::all(), |all, part| if all.is_all() { Some(part) } else { both(known, &all, &part) });
         if joined.is_none() {
             problems.push("spec.selector: nested too deep".to_owned());
         }
@@ -287,11 +312,10 @@ impl<'a> PolicySource<'a> {
     }
 }
 
-pub(crate) fn profile(profile: &api::Profile, problems: &mut Vec<String>) -> Body<Profile> {
+pub(crate) fn profile(profile: &api::Profile, known: &mut Selectors, problems: &mut Vec<String>) -> Packed {
     let spec = &profile.spec;
-    let Resolved { ingress, egress, sets, problems: found } = Resolved::of("", &spec.ingress, &spec.egress);
-    problems.extend(found);
-    Body { rules: Arc::new(Profile { ingress, egress }), sets: sets.into_values().collect() }
+    problems.extend(Resolved::of(known, "", &spec.ingress, &spec.egress).problems);
+    Packed::new(&spec.ingress, &spec.egress)
 }
 
 /// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.

@@ -5,12 +5,10 @@
 //! upstream: its policies close what they select, and open what they allow, but never before anything else.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_desired::{PolicyId, PolicyKind, PolicyStage, TierAction, TierPolicies};
-
-use crate::labels::SelectorId;
 
 /// Tiers with fixed settings, by name.
 const BUILT_IN: [(&str, Tier); 3] = [
@@ -26,33 +24,22 @@ pub(crate) struct Tier {
     pub(crate) action: TierAction,
 }
 
-/// A policy's place within its tier.
+/// A policy's place among all.
 #[derive(Clone, Debug)]
-pub(crate) struct Rank {
+pub(crate) struct Place {
+    pub(crate) id: PolicyId,
+    pub(crate) tier: Arc<str>,
     /// Infinite if none is given.
     pub(crate) order: f64,
-    pub(crate) id: PolicyId,
+    pub(crate) scope: Scope,
 }
 
-impl Ord for Rank {
-    fn cmp(&self, other: &Self) -> Ordering {
+impl Place {
+    /// The order within a tier.
+    fn cmp(&self, other: &Place) -> Ordering {
         self.order.total_cmp(&other.order).then_with(|| tie(&self.id).cmp(tie(&other.id)))
     }
 }
-
-impl PartialOrd for Rank {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Rank {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Rank {}
 
 /// The bytes of `name/namespace/kind`. The slash counts: `a-b` comes before `a`.
 fn tie(id: &PolicyId) -> impl Iterator<Item = u8> {
@@ -76,12 +63,6 @@ pub(crate) struct Scope {
     pub(crate) stage: PolicyStage,
     /// Whether it is for what is forwarded through a host endpoint too.
     pub(crate) forward: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    selector: SelectorId,
-    scope: Scope,
 }
 
 /// The policies of an endpoint by where they are evaluated; workloads have the normal ones only.
@@ -112,13 +93,10 @@ fn add(list: &mut Vec<TierPolicies>, tier: &TierPolicies, id: &PolicyId, ingress
     last.egress.extend(egress.then(|| id.clone()));
 }
 
-/// All tiers and the policies in them, in order.
+/// All tiers.
 #[derive(Debug, Default)]
 pub(crate) struct Tiers {
     known: BTreeMap<Arc<str>, Tier>,
-    members: BTreeMap<Arc<str>, BTreeMap<Rank, Member>>,
-    /// Names in order; `None` when it must be worked out again.
-    order: Option<Vec<Arc<str>>>,
 }
 
 impl Tiers {
@@ -127,7 +105,6 @@ impl Tiers {
         if self.known.get(name) == tier.as_ref() {
             return false;
         }
-        self.order = None;
         match tier {
             Some(tier) => self.known.insert(Arc::from(name), tier),
             None => self.known.remove(name),
@@ -139,49 +116,40 @@ impl Tiers {
         built_in(name).is_none() && !self.known.contains_key(name)
     }
 
-    pub(crate) fn add_policy(&mut self, tier: &Arc<str>, rank: Rank, selector: SelectorId, scope: Scope) {
-        if !self.members.contains_key(tier) {
-            self.order = None;
+    /// These policies by tier and in order. Tiers without any are left out.
+    pub(crate) fn of<'a>(&self, policies: impl Iterator<Item = &'a Place>) -> Applied {
+        let mut by_tier: BTreeMap<&Arc<str>, Vec<&Place>> = BTreeMap::new();
+        for place in policies {
+            by_tier.entry(&place.tier).or_default().push(place);
         }
-        self.members.entry(tier.clone()).or_default().insert(rank, Member { selector, scope });
-    }
-
-    pub(crate) fn remove_policy(&mut self, tier: &str, rank: &Rank) {
-        let Some(members) = self.members.get_mut(tier) else { return };
-        members.remove(rank);
-        if members.is_empty() {
-            self.members.remove(tier);
-            self.order = None;
+        let mut tiers: Vec<(&Arc<str>, Vec<&Place>)> = by_tier.into_iter().collect();
+        // Stable, so names decide among equals.
+        tiers.sort_by(|(a, _), (b, _)| {
+            let missing = self.is_missing(a).cmp(&self.is_missing(b));
+            missing.then(self.get(a).order.total_cmp(&self.get(b).order))
+        });
+        for (_, places) in &mut tiers {
+            places.sort_by(|a, b| a.cmp(b));
         }
+        let staged = tiers.iter().flat_map(|(_, places)| places).any(|place| place.id.kind.staged());
+        let preview = staged.then(|| self.filtered(&tiers, true).normal.into());
+        Applied { preview, ..self.filtered(&tiers, false) }
     }
 
-    /// The policies behind these selectors (sorted), by tier and in order. Tiers without any are left out.
-    pub(crate) fn of(&mut self, matches: &[SelectorId]) -> Applied {
-        let (enforced, left_out) = self.filtered(matches, false);
-        let preview = left_out.then(|| self.filtered(matches, true).0.normal.into());
-        Applied { preview, ..enforced }
-    }
-
-    /// The policies with or without staged ones, and whether staged ones were left out.
-    fn filtered(&mut self, matches: &[SelectorId], with_staged: bool) -> (Applied, bool) {
-        let mut left_out = false;
-        let order = self.order.take().unwrap_or_else(|| self.sorted());
+    /// The policies with or without staged ones.
+    fn filtered(&self, tiers: &[(&Arc<str>, Vec<&Place>)], with_staged: bool) -> Applied {
         let mut out = Applied::default();
-        for name in &order {
+        for (name, places) in tiers {
             let empty = |default_action| TierPolicies {
-                tier: name.clone(),
+                tier: (*name).clone(),
                 default_action,
                 ingress: Vec::new(),
                 egress: Vec::new(),
             };
             // What is evaluated early never ends a packet's way by itself.
             let (tier, early) = (empty(self.get(name).action), empty(TierAction::Pass));
-            for (Rank { order: _, id }, Member { selector, scope }) in self.members.get(name).into_iter().flatten() {
-                if matches.binary_search(selector).is_err() {
-                    continue;
-                }
+            for Place { id, tier: _, order: _, scope } in places.iter().copied() {
                 if id.kind.staged() && !with_staged {
-                    left_out = true;
                     continue;
                 }
                 let Scope { ingress, egress, stage, forward } = *scope;
@@ -197,20 +165,7 @@ impl Tiers {
                 }
             }
         }
-        self.order = Some(order);
-        (out, left_out)
-    }
-
-    fn sorted(&self) -> Vec<Arc<str>> {
-        let names: BTreeSet<&Arc<str>> = self.members.keys().collect();
-        let mut names: Vec<Arc<str>> = names.into_iter().cloned().collect();
-        // Stable, so names decide among equals.
-        names.sort_by(|a, b| {
-            let rank = |name: &str| (self.is_missing(name), self.get(name).order);
-            let ((a_missing, a), (b_missing, b)) = (rank(a), rank(b));
-            a_missing.cmp(&b_missing).then(a.total_cmp(&b))
-        });
-        names
+        out
     }
 
     fn get(&self, name: &str) -> Tier {
@@ -229,9 +184,12 @@ mod tests {
 
     #[test]
     fn ties_are_broken_by_upstreams_text() {
-        let rank = |order, name: &str, namespace: &str, kind| Rank {
-            order,
+        let scope = Scope { ingress: true, egress: true, stage: PolicyStage::Normal, forward: false };
+        let rank = |order, name: &str, namespace: &str, kind| Place {
             id: PolicyId { name: name.into(), namespace: namespace.into(), kind },
+            tier: "default".into(),
+            order,
+            scope,
         };
         let sorted = [
             rank(-1.0, "z", "", PolicyKind::GlobalNetworkPolicy),
@@ -241,6 +199,6 @@ mod tests {
             rank(1.0, "ab", "ns", PolicyKind::NetworkPolicy),
             rank(f64::INFINITY, "a", "ns", PolicyKind::NetworkPolicy),
         ];
-        assert!(sorted.is_sorted_by(|a, b| a < b));
+        assert!(sorted.is_sorted_by(|a, b| a.cmp(b).is_lt()));
     }
 }

@@ -1,99 +1,110 @@
-//! Classes by their labels, for the keys alone that selectors ask for: of the labels that pods carry, most are never
-//! asked for.
+//! Who carries and who lends each value of a label, for the keys alone by whose values selectors were looked for: of
+//! the labels that pods carry, most are never asked for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use super::ClassId;
-use super::filing::Filing;
-use super::ids::Ids;
+use super::filing::{Postings, short_hash};
+use super::{ClassId, parents::ParentId};
 
 /// Keys that no selector asks for any more stay this long beside those that are: selectors come and go.
 const SPARE: usize = 16;
 
 #[derive(Debug, Default)]
-struct Drawer {
-    /// How many selectors ask for the key.
+pub(super) struct Drawer {
+    /// How many selectors are filed under values of the key.
     users: usize,
-    by_value: HashMap<Box<str>, Ids>,
+    /// Classes by the value that is their own.
+    carried: Postings,
+    /// Profiles by the value that they lend.
+    lent: Postings,
 }
 
-/// Classes by key and value. A class that has a key twice, hidden under another, is under both values.
+impl Drawer {
+    pub(super) fn new(carried: Postings, lent: Postings) -> Drawer {
+        Drawer { users: 0, carried, lent }
+    }
+
+    /// Who may carry the value themselves.
+    pub(super) fn carriers(&self, value: &str) -> impl Iterator<Item = ClassId> + '_ {
+        self.carried.under(short_hash(&[value]))
+    }
+
+    /// Who may lend the value.
+    pub(super) fn lenders(&self, value: &str) -> impl Iterator<Item = ParentId> + '_ {
+        self.lent.under(short_hash(&[value]))
+    }
+
+    /// How many there are, as far as that matters; a lender counts as one.
+    pub(super) fn crowd(&self, value: &str) -> usize {
+        let hash = short_hash(&[value]);
+        self.carried.crowd(hash) + self.lent.crowd(hash)
+    }
+}
+
+/// One drawer a key.
 #[derive(Debug, Default)]
-pub(crate) struct Drawers {
-    by_key: HashMap<String, Drawer>,
+pub(super) struct Drawers {
+    by_key: HashMap<Box<str>, Drawer>,
     unused: usize,
 }
 
 impl Drawers {
-    /// One more selector asks for a key; whether its drawer is new, and so to be filled.
-    pub(crate) fn want(&mut self, key: &str) -> bool {
-        let mut new = false;
-        let drawer = self.by_key.entry(key.to_owned()).or_insert_with(|| {
-            new = true;
-            Drawer::default()
-        });
-        drawer.users += 1;
-        if drawer.users == 1 && !new {
-            self.unused -= 1;
-        }
-        new
+    pub(super) fn get(&self, key: &str) -> Option<&Drawer> {
+        self.by_key.get(key)
     }
 
-    /// One selector less asks for a key.
-    pub(crate) fn unwant(&mut self, key: &str) {
+    /// One more selector is filed under values of a key; `fill` tells who has it now.
+    pub(super) fn want(&mut self, key: &str, fill: impl FnOnce() -> Drawer) {
+        match self.by_key.get_mut(key) {
+            Some(drawer) => {
+                self.unused -= usize::from(drawer.users == 0);
+                drawer.users += 1;
+            }
+            None => {
+                self.by_key.insert(key.into(), Drawer { users: 1, ..fill() });
+            }
+        }
+    }
+
+    /// One selector less.
+    pub(super) fn unwant(&mut self, key: &str) {
         let Some(drawer) = self.by_key.get_mut(key) else { return };
         drawer.users -= 1;
-        if drawer.users == 0 {
-            self.unused += 1;
-        }
+        self.unused += usize::from(drawer.users == 0);
         if self.unused > self.by_key.len() / 2 + SPARE {
             self.by_key.retain(|_, drawer| drawer.users > 0);
             self.unused = 0;
         }
     }
 
-    pub(crate) fn file(&mut self, class: ClassId, key: &str, value: &str) {
-        let Some(drawer) = self.by_key.get_mut(key) else { return };
-        match drawer.by_value.get_mut(value) {
-            Some(classes) => classes.insert(class),
-            None => {
-                drawer.by_value.insert(value.into(), Ids::One(class));
-            }
+    pub(super) fn carry<'a>(&mut self, class: ClassId, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.each(labels, |drawer, hash| drawer.carried.insert(hash, class));
+    }
+
+    pub(super) fn drop_carrier<'a>(&mut self, class: ClassId, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.each(labels, |drawer, hash| drawer.carried.remove(hash, class));
+    }
+
+    pub(super) fn lend<'a>(&mut self, parent: ParentId, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.each(labels, |drawer, hash| drawer.lent.insert(hash, parent));
+    }
+
+    pub(super) fn drop_lender<'a>(&mut self, parent: ParentId, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.each(labels, |drawer, hash| drawer.lent.remove(hash, parent));
+    }
+
+    fn each<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        mut act: impl FnMut(&mut Drawer, u32),
+    ) {
+        if self.by_key.is_empty() {
+            return;
         }
-    }
-
-    pub(crate) fn unfile(&mut self, class: ClassId, key: &str, value: &str) {
-        let Some(drawer) = self.by_key.get_mut(key) else { return };
-        let Some(classes) = drawer.by_value.get_mut(value) else { return };
-        classes.remove(class);
-        if classes.is_empty() {
-            drawer.by_value.remove(value);
-        }
-    }
-
-    /// How many classes could meet a condition about a label.
-    pub(crate) fn count(&self, filing: &Filing) -> usize {
-        self.under(filing).map(Ids::len).sum()
-    }
-
-    /// The classes that could meet a condition; `None`: every class.
-    pub(crate) fn meeting(&self, filing: &Filing) -> Option<BTreeSet<ClassId>> {
-        match filing {
-            Filing::Values(..) | Filing::Present(_) | Filing::Never => {
-                Some(self.under(filing).flat_map(Ids::iter).collect())
+        for (key, value) in labels {
+            if let Some(drawer) = self.by_key.get_mut(key) {
+                act(drawer, short_hash(&[value]));
             }
-            Filing::Anything => None,
-        }
-    }
-
-    fn under<'a>(&'a self, filing: &'a Filing) -> Box<dyn Iterator<Item = &'a Ids> + 'a> {
-        match filing {
-            Filing::Values(key, values) => {
-                let drawer = self.by_key.get(key);
-                Box::new(values.iter().filter_map(move |value| drawer?.by_value.get(value.as_str())))
-            }
-            Filing::Present(key) => Box::new(self.by_key.get(key).into_iter().flat_map(|d| d.by_value.values())),
-            Filing::Anything | Filing::Never => Box::new(std::iter::empty()),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Under which label a selector is filed, so that a change of labels meets only selectors that can care.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use tortie_selector::{Restriction, Selector};
 
 use super::SelectorId;
-use super::ids::Ids;
+
+/// More than so many are not told apart when conditions are compared.
+const MANY: usize = 64;
 
 /// The one condition of a selector that it is found by.
 #[derive(Clone, Debug)]
@@ -20,13 +23,15 @@ pub(crate) enum Filing {
     Never,
 }
 
+/// Which of its choices a selector is filed under; all that is kept of a [`Filing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice(pub(crate) u16);
+
 impl Filing {
-    /// The label that the condition is about.
-    pub(crate) fn key(&self) -> Option<&str> {
-        match self {
-            Filing::Values(key, _) | Filing::Present(key) => Some(key),
-            Filing::Anything | Filing::Never => None,
-        }
+    /// What [`choices`] had at this place.
+    pub(crate) fn of(selector: &Selector, Choice(at): Choice) -> Filing {
+        let Some(choices) = choices(selector) else { return Filing::Never };
+        choices.into_iter().nth(usize::from(at)).unwrap_or(Filing::Anything)
     }
 }
 
@@ -47,11 +52,49 @@ pub(crate) fn choices(selector: &Selector) -> Option<Vec<Filing>> {
     Some(out)
 }
 
+/// A short hash of a text or a pair of texts: what is found by it is tried in full.
+pub(crate) fn short_hash(texts: &[&str]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    texts.hash(&mut hasher);
+    u32::try_from(hasher.finish() >> 32).expect("half of it fits")
+}
+
+/// Numbers under short hashes.
+#[derive(Debug, Default)]
+pub(crate) struct Postings(BTreeSet<(u32, u32)>);
+
+impl Postings {
+    pub(crate) fn insert(&mut self, hash: u32, id: u32) {
+        self.0.insert((hash, id));
+    }
+
+    pub(crate) fn remove(&mut self, hash: u32, id: u32) {
+        self.0.remove(&(hash, id));
+    }
+
+    pub(crate) fn under(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
+        self.0.range((hash, 0)..=(hash, u32::MAX)).map(|(_, id)| *id)
+    }
+
+    /// How many there are under a hash, as far as that matters.
+    pub(crate) fn crowd(&self, hash: u32) -> usize {
+        self.under(hash).take(MANY).count()
+    }
+}
+
+impl FromIterator<(u32, u32)> for Postings {
+    fn from_iter<I: IntoIterator<Item = (u32, u32)>>(postings: I) -> Postings {
+        Postings(postings.into_iter().collect())
+    }
+}
+
 /// Selectors by the condition that they are filed under.
 #[derive(Debug, Default)]
 pub(crate) struct Cabinet {
-    by_value: HashMap<String, HashMap<String, Ids>>,
-    by_key: HashMap<String, Ids>,
+    by_value: Postings,
+    by_key: Postings,
+    /// How many selectors are filed under each key.
+    asked: HashMap<Box<str>, usize>,
     anything: BTreeSet<SelectorId>,
 }
 
@@ -59,12 +102,15 @@ impl Cabinet {
     pub(crate) fn insert(&mut self, id: SelectorId, filing: &Filing) {
         match filing {
             Filing::Values(key, values) => {
-                let drawer = self.by_value.entry(key.clone()).or_default();
+                self.ask(key);
                 for value in values {
-                    drawer.entry(value.clone()).or_default().insert(id);
+                    self.by_value.insert(short_hash(&[key, value]), id);
                 }
             }
-            Filing::Present(key) => self.by_key.entry(key.clone()).or_default().insert(id),
+            Filing::Present(key) => {
+                self.ask(key);
+                self.by_key.insert(short_hash(&[key]), id);
+            }
             Filing::Anything => {
                 self.anything.insert(id);
             }
@@ -75,15 +121,15 @@ impl Cabinet {
     pub(crate) fn remove(&mut self, id: SelectorId, filing: &Filing) {
         match filing {
             Filing::Values(key, values) => {
-                let Some(drawer) = self.by_value.get_mut(key) else { return };
                 for value in values {
-                    take_out(drawer, value, id);
+                    self.by_value.remove(short_hash(&[key, value]), id);
                 }
-                if drawer.is_empty() {
-                    self.by_value.remove(key);
-                }
+                self.unask(key);
             }
-            Filing::Present(key) => take_out(&mut self.by_key, key, id),
+            Filing::Present(key) => {
+                self.by_key.remove(short_hash(&[key]), id);
+                self.unask(key);
+            }
             Filing::Anything => {
                 self.anything.remove(&id);
             }
@@ -91,17 +137,20 @@ impl Cabinet {
         }
     }
 
-    /// How many selectors are filed under this condition already.
+    /// How many selectors are filed under this condition already, as far as that matters.
     pub(crate) fn crowd(&self, filing: &Filing) -> usize {
         match filing {
             Filing::Values(key, values) => {
-                let drawer = self.by_value.get(key);
-                values.iter().filter_map(|value| drawer?.get(value)).map(Ids::len).sum()
+                values.iter().map(|value| self.by_value.crowd(short_hash(&[key, value]))).sum()
             }
-            Filing::Present(key) => self.by_key.get(key).map_or(0, Ids::len),
+            Filing::Present(key) => self.by_key.crowd(short_hash(&[key])),
             Filing::Anything => self.anything.len(),
             Filing::Never => 0,
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.anything.is_empty()
     }
 
     /// Every selector that could match something with these labels; some more than once.
@@ -109,18 +158,27 @@ impl Cabinet {
         &'a self,
         labels: impl Iterator<Item = (&'a str, &'a str)> + 'a,
     ) -> impl Iterator<Item = SelectorId> + 'a {
-        let filed = labels.flat_map(|(key, value)| {
-            let by_value = self.by_value.get(key).and_then(|drawer| drawer.get(value));
-            self.by_key.get(key).into_iter().chain(by_value).flat_map(Ids::iter)
+        let filed = labels.filter(|(key, _)| self.asked.contains_key(*key)).flat_map(|(key, value)| {
+            let by_value = self.by_value.under(short_hash(&[key, value]));
+            self.by_key.under(short_hash(&[key])).chain(by_value)
         });
         self.anything.iter().copied().chain(filed)
     }
-}
 
-fn take_out(drawer: &mut HashMap<String, Ids>, key: &str, id: SelectorId) {
-    let Some(ids) = drawer.get_mut(key) else { return };
-    ids.remove(id);
-    if ids.is_empty() {
-        drawer.remove(key);
+    fn ask(&mut self, key: &str) {
+        match self.asked.get_mut(key) {
+            Some(users) => *users += 1,
+            None => {
+                self.asked.insert(key.into(), 1);
+            }
+        }
+    }
+
+    fn unask(&mut self, key: &str) {
+        let Some(users) = self.asked.get_mut(key) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.asked.remove(key);
+        }
     }
 }

@@ -40,11 +40,11 @@ impl Ids {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn contains(&self, id: u32) -> bool {
         match self {
-            Ids::None => 0,
-            Ids::One(_) => 1,
-            Ids::Many(ids) => ids.len(),
+            Ids::None => false,
+            Ids::One(only) => *only == id,
+            Ids::Many(ids) => ids.contains(&id),
         }
     }
 
@@ -91,7 +91,8 @@ mod tests {
                 model.insert(id);
             }
             assert!(ids.iter().eq(model.iter().copied()), "step {step}");
-            assert_eq!((ids.len(), ids.is_empty()), (model.len(), model.is_empty()));
+            assert_eq!(ids.is_empty(), model.is_empty());
+            assert_eq!(ids.contains(id), model.contains(&id));
             assert!(model.iter().copied().collect::<Ids>().iter().eq(model.iter().copied()));
         }
     }

@@ -3,15 +3,18 @@
 //! Invariant: after every call, `class.matches` holds exactly the selectors that match the class's effective labels,
 //! and `entry.classes` is its mirror image.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
 
+use hashbrown::HashTable;
 use tortie_selector::Selector;
 
-use super::drawers::Drawers;
-use super::filing::{Cabinet, Filing, choices};
+use super::drawers::{Drawer, Drawers};
+use super::entry::Entry;
+use super::filing::{Cabinet, Choice, Filing, choices, short_hash};
 use super::ids::Ids;
-use super::{Effective, Identity, LabelSet};
+use super::parents::{ParentId, Parents};
+use super::shapes::{Packed, Shapes};
+use super::{Effective, Identity, Pairs};
 use crate::slab::Slab;
 
 /// Number of a selector in one index.
@@ -23,23 +26,11 @@ pub(crate) type ItemId = u32;
 
 #[derive(Debug)]
 struct Class {
-    identity: Identity,
+    /// Own labels, and whom it inherits from.
+    labels: Packed,
     items: Ids,
     /// Sorted.
-    matches: Vec<SelectorId>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    selector: Selector,
-    filing: Filing,
-    classes: Ids,
-}
-
-#[derive(Debug, Default)]
-struct Parent {
-    labels: Option<LabelSet>,
-    classes: Ids,
+    matches: Box<[SelectorId]>,
 }
 
 /// New matches of a class, worked out but not in force yet.
@@ -48,42 +39,58 @@ pub(crate) struct Shift {
     pub(crate) class: ClassId,
     /// Selectors that start or stop to match.
     pub(crate) flipped: Vec<SelectorId>,
-    matches: Vec<SelectorId>,
+    matches: Box<[SelectorId]>,
+}
+
+/// New labels of a profile, worked out but not in force yet.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    parent: ParentId,
+    labels: Option<Packed>,
+    pub(crate) shifts: Vec<Shift>,
 }
 
 /// What matches what.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
+    shapes: Shapes,
     classes: Slab<Class>,
-    by_identity: HashMap<Identity, ClassId>,
-    parents: HashMap<Arc<str>, Parent>,
+    by_labels: HashTable<ClassId>,
+    hasher: RandomState,
+    parents: Parents,
     selectors: Slab<Entry>,
     /// Selectors, for what new labels can match.
     cabinet: Cabinet,
-    /// Classes, for what a new selector can match.
+    /// Classes and profiles, for what a new selector can match.
     drawers: Drawers,
 }
 
 impl Index {
     /// The class of this identity; made, without items, if there is none. Balance with [`Index::leave`] or
     /// [`Index::enter`].
-    pub(crate) fn class_for(&mut self, identity: Identity) -> ClassId {
-        if let Some(id) = self.by_identity.get(&identity) {
+    pub(crate) fn class_for(&mut self, identity: &Identity<'_>) -> ClassId {
+        let Identity { own, parents } = identity;
+        let parents: Vec<ParentId> = parents.iter().map(|name| self.parents.find_or_make(name)).collect();
+        let labels = self.shapes.pack(own, &parents);
+        let hash = self.hasher.hash_one(&labels);
+        let same = |id: &ClassId| self.classes.get(*id).is_some_and(|class| class.labels == labels);
+        if let Some(id) = self.by_labels.find(hash, same) {
+            self.shapes.release(labels.shape);
             return *id;
         }
-        for name in identity.parents.iter() {
-            self.parents.entry(name.clone()).or_default();
+        let matches = self.matching(&self.effective(&labels, None));
+        let id = self.classes.insert(Class { labels, items: Ids::None, matches });
+        for parent in parents {
+            self.parents.get_mut(parent).classes.insert(id);
         }
-        let matches = self.matching(&self.effective(&identity));
-        let id = self.classes.insert(Class { identity: identity.clone(), items: Ids::None, matches });
-        for name in identity.parents.iter() {
-            self.parents.entry(name.clone()).or_default().classes.insert(id);
+        let Index { shapes, classes, by_labels, hasher, parents: _, selectors, cabinet: _, drawers } = self;
+        let class = classes.get(id).expect("just made");
+        drawers.carry(id, shapes.labels(&class.labels));
+        for selector in &class.matches {
+            selectors.get_mut(*selector).expect("classes match living selectors only").join(id);
         }
-        self.file(id);
-        for selector in self.matches(id).to_vec() {
-            self.entry_mut(selector).classes.insert(id);
-        }
-        self.by_identity.insert(identity, id);
+        let hash_of = |id: &ClassId| classes.get(*id).map_or(0, |class| hasher.hash_one(&class.labels));
+        by_labels.insert_unique(hash, id, hash_of);
         id
     }
 
@@ -103,19 +110,19 @@ impl Index {
         if !found.items.is_empty() {
             return;
         }
-        self.unfile(class);
-        let Class { identity, items: _, matches } = self.classes.remove(class).expect("it was just there");
+        let Class { labels, items: _, matches } = self.classes.remove(class).expect("it was just there");
+        if let Ok(entry) = self.by_labels.find_entry(self.hasher.hash_one(&labels), |id| *id == class) {
+            entry.remove();
+        }
+        self.drawers.drop_carrier(class, self.shapes.labels(&labels));
         for selector in matches {
-            self.entry_mut(selector).classes.remove(class);
+            self.entry_mut(selector).part(class);
         }
-        for name in identity.parents.iter() {
-            let parent = self.parents.get_mut(name).expect("a class's parents have entries");
-            parent.classes.remove(class);
-            if parent.classes.is_empty() && parent.labels.is_none() {
-                self.parents.remove(name);
-            }
+        for parent in labels.parents() {
+            self.parents.get_mut(parent).classes.remove(class);
+            self.parents.sweep(parent);
         }
-        self.by_identity.remove(&identity);
+        self.shapes.release(labels.shape);
     }
 
     /// The items of a class.
@@ -125,85 +132,112 @@ impl Index {
 
     /// The classes that a selector matches. A class without items may be among them for the length of one change.
     pub(crate) fn classes_of(&self, selector: SelectorId) -> impl Iterator<Item = ClassId> + '_ {
-        self.selectors.get(selector).into_iter().flat_map(|entry| entry.classes.iter())
+        self.selectors.get(selector).into_iter().flat_map(|entry| entry.classes().iter())
+    }
+
+    /// The canonical text of a selector.
+    pub(crate) fn canonical(&self, selector: SelectorId) -> &str {
+        self.selectors.get(selector).map_or("", Entry::canonical)
     }
 
     pub(crate) fn add_selector(&mut self, selector: Selector) -> SelectorId {
-        let filing = self.best_filing(&selector);
+        let (choice, filing) = self.best_filing(&selector);
+        if let Filing::Values(key, _) = &filing {
+            let Index { shapes, classes, parents, drawers, .. } = self;
+            drawers.want(key, || drawer(key, shapes, classes, parents));
+        }
         let matched = |id: &ClassId| {
             let class = self.classes.get(*id).expect("labels are filed for living classes only");
-            selector.matches(&self.effective(&class.identity))
+            selector.matches(&self.effective(&class.labels, None))
         };
-        let classes: Ids = match self.drawers.meeting(&filing) {
-            Some(candidates) => candidates.into_iter().filter(matched).collect(),
-            None => self.classes.ids().filter(matched).collect(),
-        };
-        let id = self.selectors.insert(Entry { selector, filing, classes: classes.clone() });
-        for class in classes.iter() {
+        let classes: Ids = self.meeting(&filing).into_iter().filter(matched).collect();
+        let entry = Entry::new(selector, choice, classes);
+        let joined: Vec<ClassId> = entry.classes().iter().collect();
+        let id = self.selectors.insert(entry);
+        for class in joined {
             let matches = &mut self.class_mut(class).matches;
-            if let Err(at) = matches.binary_search(&id) {
-                matches.insert(at, id);
-            }
+            let at = matches.partition_point(|other| *other < id);
+            *matches = matches[..at].iter().chain([&id]).chain(&matches[at..]).copied().collect();
         }
-        let Entry { selector: _, filing, classes: _ } = self.selectors.get(id).expect("it was just put there");
-        self.cabinet.insert(id, filing);
+        self.cabinet.insert(id, &filing);
         id
     }
 
     pub(crate) fn remove_selector(&mut self, id: SelectorId) {
-        let Some(Entry { selector, filing, classes }) = self.selectors.remove(id) else { return };
+        let Some(entry) = self.selectors.remove(id) else { return };
+        let filing = Filing::of(&entry.selector(), entry.choice);
         self.cabinet.remove(id, &filing);
-        for key in choices(&selector).iter().flatten().filter_map(Filing::key) {
+        if let Filing::Values(key, _) = &filing {
             self.drawers.unwant(key);
         }
-        for class in classes.iter() {
+        for class in entry.classes().iter() {
             let matches = &mut self.class_mut(class).matches;
-            if let Ok(at) = matches.binary_search(&id) {
-                matches.remove(at);
-            }
+            *matches = matches.iter().copied().filter(|other| *other != id).collect();
         }
     }
 
-    /// What would change if the labels of a profile became these. Nothing changes before [`Index::set_parent`].
-    pub(crate) fn plan_parent(&self, name: &str, labels: Option<&LabelSet>) -> Vec<Shift> {
-        let Some(parent) = self.parents.get(name) else { return Vec::new() };
-        if parent.labels.as_ref() == labels {
-            return Vec::new();
+    /// What would change if the labels of a profile became these; `None` if nothing. Nothing changes before
+    /// [`Index::set_parent`].
+    pub(crate) fn plan_parent(&mut self, name: &str, labels: Option<&Pairs<'_>>) -> Option<Plan> {
+        let parent = match (self.parents.find(name), labels) {
+            (Some(parent), _) => parent,
+            (None, Some(_)) => self.parents.find_or_make(name),
+            (None, None) => return None,
+        };
+        let labels = labels.map(|labels| self.shapes.pack(labels, &[]));
+        let found = self.parents.get(parent).expect("just found or made");
+        if found.labels == labels {
+            if let Some(labels) = labels {
+                self.shapes.release(labels.shape);
+            }
+            self.parents.sweep(parent);
+            return None;
         }
         let shift = |class: ClassId| {
-            let Class { identity, items: _, matches: before } = self.classes.get(class)?;
-            let after = self.matching(&self.effective_with(identity, Some((name, labels))));
+            let Class { labels: own, items: _, matches: before } = self.classes.get(class)?;
+            let after = self.matching(&self.effective(own, Some((parent, labels.as_ref()))));
             let flipped = symmetric_difference(before, &after);
             Some(Shift { class, flipped, matches: after })
         };
-        parent.classes.iter().filter_map(shift).collect()
+        let shifts = found.classes.iter().filter_map(shift).collect();
+        Some(Plan { parent, labels, shifts })
     }
 
-    /// Gives new labels to a profile; `plan` is what [`Index::plan_parent`] said of just this change.
-    pub(crate) fn set_parent(&mut self, name: &Arc<str>, labels: Option<LabelSet>, plan: Vec<Shift>) {
-        let shifted: Vec<ClassId> = plan.iter().map(|shift| shift.class).collect();
-        for class in &shifted {
-            self.unfile(*class);
+    /// Carries out what [`Index::plan_parent`] said of just this change.
+    pub(crate) fn set_parent(&mut self, plan: Plan) {
+        let Plan { parent, labels, shifts } = plan;
+        let Index { shapes, parents, drawers, .. } = self;
+        let found = parents.get_mut(parent);
+        if let Some(old) = std::mem::replace(&mut found.labels, labels) {
+            drawers.drop_lender(parent, shapes.labels(&old));
+            shapes.release(old.shape);
         }
-        let parent = self.parents.entry(name.clone()).or_default();
-        parent.labels = labels;
-        if parent.labels.is_none() && parent.classes.is_empty() {
-            self.parents.remove(name);
+        if let Some(labels) = &found.labels {
+            drawers.lend(parent, shapes.labels(labels));
         }
-        for class in shifted {
-            self.file(class);
-        }
-        for Shift { class, flipped, matches } in plan {
+        self.parents.sweep(parent);
+        for Shift { class, flipped, matches } in shifts {
             for selector in flipped {
-                let classes = &mut self.entry_mut(selector).classes;
                 if matches.binary_search(&selector).is_ok() {
-                    classes.insert(class);
+                    self.entry_mut(selector).join(class);
                 } else {
-                    classes.remove(class);
+                    self.entry_mut(selector).part(class);
                 }
             }
             self.class_mut(class).matches = matches;
         }
+    }
+
+    /// Whether something inherits from this profile.
+    pub(crate) fn inherits(&self, name: &str) -> bool {
+        let found = self.parents.find(name).and_then(|id| self.parents.get(id));
+        found.is_some_and(|parent| !parent.classes.is_empty())
+    }
+
+    /// The labels that a profile lends; `None` if it is not there.
+    pub(crate) fn lent(&self, name: &str) -> Option<Pairs<'_>> {
+        let labels = self.parents.get(self.parents.find(name)?)?.labels.as_ref()?;
+        Some(Pairs::new(self.shapes.labels(labels)))
     }
 
     fn class_mut(&mut self, class: ClassId) -> &mut Class {
@@ -214,80 +248,88 @@ impl Index {
         self.selectors.get_mut(selector).expect("classes match living selectors only")
     }
 
-    fn effective<'a>(&'a self, identity: &'a Identity) -> Effective<'a> {
-        self.effective_with(identity, None)
-    }
-
-    fn effective_with<'a>(
+    /// `instead`: labels that one of the profiles is taken to lend.
+    fn effective<'a>(
         &'a self,
-        identity: &'a Identity,
-        instead: Option<(&str, Option<&'a LabelSet>)>,
+        labels: &'a Packed,
+        instead: Option<(ParentId, Option<&'a Packed>)>,
     ) -> Effective<'a> {
-        with_parents(&self.parents, identity, instead)
+        let lent = |id: ParentId| match instead {
+            Some((changed, labels)) if changed == id => labels,
+            _ => self.parents.get(id)?.labels.as_ref(),
+        };
+        let sources = std::iter::once(labels).chain(labels.parents().filter_map(lent)).collect();
+        Effective { shapes: &self.shapes, sources }
     }
 
-    fn file(&mut self, class: ClassId) {
-        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
-        let Some(found) = classes.get(class) else { return };
-        for (key, value) in with_parents(parents, &found.identity, None).all() {
-            drawers.file(class, key, value);
+    fn matching(&self, effective: &Effective<'_>) -> Box<[SelectorId]> {
+        if self.cabinet.is_empty() {
+            return Box::default();
         }
-    }
-
-    fn unfile(&mut self, class: ClassId) {
-        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
-        let Some(found) = classes.get(class) else { return };
-        for (key, value) in with_parents(parents, &found.identity, None).all() {
-            drawers.unfile(class, key, value);
-        }
-    }
-
-    fn matching(&self, effective: &Effective<'_>) -> Vec<SelectorId> {
-        let found = self.cabinet.candidates(effective.all());
-        let matched = |id: &SelectorId| self.selectors.get(*id).is_some_and(|entry| entry.selector.matches(effective));
-        let mut out: Vec<SelectorId> = found.filter(matched).collect();
+        let mut out: Vec<SelectorId> = self.cabinet.candidates(effective.all()).collect();
         out.sort_unstable();
         out.dedup();
-        out.shrink_to_fit();
-        out
+        out.retain(|id| self.selectors.get(*id).is_some_and(|entry| entry.selector().matches(effective)));
+        out.into_boxed_slice()
     }
 
-    /// The condition that the fewest classes meet and the fewest selectors are found by now. Every key that could have
-    /// been chosen is kept filed from here on.
-    fn best_filing(&mut self, selector: &Selector) -> Filing {
-        let Some(choices) = choices(selector) else { return Filing::Never };
-        for key in choices.iter().filter_map(Filing::key) {
-            if self.drawers.want(key) {
-                self.fill(key);
-            }
+    /// The condition that the fewest meet and the fewest selectors are found by now.
+    fn best_filing(&self, selector: &Selector) -> (Choice, Filing) {
+        let Some(choices) = choices(selector) else { return (Choice(0), Filing::Never) };
+        let cost = |filing: &Filing| self.crowd(filing) + self.cabinet.crowd(filing);
+        let best = match choices.len() {
+            0 | 1 => choices.into_iter().enumerate().next(),
+            _ => choices.into_iter().enumerate().take(usize::from(u16::MAX)).min_by_key(|(_, filing)| cost(filing)),
+        };
+        let (at, filing) = best.unwrap_or((0, Filing::Anything));
+        (Choice(u16::try_from(at).expect("no more were looked at")), filing)
+    }
+
+    /// How many meet a condition, as far as that is known without looking at every value.
+    fn crowd(&self, filing: &Filing) -> usize {
+        match filing {
+            Filing::Values(key, values) => match self.drawers.get(key) {
+                Some(drawer) => values.iter().map(|value| drawer.crowd(value)).sum(),
+                None => self.shapes.count(key),
+            },
+            Filing::Present(key) => self.shapes.count(key),
+            Filing::Anything => usize::MAX / 2,
+            Filing::Never => 0,
         }
-        let cost = |filing: &Filing| self.drawers.count(filing) + self.cabinet.crowd(filing);
-        choices.into_iter().min_by_key(cost).unwrap_or(Filing::Anything)
     }
 
-    fn fill(&mut self, wanted: &str) {
-        let Index { classes, by_identity: _, parents, selectors: _, cabinet: _, drawers } = self;
-        for id in classes.ids() {
-            let Some(class) = classes.get(id) else { continue };
-            for (key, value) in with_parents(parents, &class.identity, None).all() {
-                if key == wanted {
-                    drawers.file(id, key, value);
-                }
+    /// The classes that could meet a condition, some more than once.
+    fn meeting(&self, filing: &Filing) -> Vec<ClassId> {
+        let heirs = |parent: ParentId| self.parents.get(parent).into_iter().flat_map(|parent| parent.classes.iter());
+        match filing {
+            Filing::Values(key, values) => {
+                let Some(drawer) = self.drawers.get(key) else { return Vec::new() };
+                let lent = values.iter().flat_map(|value| drawer.lenders(value)).flat_map(heirs);
+                values.iter().flat_map(|value| drawer.carriers(value)).chain(lent).collect()
             }
+            Filing::Present(key) => {
+                let Some(shapes) = self.shapes.having(key) else { return Vec::new() };
+                let carriers = self.classes.iter().filter(|(_, class)| shapes.contains(class.labels.shape));
+                let lends = |labels: &Packed| shapes.contains(labels.shape);
+                let lenders = self.parents.iter().filter(|(_, parent)| parent.labels.as_ref().is_some_and(lends));
+                carriers.map(|(id, _)| id).chain(lenders.flat_map(|(id, _)| heirs(id))).collect()
+            }
+            Filing::Anything => self.classes.iter().map(|(id, _)| id).collect(),
+            Filing::Never => Vec::new(),
         }
     }
 }
 
-fn with_parents<'a>(
-    parents: &'a HashMap<Arc<str>, Parent>,
-    identity: &'a Identity,
-    instead: Option<(&str, Option<&'a LabelSet>)>,
-) -> Effective<'a> {
-    let labels = |name: &Arc<str>| match instead {
-        Some((changed, labels)) if changed == &**name => labels,
-        _ => parents.get(name)?.labels.as_ref(),
+/// Who carries and lends a key now.
+fn drawer(key: &str, shapes: &Shapes, classes: &Slab<Class>, parents: &Parents) -> Drawer {
+    let Some(having) = shapes.having(key) else { return Drawer::default() };
+    let hash = |labels: &Packed| {
+        let value = if having.contains(labels.shape) { shapes.value(labels, key) } else { None };
+        value.map(|value| short_hash(&[value]))
     };
-    Effective { own: &identity.own, parents: identity.parents.iter().filter_map(labels).collect() }
+    let carried = classes.iter().filter_map(|(id, class)| Some((hash(&class.labels)?, id)));
+    let lent = parents.iter().filter_map(|(id, parent)| Some((hash(parent.labels.as_ref()?)?, id)));
+    Drawer::new(carried.collect(), lent.collect())
 }
 
 /// What is in just one of two sorted lists.

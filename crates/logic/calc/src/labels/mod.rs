@@ -4,40 +4,45 @@
 //! so thousands of replicas cost as much as one.
 
 mod drawers;
+mod entry;
 mod filing;
 mod ids;
 mod index;
+mod parents;
 mod set;
+mod shapes;
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use tortie_selector::Labels;
 
 pub(crate) use index::{ClassId, Index, ItemId, SelectorId, symmetric_difference};
-pub(crate) use set::LabelSet;
+pub(crate) use set::{LabelSet, Pairs};
+
+use shapes::{Packed, Shapes};
 
 /// What decides which selectors an endpoint matches: its own labels, and the profiles whose labels it inherits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
-    pub(crate) own: LabelSet,
-    pub(crate) parents: Arc<[Arc<str>]>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity<'a> {
+    pub(crate) own: Pairs<'a>,
+    pub(crate) parents: Vec<Cow<'a, str>>,
 }
 
 /// A class's labels as selectors see them: own labels first, then those of the first profile that has the key.
-pub(crate) struct Effective<'a> {
-    own: &'a LabelSet,
-    parents: Vec<&'a LabelSet>,
+struct Effective<'a> {
+    shapes: &'a Shapes,
+    sources: Vec<&'a Packed>,
 }
 
 impl Effective<'_> {
     /// Every label that is there, those that another hides too.
     fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        std::iter::once(self.own).chain(self.parents.iter().copied()).flat_map(LabelSet::iter)
+        self.sources.iter().flat_map(|labels| self.shapes.labels(labels))
     }
 }
 
 impl Labels for Effective<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.own.get(key).or_else(|| self.parents.iter().find_map(|labels| labels.get(key)))
+        self.sources.iter().find_map(|labels| self.shapes.value(labels, key))
     }
 }

@@ -1,9 +1,30 @@
-//! Labels as one block of bytes: a node keeps those of every endpoint of the cluster.
+//! Labels by themselves: as they are read, and as one block of bytes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Labels, sorted by key, each key once. Cheap to clone.
+/// Labels as they are read, sorted by key, each key once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pairs<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Pairs<'a> {
+    /// Of two with one key the later wins.
+    pub(crate) fn new(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Pairs<'a> {
+        let mut pairs: Vec<(&str, &str)> = labels.into_iter().collect();
+        if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
+            // Stable: the last of those with one key stays, and comes first when turned round.
+            pairs.reverse();
+            pairs.sort_by_key(|(key, _)| *key);
+            pairs.dedup_by_key(|(key, _)| *key);
+        }
+        Pairs(pairs)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(&'a str, &'a str)> {
+        self.0.iter()
+    }
+}
+
+/// Labels as one block of bytes, sorted by key, each key once. Cheap to clone.
 ///
 /// Layout: for each label the lengths of key and value, then both texts. A length is in groups of seven bits, the
 /// lowest first, with the top bit set on all but the last.
@@ -11,11 +32,10 @@ use std::sync::Arc;
 pub(crate) struct LabelSet(Arc<[u8]>);
 
 impl LabelSet {
-    /// Packs labels. Of two with one key the later wins.
-    pub(crate) fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
-        let merged: BTreeMap<&str, &str> = labels.into_iter().collect();
-        let mut bytes = Vec::with_capacity(merged.iter().map(|(key, value)| key.len() + value.len() + 4).sum());
-        for (key, value) in merged {
+    /// Packs labels.
+    pub(crate) fn new(labels: &Pairs<'_>) -> LabelSet {
+        let mut bytes = Vec::with_capacity(labels.iter().map(|(key, value)| key.len() + value.len() + 4).sum());
+        for (key, value) in labels.iter() {
             put_length(&mut bytes, key.len());
             put_length(&mut bytes, value.len());
             bytes.extend_from_slice(key.as_bytes());
@@ -36,18 +56,11 @@ impl LabelSet {
 
     /// The value under a key.
     pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
-        let mut rest = &*self.0;
-        while let Some((key, value, after)) = split(rest) {
-            if key == wanted.as_bytes() {
-                return Some(text(value));
-            }
-            rest = after;
-        }
-        None
+        self.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value)
     }
 }
 
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
+pub(super) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length > 0x7f {
         out.push(0x80 | low_bits(length));
         length >>= 7;
@@ -59,7 +72,7 @@ fn low_bits(number: usize) -> u8 {
     u8::try_from(number & 0x7f).expect("seven bits fit")
 }
 
-fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut length = 0;
     for (at, byte) in bytes.iter().enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * at);
@@ -90,12 +103,12 @@ mod tests {
     fn what_is_packed_is_found() {
         let long = "x".repeat(70_000);
         let labels = [("b", "2"), ("a", "1"), ("", ""), ("c", &long), ("a", "3"), ("é", "ü")];
-        let set = LabelSet::new(labels);
+        let set = LabelSet::new(&Pairs::new(labels));
         let all: Vec<_> = set.iter().collect();
         assert_eq!(all, [("", ""), ("a", "3"), ("b", "2"), ("c", long.as_str()), ("é", "ü")]);
         assert_eq!(set.get("a"), Some("3"));
         assert_eq!(set.get("c").map(str::len), Some(70_000));
         assert_eq!(set.get("d"), None);
-        assert_eq!(LabelSet::new([]).iter().count(), 0);
+        assert_eq!(LabelSet::new(&Pairs::new([])).iter().count(), 0);
     }
 }

@@ -7,9 +7,10 @@ use tortie_api as api;
 use tortie_desired::{FloatingAddress, Limits, PacketRate};
 use tortie_net::{Family, IpNet};
 
-use super::not_yet;
+use super::{not_yet, shared};
 use crate::hosts::{LocalHost, Wanted};
 use crate::sets::Item;
+use crate::strings::Strings;
 
 pub(super) fn floating(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Vec<FloatingAddress> {
     let read = |(index, nat): (usize, &api::IpNat)| {
@@ -72,14 +73,14 @@ pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String
 }
 
 /// A host endpoint of this node.
-pub(crate) fn local_host(hep: &api::HostEndpoint, item: &Item) -> LocalHost {
+pub(crate) fn local_host(strings: &mut Strings, hep: &api::HostEndpoint, item: &Item<'_>) -> LocalHost {
     let spec = &hep.spec;
     let interface = match spec.interface_name.as_str() {
         "*" => Wanted::All,
         "" => Wanted::WithOneOf(item.nets.iter().map(IpNet::addr).collect()),
         name => Wanted::Named(Arc::from(name)),
     };
-    LocalHost { interface, profiles: item.identity.parents.clone() }
+    LocalHost { interface, profiles: shared(strings, &item.identity.parents) }
 }
 
 /// The prefixes of services, whose packets nobody but a translator takes.

@@ -10,6 +10,7 @@ use tortie_desired::{Match, SetId};
 use tortie_net::{IpNet, PortRange, Protocol};
 use tortie_selector::Selector;
 
+use crate::selectors::Selectors;
 use crate::sets::{PortName, SetSpec, service_name};
 
 /// Which side of a packet.
@@ -20,7 +21,8 @@ pub(crate) enum End {
 }
 
 /// One side, resolved as far as it can be.
-pub(crate) struct Side {
+pub(crate) struct Side<'a> {
+    pub(crate) known: &'a mut Selectors,
     pub(crate) conditions: Match,
     pub(crate) needs: BTreeMap<SetId, SetSpec>,
     /// What is not understood: the field, a colon, the reason.
@@ -28,7 +30,13 @@ pub(crate) struct Side {
 }
 
 /// `end` says which side it is: services stand for addresses at the source, for addresses and ports at the destination.
-pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, end: End, entity: &api::EntityRule) -> Side {
+pub(crate) fn resolve<'a>(
+    known: &'a mut Selectors,
+    namespace: &str,
+    protocol: Option<Protocol>,
+    end: End,
+    entity: &api::EntityRule,
+) -> Side<'a> {
     let api::EntityRule {
         nets,
         selector,
@@ -40,7 +48,7 @@ pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, end: End, ent
         not_ports,
         service_accounts,
     } = entity;
-    let mut side = Side { conditions: Match::default(), needs: BTreeMap::new(), problems: Vec::new() };
+    let mut side = Side { known, conditions: Match::default(), needs: BTreeMap::new(), problems: Vec::new() };
     side.conditions.nets = side.nets("nets", nets);
     side.conditions.not_nets = side.nets("notNets", not_nets);
 
@@ -56,7 +64,10 @@ pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, end: End, ent
     let endpoints = side.join(accounts, own);
     let positive = side.join(spaces, endpoints);
     let (positive, negative) = match (positive, not) {
-        (Some(positive), Some(not)) => (side.join(Some(positive), negated(&not)), None),
+        (Some(positive), Some(not)) => {
+            let not = negated(side.known, &not);
+            (side.join(Some(positive), not), None)
+        },
         (positive, negative) => (positive, negative),
     };
 
@@ -68,11 +79,13 @@ pub(crate) fn resolve(namespace: &str, protocol: Option<Protocol>, end: End, ent
     if let Some(positive) = positive
         && (!ports.is_empty() || names.is_empty())
     {
-        let id = side.need(SetSpec::of_selector(positive));
+        let spec = SetSpec::of_selector(side.known, positive);
+        let id = side.need(spec);
         side.conditions.sets.push(id);
     }
     if let Some(negative) = negative {
-        let id = side.need(SetSpec::of_selector(negative));
+        let spec = SetSpec::of_selector(side.known, negative);
+        let id = side.need(spec);
         side.conditions.not_sets.push(id);
     }
     if let Some(found) = services {
@@ -89,12 +102,12 @@ pub(crate) fn namespace_is(namespace: &str) -> Option<Selector> {
 }
 
 /// What both match, written as upstream joins selectors, since set ids are hashes of the text.
-pub(crate) fn both(a: &Selector, b: &Selector) -> Option<Selector> {
-    Selector::parse(&format!("({}) && ({})", a.canonical(), b.canonical())).ok()
+pub(crate) fn both(known: &mut Selectors, a: &Selector, b: &Selector) -> Option<Selector> {
+    known.parse(&format!("({}) && ({})", a.canonical(), b.canonical())).ok()
 }
 
-fn negated(selector: &Selector) -> Option<Selector> {
-    Selector::parse(&format!("!({})", selector.canonical())).ok()
+fn negated(known: &mut Selectors, selector: &Selector) -> Option<Selector> {
+    known.parse(&format!("!({})", selector.canonical())).ok()
 }
 
 fn split(ports: &[api::Port]) -> (Vec<PortRange>, Vec<&str>) {
@@ -108,7 +121,7 @@ fn split(ports: &[api::Port]) -> (Vec<PortRange>, Vec<&str>) {
     (ranges, names)
 }
 
-impl Side {
+impl Side<'_> {
     fn nets(&mut self, field: &str, nets: &[api::IpNetText]) -> Vec<IpNet> {
         let mut out = Vec::with_capacity(nets.len());
         for net in nets {
@@ -124,7 +137,7 @@ impl Side {
         if text.is_empty() {
             return None;
         }
-        match Selector::parse(text) {
+        match self.known.parse(text) {
             Ok(selector) => Some(selector),
             Err(error) => {
                 self.problems.push(format!("{field}: {error}"));
@@ -163,7 +176,7 @@ impl Side {
     fn join(&mut self, a: Option<Selector>, b: Option<Selector>) -> Option<Selector> {
         match (a, b) {
             (Some(a), Some(b)) => {
-                let joined = both(&a, &b);
+                let joined = both(self.known, &a, &b);
                 if joined.is_none() {
                     self.problems.push("selector: nested too deep".to_owned());
                 }

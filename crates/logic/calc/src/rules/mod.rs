@@ -11,6 +11,7 @@ use tortie_api as api;
 use tortie_desired::{Action, IcmpMatch, Match, Rule, SetId};
 use tortie_net::{Family, IpNet, Protocol};
 
+use crate::selectors::Selectors;
 use crate::sets::SetSpec;
 use entity::{End, Side};
 pub(crate) use entity::{both, namespace_is};
@@ -26,19 +27,24 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// Resolves the rules of a policy of this namespace; empty for global policies and profiles.
-    pub(crate) fn of(namespace: &str, ingress: &[api::Rule], egress: &[api::Rule]) -> Resolved {
+    pub(crate) fn of(
+        known: &mut Selectors,
+        namespace: &str,
+        ingress: &[api::Rule],
+        egress: &[api::Rule],
+    ) -> Resolved {
         let mut out = Resolved::default();
-        out.ingress = out.rules("ingress", namespace, ingress);
-        out.egress = out.rules("egress", namespace, egress);
+        out.ingress = out.rules(known, "ingress", namespace, ingress);
+        out.egress = out.rules(known, "egress", namespace, egress);
         out
     }
 
-    fn rules(&mut self, list: &str, namespace: &str, rules: &[api::Rule]) -> Vec<Rule> {
+    fn rules(&mut self, known: &mut Selectors, list: &str, namespace: &str, rules: &[api::Rule]) -> Vec<Rule> {
         let mut out = Vec::with_capacity(rules.len());
         for (index, rule) in rules.iter().enumerate() {
             let mut problems = Vec::new();
             let mut sets = BTreeMap::new();
-            let resolved = resolve(namespace, rule, &mut sets, &mut problems);
+            let resolved = resolve(known, namespace, rule, &mut sets, &mut problems);
             let usable = problems.is_empty();
             let path = format!("spec.{list}[{index}]");
             self.problems.extend(problems.into_iter().map(|problem| format!("{path}: {problem}")));
@@ -59,12 +65,15 @@ impl Resolved {
 /// Where the resolved rule of this index stands among the rules as written: those that no packet can match are left out.
 /// `namespace` is that of the policy; empty for global policies and profiles.
 pub fn index_as_written(namespace: &str, rules: &[api::Rule], resolved: usize) -> Option<usize> {
-    let kept = |rule: &api::Rule| !Resolved::of(namespace, std::slice::from_ref(rule), &[]).ingress.is_empty();
+    let mut known = Selectors::default();
+    let mut kept =
+        |rule: &api::Rule| !Resolved::of(&mut known, namespace, std::slice::from_ref(rule), &[]).ingress.is_empty();
     rules.iter().enumerate().filter(|(_, rule)| kept(rule)).nth(resolved).map(|(at, _)| at)
 }
 
 /// The rule without what is not understood, which `problems` tells; `None` if no packet can match it.
 fn resolve(
+    known: &mut Selectors,
     namespace: &str,
     rule: &api::Rule,
     sets: &mut BTreeMap<SetId, SetSpec>,
@@ -87,7 +96,7 @@ fn resolve(
     }
     let protocol = protocol.map(api::RuleProtocol::protocol);
     let mut side = |what: &str, end: End, entity: &api::EntityRule| {
-        let Side { conditions, needs, problems: found } = entity::resolve(namespace, protocol, end, entity);
+        let Side { known: _, conditions, needs, problems: found } = entity::resolve(known, namespace, protocol, end, entity);
         sets.extend(needs);
         problems.extend(found.into_iter().map(|problem| format!("{what}.{problem}")));
         conditions

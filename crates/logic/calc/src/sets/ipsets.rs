@@ -4,32 +4,20 @@
 //! matches. Invariant: before anything changes, every member that the change could touch is noted with what it was
 //! at the last flush; the flush compares. So an address of two owners stays until both are gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use tortie_desired::{Member, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
-use super::item::{Kept, is_host};
+use super::item::{Held, Kept, is_host};
+use super::owners::Owners;
 use super::services::{Services, Slice};
 use super::{Item, ItemKey, PortName, Selected, SetSpec};
-use crate::labels::{ClassId, Index, ItemId, LabelSet, SelectorId, symmetric_difference};
+use crate::labels::{ClassId, Index, ItemId, Pairs, SelectorId, symmetric_difference};
 use crate::slab::Slab;
-
-#[derive(Debug)]
-enum Owners {
-    One(ItemId),
-    Many(Box<[ItemId]>),
-}
-
-impl Owners {
-    fn as_slice(&self) -> &[ItemId] {
-        match self {
-            Owners::One(item) => std::slice::from_ref(item),
-            Owners::Many(items) => items,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Set {
@@ -45,9 +33,10 @@ struct Set {
 #[derive(Debug, Default)]
 pub(crate) struct IpSets {
     index: Index,
-    keys: HashMap<ItemKey, ItemId>,
+    by_key: HashTable<ItemId>,
+    hasher: RandomState,
     items: Slab<Kept>,
-    owners: HashMap<IpNet, Owners>,
+    owners: Owners,
     ids: BTreeMap<SetId, SelectorId>,
     sets: BTreeMap<SelectorId, Set>,
     dirty: BTreeSet<SelectorId>,
@@ -61,39 +50,49 @@ impl IpSets {
     }
 
     /// An item came, changed or went.
-    pub(crate) fn set_item(&mut self, key: ItemKey, item: Option<Item>) {
-        let old_id = self.keys.get(&key).copied();
-        match (old_id, item) {
+    pub(crate) fn set_item(&mut self, key: &ItemKey<'_>, item: Option<Item<'_>>) {
+        let hash = self.hasher.hash_one(key);
+        let is = |id: &ItemId| self.items.get(*id).is_some_and(|kept| kept.key.is(key));
+        match (self.by_key.find(hash, is).copied(), item) {
             (None, None) => {}
-            (Some(id), None) => {
-                self.touch_item(id);
-                let kept = self.items.remove(id).expect("keys name living items");
-                self.disown(id, &kept.nets);
-                self.index.leave(kept.class, id);
-                self.keys.remove(&key);
-            }
-            (None, Some(Item { identity, nets, ports })) => {
-                let class = self.index.class_for(identity);
-                let (nets, ports) = (nets.into_boxed_slice(), ports.into_boxed_slice());
-                let kept = Kept { class, nets, ports };
-                self.touch_class(class, &kept);
-                let nets = kept.nets.clone();
-                let id = self.items.insert(kept);
-                self.own(&nets, id);
-                self.index.enter(class, id);
-                self.keys.insert(key, id);
-            }
+            (Some(id), None) => self.remove_item(hash, id),
+            (None, Some(item)) => self.add_item(hash, key, item),
             (Some(id), Some(item)) => self.change_item(id, item),
         }
     }
 
-    fn change_item(&mut self, id: ItemId, item: Item) {
+    fn add_item(&mut self, hash: u64, key: &ItemKey<'_>, item: Item<'_>) {
         let Item { identity, nets, ports } = item;
-        let class = self.index.class_for(identity);
-        let new = Kept { class, nets: nets.into_boxed_slice(), ports: ports.into_boxed_slice() };
-        let old = self.items.get(id).expect("keys name living items");
-        let (old_class, same_ports) = (old.class, old.ports == new.ports);
-        let (gone, came) = (without(&old.nets, &new.nets), without(&new.nets, &old.nets));
+        let class = self.index.class_for(&identity);
+        let held = Held { nets: nets.into(), ports: ports.into() };
+        self.touch_class(class, &held);
+        let id = self.items.insert(Kept { key: key.into(), class, held });
+        let Kept { key: _, class: _, held } = self.items.get(id).expect("just put there");
+        self.owners.own(&self.items, id, held.nets.as_slice());
+        self.index.enter(class, id);
+        let (items, hasher) = (&self.items, &self.hasher);
+        let hash_of = |id: &ItemId| items.get(*id).map_or(0, |kept| hasher.hash_one(kept.key.key()));
+        self.by_key.insert_unique(hash, id, hash_of);
+    }
+
+    fn remove_item(&mut self, hash: u64, id: ItemId) {
+        self.touch_item(id);
+        if let Ok(entry) = self.by_key.find_entry(hash, |found| *found == id) {
+            entry.remove();
+        }
+        let Kept { key: _, class, held } = self.items.remove(id).expect("keys name living items");
+        self.owners.disown(id, held.nets.as_slice());
+        self.index.leave(class, id);
+    }
+
+    fn change_item(&mut self, id: ItemId, item: Item<'_>) {
+        let Item { identity, nets, ports } = item;
+        let class = self.index.class_for(&identity);
+        let new = Held { nets: nets.into(), ports: ports.into() };
+        let Kept { key: _, class: old_class, held: old } = self.items.get(id).expect("keys name living items");
+        let (old_class, same_ports) = (*old_class, old.ports == new.ports);
+        let gone = without(old.nets.as_slice(), new.nets.as_slice());
+        let came = without(new.nets.as_slice(), old.nets.as_slice());
         let same_nets = gone.is_empty() && came.is_empty();
         if old_class == class && same_ports && same_nets {
             return;
@@ -101,19 +100,20 @@ impl IpSets {
         if same_nets && same_ports {
             let flipped = symmetric_difference(self.index.matches(old_class), self.index.matches(class));
             for selector in flipped {
-                touch_kept(&self.index, &self.items, &self.owners, &mut self.sets, selector, &new);
+                touch_held(&self.index, &self.items, &self.owners, &mut self.sets, selector, &new);
                 self.dirty.insert(selector);
             }
         } else if old_class == class && same_ports {
-            let changed = gone.iter().chain(&came).copied().collect();
-            self.touch_class(class, &Kept { class, nets: changed, ports: new.ports.clone() });
+            let changed: Vec<IpNet> = gone.iter().chain(&came).copied().collect();
+            self.touch_class(class, &Held { nets: changed.into(), ports: new.ports.clone() });
         } else {
             self.touch_item(id);
             self.touch_class(class, &new);
         }
-        self.disown(id, &gone);
-        self.own(&came, id);
-        *self.items.get_mut(id).expect("keys name living items") = new;
+        self.owners.disown(id, &gone);
+        let kept = self.items.get_mut(id).expect("keys name living items");
+        (kept.class, kept.held) = (class, new);
+        self.owners.own(&self.items, id, &came);
         if old_class != class {
             self.index.enter(class, id);
             self.index.leave(old_class, id);
@@ -121,9 +121,9 @@ impl IpSets {
     }
 
     /// The labels that a profile lends came, changed or went.
-    pub(crate) fn set_parent(&mut self, name: &Arc<str>, labels: Option<LabelSet>) {
-        let plan = self.index.plan_parent(name, labels.as_ref());
-        for shift in &plan {
+    pub(crate) fn set_parent(&mut self, name: &str, labels: Option<&Pairs<'_>>) {
+        let Some(plan) = self.index.plan_parent(name, labels) else { return };
+        for shift in &plan.shifts {
             let items: Vec<ItemId> = self.index.items(shift.class).collect();
             for selector in &shift.flipped {
                 for item in &items {
@@ -132,7 +132,12 @@ impl IpSets {
                 self.dirty.insert(*selector);
             }
         }
-        self.index.set_parent(name, labels, plan);
+        self.index.set_parent(plan);
+    }
+
+    /// The labels that a profile lends; `None` if it is not there.
+    pub(crate) fn lent(&self, name: &str) -> Option<Pairs<'_>> {
+        self.index.lent(name)
     }
 
     /// One more user of a set; the first one makes it.
@@ -215,7 +220,7 @@ impl IpSets {
             return SetKind::Ports;
         }
         let mut items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
-        let wide = items.any(|item| self.items.get(item).is_some_and(Kept::is_wide));
+        let wide = items.any(|item| self.items.get(item).is_some_and(|kept| kept.held.is_wide()));
         if wide { SetKind::Nets } else { SetKind::Addresses }
     }
 
@@ -223,7 +228,7 @@ impl IpSets {
         let Some(set) = self.sets.get(&selector) else { return BTreeSet::new() };
         let items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
         let kept = items.filter_map(|item| self.items.get(item));
-        kept.flat_map(|kept| kept.members(set.spec.port.as_ref())).collect()
+        kept.flat_map(|kept| kept.held.members(set.spec.port.as_ref())).collect()
     }
 
     fn holds(&self, selector: SelectorId, member: &Member) -> bool {
@@ -240,37 +245,10 @@ impl IpSets {
     }
 
     /// The item is about to bring its members into whatever matches this class.
-    fn touch_class(&mut self, class: ClassId, kept: &Kept) {
+    fn touch_class(&mut self, class: ClassId, held: &Held) {
         for selector in self.index.matches(class) {
-            touch_kept(&self.index, &self.items, &self.owners, &mut self.sets, *selector, kept);
+            touch_held(&self.index, &self.items, &self.owners, &mut self.sets, *selector, held);
             self.dirty.insert(*selector);
-        }
-    }
-
-    fn own(&mut self, nets: &[IpNet], item: ItemId) {
-        for net in nets {
-            match self.owners.get_mut(net) {
-                None => {
-                    self.owners.insert(*net, Owners::One(item));
-                }
-                Some(owners) => {
-                    *owners = Owners::Many(owners.as_slice().iter().copied().chain([item]).collect());
-                }
-            }
-        }
-    }
-
-    fn disown(&mut self, item: ItemId, nets: &[IpNet]) {
-        for net in nets {
-            let left: Vec<ItemId> = match self.owners.get(net) {
-                None => continue,
-                Some(owners) => owners.as_slice().iter().copied().filter(|owner| *owner != item).collect(),
-            };
-            match left.as_slice() {
-                [] => self.owners.remove(net),
-                [one] => self.owners.insert(*net, Owners::One(*one)),
-                _ => self.owners.insert(*net, Owners::Many(left.into_boxed_slice())),
-            };
         }
     }
 }
@@ -290,7 +268,7 @@ fn is_prefix(member: &Member) -> bool {
 fn holds(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &HashMap<IpNet, Owners>,
+    owners: &Owners,
     selector: SelectorId,
     port: Option<&PortName>,
     member: &Member,
@@ -299,38 +277,37 @@ fn holds(
         Member::Net(net) => *net,
         Member::Port { addr, protocol: _, port: _ } => IpNet::from(*addr),
     };
-    let brings = |item: &ItemId| {
-        items
-            .get(*item)
-            .is_some_and(|kept| index.matches(kept.class).binary_search(&selector).is_ok() && kept.brings(port, member))
+    let brings = |item: ItemId| {
+        let matched = |kept: &Kept| index.matches(kept.class).binary_search(&selector).is_ok();
+        items.get(item).is_some_and(|kept| matched(kept) && kept.held.brings(port, member))
     };
-    owners.get(&net).is_some_and(|owners| owners.as_slice().iter().any(brings))
+    owners.of(items, net).any(brings)
 }
 
 fn touch(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &HashMap<IpNet, Owners>,
+    owners: &Owners,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
     item: ItemId,
 ) {
     let kept = items.get(item).expect("classes hold living items");
-    touch_kept(index, items, owners, sets, selector, kept);
+    touch_held(index, items, owners, sets, selector, &kept.held);
 }
 
 /// Notes what this set's members of this item are before they change. A set that is not out yet needs no notes.
-fn touch_kept(
+fn touch_held(
     index: &Index,
     items: &Slab<Kept>,
-    owners: &HashMap<IpNet, Owners>,
+    owners: &Owners,
     sets: &mut BTreeMap<SelectorId, Set>,
     selector: SelectorId,
-    kept: &Kept,
+    held: &Held,
 ) {
     let Some(Set { spec, users: _, out: Some(_), touched }) = sets.get_mut(&selector) else { return };
     let port = spec.port.as_ref();
-    for member in kept.members(port) {
+    for member in held.members(port) {
         touched.entry(member).or_insert_with(|| holds(index, items, owners, selector, port, &member));
     }
 }

@@ -19,12 +19,62 @@ pub(crate) enum ItemKind {
     GlobalNetworkSet,
 }
 
+impl ItemKind {
+    fn letter(self) -> char {
+        match self {
+            ItemKind::Workload => 'w',
+            ItemKind::Host => 'h',
+            ItemKind::NetworkSet => 'n',
+            ItemKind::GlobalNetworkSet => 'g',
+        }
+    }
+
+    fn of(text: &str) -> ItemKind {
+        match text.as_bytes() {
+            [b'w', ..] => ItemKind::Workload,
+            [b'h', ..] => ItemKind::Host,
+            [b'n', ..] => ItemKind::NetworkSet,
+            _ => ItemKind::GlobalNetworkSet,
+        }
+    }
+}
+
 /// The identity of an item.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ItemKey {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ItemKey<'a> {
     pub(crate) kind: ItemKind,
-    pub(crate) namespace: Arc<str>,
-    pub(crate) name: Box<str>,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+/// An [`ItemKey`] in one block of text: the kind's letter, the namespace, a slash and the name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeptKey(Box<str>);
+
+impl KeptKey {
+    pub(super) fn is(&self, key: &ItemKey<'_>) -> bool {
+        let ItemKey { kind, namespace, name } = key;
+        let rest = self.0.strip_prefix(kind.letter()).and_then(|rest| rest.strip_prefix(namespace));
+        rest.and_then(|rest| rest.strip_prefix('/')) == Some(name)
+    }
+
+    /// The key as it came. No namespace has a slash in it.
+    pub(super) fn key(&self) -> ItemKey<'_> {
+        let (namespace, name) = self.0[1..].split_once('/').expect("it was put there");
+        ItemKey { kind: ItemKind::of(&self.0), namespace, name }
+    }
+}
+
+impl From<&ItemKey<'_>> for KeptKey {
+    fn from(key: &ItemKey<'_>) -> KeptKey {
+        let ItemKey { kind, namespace, name } = key;
+        let mut text = String::with_capacity(2 + namespace.len() + name.len());
+        text.push(kind.letter());
+        text.push_str(namespace);
+        text.push('/');
+        text.push_str(name);
+        KeptKey(text.into_boxed_str())
+    }
 }
 
 /// A port that an endpoint declares.
@@ -37,8 +87,8 @@ pub(crate) struct NamedPort {
 
 /// An endpoint or network set as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) identity: Identity,
+pub(crate) struct Item<'a> {
+    pub(crate) identity: Identity<'a>,
     /// Sorted, without repeats, host bits zero.
     pub(crate) nets: Vec<IpNet>,
     pub(crate) ports: Vec<NamedPort>,
@@ -47,16 +97,65 @@ pub(crate) struct Item {
 /// An item as it is kept: its labels are those of its class.
 #[derive(Debug)]
 pub(super) struct Kept {
+    pub(super) key: KeptKey,
     pub(super) class: ClassId,
-    pub(super) nets: Box<[IpNet]>,
-    pub(super) ports: Box<[NamedPort]>,
+    pub(super) held: Held,
 }
 
-impl Kept {
+/// What an item brings into sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) nets: Nets,
+    pub(super) ports: Ports,
+}
+
+/// Prefixes, sorted and without repeats; most endpoints have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Nets {
+    One(IpNet),
+    Many(Box<[IpNet]>),
+}
+
+impl Nets {
+    pub(super) fn as_slice(&self) -> &[IpNet] {
+        match self {
+            Nets::One(net) => std::slice::from_ref(net),
+            Nets::Many(nets) => nets,
+        }
+    }
+}
+
+impl From<Vec<IpNet>> for Nets {
+    fn from(nets: Vec<IpNet>) -> Nets {
+        match nets[..] {
+            [one] => Nets::One(one),
+            _ => Nets::Many(nets.into_boxed_slice()),
+        }
+    }
+}
+
+/// Named ports; most endpoints have none.
+#[allow(clippy::box_collection, reason = "there are hundreds of thousands, most of them without a list")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ports(Option<Box<Vec<NamedPort>>>);
+
+impl Ports {
+    pub(super) fn as_slice(&self) -> &[NamedPort] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl From<Vec<NamedPort>> for Ports {
+    fn from(ports: Vec<NamedPort>) -> Ports {
+        Ports((!ports.is_empty()).then(|| Box::new(ports)))
+    }
+}
+
+impl Held {
     /// The members that the item brings into a set of this sort.
     pub(super) fn members<'a>(&'a self, port: Option<&'a PortName>) -> impl Iterator<Item = Member> + 'a {
-        let nets = self.nets.iter().filter(move |_| port.is_none()).map(|net| Member::Net(*net));
-        let hosts = self.nets.iter().filter(|net| is_host(**net));
+        let nets = self.nets.as_slice().iter().filter(move |_| port.is_none()).map(|net| Member::Net(*net));
+        let hosts = self.nets.as_slice().iter().filter(|net| is_host(**net));
         let wanted = move |declared: &&NamedPort| port.is_some_and(|port| port.matches(declared));
         let ports = hosts.flat_map(move |net| {
             let member = |declared: &NamedPort| Member::Port {
@@ -64,7 +163,7 @@ impl Kept {
                 protocol: declared.protocol,
                 port: declared.port,
             };
-            self.ports.iter().filter(wanted).map(member)
+            self.ports.as_slice().iter().filter(wanted).map(member)
         });
         nets.chain(ports)
     }
@@ -72,20 +171,20 @@ impl Kept {
     /// Whether the item brings this member into a set of this sort.
     pub(super) fn brings(&self, port: Option<&PortName>, member: &Member) -> bool {
         match member {
-            Member::Net(net) => port.is_none() && self.nets.binary_search(net).is_ok(),
+            Member::Net(net) => port.is_none() && self.nets.as_slice().binary_search(net).is_ok(),
             Member::Port { addr, protocol, port: number } => {
                 let declares = |declared: &NamedPort| {
                     declared.protocol == *protocol
                         && declared.port == *number
                         && port.is_some_and(|port| port.matches(declared))
                 };
-                self.nets.binary_search(&IpNet::from(*addr)).is_ok() && self.ports.iter().any(declares)
+                self.nets.as_slice().binary_search(&IpNet::from(*addr)).is_ok() && self.ports.as_slice().iter().any(declares)
             }
         }
     }
 
     pub(super) fn is_wide(&self) -> bool {
-        self.nets.iter().any(|net| !is_host(*net))
+        self.nets.as_slice().iter().any(|net| !is_host(*net))
     }
 }
 

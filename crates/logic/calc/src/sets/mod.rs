@@ -2,6 +2,7 @@
 
 mod ipsets;
 mod item;
+mod owners;
 mod services;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(crate) use item::{Item, ItemKey, ItemKind, NamedPort};
 pub(crate) use services::{Slice, service_name};
 
 use crate::rules::protocol_text;
+use crate::selectors::Selectors;
 
 /// A port by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +61,8 @@ fn hash_id(prefix: &str, text: &str) -> SetId {
 }
 
 impl SetSpec {
-    pub(crate) fn of_selector(selector: Selector) -> SetSpec {
-        SetSpec::Selected(Selected { id: SetId::new(&selector.id()), selector, port: None })
+    pub(crate) fn of_selector(known: &mut Selectors, selector: Selector) -> SetSpec {
+        SetSpec::Selected(Selected { id: known.set_id(&selector), selector, port: None })
     }
 
     /// The id is a hash over the service's name, as upstream's.

@@ -1,0 +1,69 @@
+//! Profiles as the lenders of labels.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::HashTable;
+
+use super::ids::Ids;
+use super::shapes::Packed;
+use crate::slab::Slab;
+
+/// Number of a profile.
+pub(super) type ParentId = u32;
+
+#[derive(Debug)]
+pub(super) struct Parent {
+    name: Box<str>,
+    /// `None` if the profile is not there, only named.
+    pub(super) labels: Option<Packed>,
+    /// Who inherits from it.
+    pub(super) classes: Ids,
+}
+
+/// Every profile that is there or named.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    known: Slab<Parent>,
+    by_name: HashTable<ParentId>,
+    hasher: RandomState,
+}
+
+impl Parents {
+    pub(super) fn find(&self, name: &str) -> Option<ParentId> {
+        let is = |id: &ParentId| self.known.get(*id).is_some_and(|parent| *parent.name == *name);
+        self.by_name.find(self.hasher.hash_one(name), is).copied()
+    }
+
+    pub(super) fn find_or_make(&mut self, name: &str) -> ParentId {
+        if let Some(id) = self.find(name) {
+            return id;
+        }
+        let id = self.known.insert(Parent { name: name.into(), labels: None, classes: Ids::None });
+        let Parents { known, by_name, hasher } = self;
+        let hash = |id: &ParentId| known.get(*id).map_or(0, |parent| hasher.hash_one(&*parent.name));
+        by_name.insert_unique(hasher.hash_one(name), id, hash);
+        id
+    }
+
+    pub(super) fn get(&self, id: ParentId) -> Option<&Parent> {
+        self.known.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ParentId) -> &mut Parent {
+        self.known.get_mut(id).expect("profiles live as long as something inherits from them")
+    }
+
+    /// Forgets a profile that is neither there nor named any more.
+    pub(super) fn sweep(&mut self, id: ParentId) {
+        let Some(Parent { name, labels: None, classes: Ids::None }) = self.known.get(id) else { return };
+        let hash = self.hasher.hash_one(&**name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |found| *found == id) {
+            entry.remove();
+        }
+        self.known.remove(id);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ParentId, &Parent)> {
+        self.known.iter()
+    }
+}

@@ -1,0 +1,174 @@
+//! Rules of policies that nobody here uses, small: their JSON with common and repeated texts as single bytes.
+//!
+//! A node reads every policy of the cluster, and most select none of its endpoints.
+
+use tortie_api::Rule;
+
+/// Texts that stand in most rules.
+const COMMON: [&str; 32] = [
+    "action",
+    "Allow",
+    "Deny",
+    "Pass",
+    "Log",
+    "source",
+    "destination",
+    "selector",
+    "namespaceSelector",
+    "notSelector",
+    "protocol",
+    "notProtocol",
+    "TCP",
+    "UDP",
+    "SCTP",
+    "ICMP",
+    "ICMPv6",
+    "icmp",
+    "type",
+    "code",
+    "nets",
+    "notNets",
+    "ports",
+    "notPorts",
+    "ipVersion",
+    "serviceAccounts",
+    "services",
+    "names",
+    "name",
+    "namespace",
+    "all()",
+    "0.0.0.0/0",
+];
+/// The byte of the first common text; no JSON has such bytes outside of texts.
+const FIRST_COMMON: u8 = 0x80;
+/// The byte of the first text of this policy; the others follow as they come.
+const FIRST_OWN: u8 = 0xc0;
+const MOST_OWN: usize = 0x40;
+
+/// Rules for ingress and egress. Empty lists take no heap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packed(Box<[u8]>);
+
+impl Packed {
+    pub(crate) fn new(ingress: &[Rule], egress: &[Rule]) -> Packed {
+        if ingress.is_empty() && egress.is_empty() {
+            return Packed::default();
+        }
+        let json = serde_json::to_string(&(ingress, egress)).expect("plain structs with text keys always serialise");
+        let (mut out, mut own) = (Vec::with_capacity(json.len()), Vec::new());
+        let mut rest = json.as_bytes();
+        while let Some((first, after)) = rest.split_first() {
+            if *first != b'"' {
+                out.push(*first);
+                rest = after;
+                continue;
+            }
+            let (text, after) = after.split_at(length_of_text(after));
+            rest = after.get(1..).unwrap_or_default();
+            match short(text, &own) {
+                Some(byte) => out.push(byte),
+                None => {
+                    own.push(text);
+                    put(&mut out, text);
+                }
+            }
+        }
+        Packed(out.into_boxed_slice())
+    }
+
+    /// The rules for ingress and for egress.
+    pub(crate) fn rules(&self) -> (Vec<Rule>, Vec<Rule>) {
+        if self.0.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let (mut json, mut own) = (Vec::with_capacity(4 * self.0.len()), Vec::new());
+        let mut rest = &*self.0;
+        while let Some((first, after)) = rest.split_first() {
+            rest = after;
+            match *first {
+                b'"' => {
+                    let (text, after) = after.split_at(length_of_text(after));
+                    rest = after.get(1..).unwrap_or_default();
+                    own.push(text);
+                    put(&mut json, text);
+                }
+                byte @ FIRST_OWN.. => put(&mut json, own[usize::from(byte - FIRST_OWN)]),
+                byte @ FIRST_COMMON..FIRST_OWN => {
+                    put(&mut json, COMMON[usize::from(byte - FIRST_COMMON)].as_bytes());
+                }
+                byte => json.push(byte),
+            }
+        }
+        serde_json::from_slice(&json).expect("rules were packed")
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// How long a JSON text is, up to the quote that ends it.
+fn length_of_text(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The byte that stands for a text, if one does.
+fn short(text: &[u8], own: &[&[u8]]) -> Option<u8> {
+    let common = COMMON.iter().position(|known| known.as_bytes() == text).map(|at| (FIRST_COMMON, at));
+    let again = || own.iter().take(MOST_OWN).position(|known| *known == text).map(|at| (FIRST_OWN, at));
+    let (first, at) = common.or_else(again)?;
+    Some(first + u8::try_from(at).expect("both lists are short"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn rules(texts: &[String]) -> Vec<Rule> {
+        let rule = |(at, text): (usize, &String)| {
+            let json = json!({
+                "action": (["Allow", "Deny", "Pass", "Log"][at % 4]),
+                "protocol": "TCP",
+                "source": { "selector": text, "namespaceSelector": "all()", "notNets": ["0.0.0.0/0", "::/0"] },
+                "destination": { "ports": [80, "8080:8090", "http"], "serviceAccounts": { "names": [text] } },
+                "metadata": { "annotations": { text.clone(): "\u{80}\u{ff}\"\\" } },
+            });
+            serde_json::from_value(json).expect("a rule")
+        };
+        texts.iter().enumerate().map(rule).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_read(
+            ingress in prop::collection::vec("[a-c\"\\\\é\u{1}]{0,3}", 0..80),
+            egress in prop::collection::vec(".{0,12}", 0..3),
+        ) {
+            let (ingress, egress) = (rules(&ingress), rules(&egress));
+            prop_assert_eq!(Packed::new(&ingress, &egress).rules(), (ingress, egress));
+        }
+    }
+
+    #[test]
+    fn a_usual_policy_is_small() {
+        let own = "pcns.projectcalico.org/name == 'customer-1234'";
+        let rule = |end: &str| json!({ "action": "Allow", end: { "selector": own } });
+        let read = |json| serde_json::from_value::<Vec<Rule>>(json).expect("rules");
+        let packed = Packed::new(&read(json!([rule("source")])), &read(json!([rule("destination")])));
+        assert!(packed.0.len() < own.len() + 40, "{} bytes", packed.0.len());
+        assert!(Packed::new(&[], &[]).0.is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! Which items have an address?
+//!
+//! Nearly every address has one owner, for which no more than its number and a hash of the address is kept.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::HashTable;
+use tortie_net::IpNet;
+
+use super::item::Kept;
+use crate::labels::ItemId;
+use crate::slab::Slab;
+
+/// The one owner of an address, which is among the item's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Single {
+    item: ItemId,
+    hash: u32,
+}
+
+impl Single {
+    fn spread(self) -> u64 {
+        spread(self.hash)
+    }
+}
+
+/// A table looks at the top bits of a hash as well as at the lowest.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The owners of every address.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    single: HashTable<Single>,
+    shared: HashMap<IpNet, Vec<ItemId>>,
+    hasher: RandomState,
+}
+
+impl Owners {
+    /// Notes that an item has these, which none of its notes are about.
+    pub(super) fn own(&mut self, items: &Slab<Kept>, item: ItemId, nets: &[IpNet]) {
+        for net in nets {
+            if let Some(owners) = self.shared.get_mut(net) {
+                owners.push(item);
+                continue;
+            }
+            let hash = self.hash(net);
+            let other = |single: &Single| single.item != item && single.hash == hash && has(items, single.item, *net);
+            match self.single.find_entry(spread(hash), other) {
+                Ok(entry) => {
+                    let (first, _) = entry.remove();
+                    self.shared.insert(*net, vec![first.item, item]);
+                }
+                Err(_) => self.insert(Single { item, hash }),
+            }
+        }
+    }
+
+    /// Forgets that an item has these.
+    pub(super) fn disown(&mut self, item: ItemId, nets: &[IpNet]) {
+        for net in nets {
+            let hash = self.hash(net);
+            let Some(owners) = self.shared.get_mut(net) else {
+                let own = Single { item, hash };
+                if let Ok(entry) = self.single.find_entry(own.spread(), |single| *single == own) {
+                    entry.remove();
+                }
+                continue;
+            };
+            owners.retain(|owner| *owner != item);
+            if let [last] = owners[..] {
+                self.shared.remove(net);
+                self.insert(Single { item: last, hash });
+            }
+        }
+    }
+
+    /// Who has just this address or prefix.
+    pub(super) fn of<'a>(&'a self, items: &'a Slab<Kept>, net: IpNet) -> impl Iterator<Item = ItemId> + 'a {
+        let hash = self.hash(&net);
+        let single = self.single.find(spread(hash), |single| single.hash == hash && has(items, single.item, net));
+        let shared = self.shared.get(&net);
+        single.map(|single| single.item).into_iter().chain(shared.into_iter().flatten().copied())
+    }
+
+    fn insert(&mut self, single: Single) {
+        self.single.insert_unique(single.spread(), single, |single| single.spread());
+    }
+
+    fn hash(&self, net: &IpNet) -> u32 {
+        u32::try_from(self.hasher.hash_one(net) >> 32).expect("half of it fits")
+    }
+}
+
+fn has(items: &Slab<Kept>, item: ItemId, net: IpNet) -> bool {
+    items.get(item).is_some_and(|kept| kept.held.nets.as_slice().binary_search(&net).is_ok())
+}
