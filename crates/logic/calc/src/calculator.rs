@@ -175,7 +175,7 @@ impl Calculator {
                 table.insert(id, told);
             }
         }
-        for (name, body) in self.profiles.take_dirty(&mut self.selectors) {
+        for (name, body) in self.profiles.take_dirty(&self.sets, &mut self.selectors) {
             if let Some(told) = self.active_profiles.settle(&name, body, &mut self.sets) {
                 out.profiles.insert(name, told);
             }
@@ -421,14 +421,15 @@ impl Calculator {
     }
 
     fn apply_profile(&mut self, name: &str, profile: Option<&tortie_api::Profile>, problems: &mut Vec<String>) {
-        let name = self.strings.get(name);
         let labels = profile.map(read::lent_labels);
-        self.sets.set_parent(&name, labels.as_ref());
-        if self.matching.inherits(&name) {
-            self.matching.set_parent(&name, labels.as_ref());
+        let had = self.sets.profile(name);
+        self.sets.set_parent(name, labels.as_ref());
+        if self.matching.inherits(name) {
+            self.matching.set_parent(name, labels.as_ref());
         }
         let rules = profile.map(|profile| read::profile(profile, &mut self.selectors, problems));
-        let users: BTreeSet<EndpointId> = self.profiles.set(&name, rules).into_iter().collect();
+        let number = self.sets.profile(name).or(had);
+        let users: BTreeSet<EndpointId> = self.profiles.set(number, name, rules).into_iter().collect();
         self.local.mark(users);
     }
 }

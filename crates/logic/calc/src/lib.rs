@@ -6,6 +6,7 @@
 mod active;
 mod batch;
 mod bgp;
+mod bodies;
 mod calculator;
 mod config;
 mod hosts;

@@ -4,17 +4,16 @@
 //! its place in the tiers and its entry here come and go together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_desired::{EndpointId, Policy, PolicyId, PolicyStage};
 use tortie_selector::Selector;
 
 use crate::active::Body;
+use crate::bodies::Bodies;
 use crate::labels::{ClassId, Identity, Index, ItemId, Pairs, SelectorId, symmetric_difference};
 use crate::pack::Packed;
-use crate::rules::Resolved;
 use crate::selectors::Selectors;
 use crate::slab::{Beside, Slab};
 use crate::tiers::{Applied, NONE, Place, Tier, Tiers};
@@ -25,8 +24,6 @@ pub(crate) struct PolicyFacts {
     pub(crate) place: Place,
     pub(crate) selector: Selector,
     pub(crate) rules: Packed,
-    /// What `rules` mean.
-    pub(crate) body: Body<Policy>,
 }
 
 /// What is kept of a policy.
@@ -34,8 +31,6 @@ pub(crate) struct PolicyFacts {
 struct Entry {
     place: Place,
     rules: Packed,
-    /// What `rules` mean, if it was just worked out and will be asked for.
-    body: Option<Box<Body<Policy>>>,
 }
 
 /// Whether an endpoint is one of the node's own interfaces.
@@ -52,8 +47,9 @@ pub(crate) struct Matching {
     /// By the number of its selector.
     policies: Beside<Entry>,
     by_id: HashTable<SelectorId>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     tiers: Tiers,
+    bodies: Bodies,
     dirty_policies: BTreeSet<PolicyId>,
     dirty_endpoints: BTreeSet<EndpointId>,
 }
@@ -113,13 +109,11 @@ impl Matching {
         match (old, facts) {
             (None, None) => return,
             (Some(selector), Some(facts)) if self.same_place(selector, &facts) => {
-                let used = self.index.classes_of(selector).next().is_some();
                 let Some(entry) = self.policies.get_mut(selector) else { return };
                 if entry.rules == facts.rules {
                     return;
                 }
                 entry.rules = facts.rules;
-                entry.body = used.then(|| Box::new(facts.body));
             }
             (old, facts) => {
                 if let Some(selector) = old {
@@ -150,17 +144,22 @@ impl Matching {
     /// if they are active.
     pub(crate) fn take_policies(&mut self, known: &mut Selectors) -> Vec<(PolicyId, Option<Body<Policy>>)> {
         let dirty = std::mem::take(&mut self.dirty_policies);
+        let mut bodies = std::mem::take(&mut self.bodies);
         let body = |id: PolicyId| {
             let active = self.find(&id).filter(|selector| self.is_active(*selector));
-            let entry = active.and_then(|selector| self.policies.get_mut(selector));
-            let body = entry.map(|entry| entry.body.take().map_or_else(|| entry.resolve(known), |body| *body));
+            let body = active.and_then(|selector| {
+                let Entry { place, rules } = self.entry(selector)?;
+                Some(bodies.get(known, place, self.index.canonical(selector), rules))
+            });
             (id, body)
         };
-        dirty.into_iter().map(body).collect()
+        let out = dirty.into_iter().map(body).collect();
+        self.bodies = bodies;
+        out
     }
 
     fn is_active(&self, selector: SelectorId) -> bool {
-        let Some(Entry { place, rules: _, body: _ }) = self.entry(selector) else { return false };
+        let Some(Entry { place, rules: _ }) = self.entry(selector) else { return false };
         let mut classes = self.index.classes_of(selector);
         let mut selects = |host: bool| {
             let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
@@ -183,7 +182,8 @@ impl Matching {
     /// The policies of an endpoint. Endpoints of one class have the same, which `seen` remembers within one flush.
     pub(crate) fn tiers_of<'a>(&self, id: &EndpointId, seen: &'a mut BTreeMap<ClassId, Applied>) -> &'a Applied {
         let Some((_, class)) = self.endpoints.get(id) else { return &NONE };
-        let places = |class| self.index.matches(class).iter().filter_map(|selector| Some(&self.entry(*selector)?.place));
+        let places =
+            |class| self.index.matches(class).iter().filter_map(|selector| Some(&self.entry(*selector)?.place));
         seen.entry(*class).or_insert_with(|| self.tiers.of(places(*class)))
     }
 
@@ -198,7 +198,7 @@ impl Matching {
 
     /// Whether a policy would differ in its rules at most.
     fn same_place(&self, selector: SelectorId, facts: &PolicyFacts) -> bool {
-        let Some(Entry { place, rules: _, body: _ }) = self.entry(selector) else { return false };
+        let Some(Entry { place, rules: _ }) = self.entry(selector) else { return false };
         let Place { id: _, tier, order, scope } = &facts.place;
         place.tier == *tier
             && place.order.total_cmp(order).is_eq()
@@ -207,15 +207,13 @@ impl Matching {
     }
 
     fn add_policy(&mut self, facts: PolicyFacts) {
-        let PolicyFacts { place, selector, rules, body } = facts;
+        let PolicyFacts { place, selector, rules } = facts;
         let selector = self.index.add_selector(selector);
-        let used = self.index.classes_of(selector).next().is_some();
         let hash = self.hasher.hash_one(&place.id);
-        self.policies.put(selector, Entry { place, rules, body: used.then(|| Box::new(body)) });
+        self.policies.put(selector, Entry { place, rules });
         let Matching { policies, by_id, hasher, .. } = self;
-        let hash_of = |selector: &SelectorId| {
-            policies.get(*selector).map_or(0, |entry: &Entry| hasher.hash_one(&entry.place.id))
-        };
+        let hash_of =
+            |selector: &SelectorId| policies.get(*selector).map_or(0, |entry: &Entry| hasher.hash_one(&entry.place.id));
         by_id.insert_unique(hash, selector, hash_of);
         self.mark_selected(selector);
     }
@@ -242,15 +240,5 @@ impl Matching {
     fn mark_policies(&mut self, selectors: Vec<SelectorId>) {
         let entries = selectors.iter().filter_map(|selector| self.policies.get(*selector));
         self.dirty_policies.extend(entries.map(|entry| entry.place.id.clone()));
-    }
-}
-
-impl Entry {
-    fn resolve(&self, known: &mut Selectors) -> Body<Policy> {
-        let Entry { place: Place { id, tier, order: _, scope }, rules, body: _ } = self;
-        let (ingress, egress) = rules.rules();
-        let Resolved { ingress, egress, sets, problems: _ } = Resolved::of(known, &id.namespace, &ingress, &egress);
-        let rules = Policy { tier: tier.clone(), stage: scope.stage, ingress, egress };
-        Body { rules: Arc::new(rules), sets: sets.into_values().collect() }
     }
 }

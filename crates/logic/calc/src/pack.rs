@@ -41,20 +41,24 @@ const COMMON: [&str; 32] = [
 ];
 /// The byte of the first common text; no JSON has such bytes outside of texts.
 const FIRST_COMMON: u8 = 0x80;
+/// The byte of the policy's own selector, which is kept elsewhere.
+const SELECTOR: u8 = 0xbf;
 /// The byte of the first text of this policy; the others follow as they come.
 const FIRST_OWN: u8 = 0xc0;
 const MOST_OWN: usize = 0x40;
 
 /// Rules for ingress and egress. Empty lists take no heap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Packed(Box<[u8]>);
 
 impl Packed {
-    pub(crate) fn new(ingress: &[Rule], egress: &[Rule]) -> Packed {
+    /// `selector`: a text that is kept elsewhere, maybe written in another way of the same meaning; empty: none.
+    pub(crate) fn new(selector: &str, ingress: &[Rule], egress: &[Rule]) -> Packed {
         if ingress.is_empty() && egress.is_empty() {
             return Packed::default();
         }
         let json = serde_json::to_string(&(ingress, egress)).expect("plain structs with text keys always serialise");
+        let selector = in_json(selector);
         let (mut out, mut own) = (Vec::with_capacity(json.len()), Vec::new());
         let mut rest = json.as_bytes();
         while let Some((first, after)) = rest.split_first() {
@@ -66,6 +70,7 @@ impl Packed {
             let (text, after) = after.split_at(length_of_text(after));
             rest = after.get(1..).unwrap_or_default();
             match short(text, &own) {
+                _ if !text.is_empty() && text == &*selector => out.push(SELECTOR),
                 Some(byte) => out.push(byte),
                 None => {
                     own.push(text);
@@ -76,8 +81,21 @@ impl Packed {
         Packed(out.into_boxed_slice())
     }
 
+    /// Whether the rules repeat the policy's own selector.
+    pub(crate) fn has_selector(&self) -> bool {
+        let mut rest = &*self.0;
+        while let Some((first, after)) = rest.split_first() {
+            rest = match *first {
+                SELECTOR => return true,
+                b'"' => after.get(length_of_text(after) + 1..).unwrap_or_default(),
+                _ => after,
+            };
+        }
+        false
+    }
+
     /// The rules for ingress and for egress.
-    pub(crate) fn rules(&self) -> (Vec<Rule>, Vec<Rule>) {
+    pub(crate) fn rules(&self, selector: &str) -> (Vec<Rule>, Vec<Rule>) {
         if self.0.is_empty() {
             return (Vec::new(), Vec::new());
         }
@@ -92,8 +110,9 @@ impl Packed {
                     own.push(text);
                     put(&mut json, text);
                 }
+                SELECTOR => put(&mut json, &in_json(selector)),
                 byte @ FIRST_OWN.. => put(&mut json, own[usize::from(byte - FIRST_OWN)]),
-                byte @ FIRST_COMMON..FIRST_OWN => {
+                byte @ FIRST_COMMON..SELECTOR => {
                     put(&mut json, COMMON[usize::from(byte - FIRST_COMMON)].as_bytes());
                 }
                 byte => json.push(byte),
@@ -101,6 +120,14 @@ impl Packed {
         }
         serde_json::from_slice(&json).expect("rules were packed")
     }
+}
+
+/// A text as JSON writes it, without its quotes.
+fn in_json(text: &str) -> Vec<u8> {
+    let mut json = serde_json::to_vec(text).expect("a text always serialises");
+    json.pop();
+    json.drain(..1);
+    json
 }
 
 fn put(out: &mut Vec<u8>, text: &[u8]) {
@@ -157,9 +184,19 @@ mod tests {
             ingress in prop::collection::vec("[a-c\"\\\\é\u{1}]{0,3}", 0..80),
             egress in prop::collection::vec(".{0,12}", 0..3),
         ) {
+            let selector = ingress.first().cloned().unwrap_or_default();
             let (ingress, egress) = (rules(&ingress), rules(&egress));
-            prop_assert_eq!(Packed::new(&ingress, &egress).rules(), (ingress, egress));
+            let packed = Packed::new(&selector, &ingress, &egress);
+            prop_assert_eq!(packed.has_selector(), !selector.is_empty());
+            prop_assert_eq!(packed.rules(&selector), (ingress, egress));
         }
+    }
+
+    #[test]
+    fn another_way_to_write_the_selector_is_read_as_it_is_kept() {
+        let rules = rules(&["a  ==  'b'".to_owned()]);
+        let (read, _) = Packed::new("a  ==  'b'", &rules, &[]).rules(r#"a == "b""#);
+        assert_eq!(read[0].source.selector, r#"a == "b""#);
     }
 
     #[test]
@@ -167,8 +204,8 @@ mod tests {
         let own = "pcns.projectcalico.org/name == 'customer-1234'";
         let rule = |end: &str| json!({ "action": "Allow", end: { "selector": own } });
         let read = |json| serde_json::from_value::<Vec<Rule>>(json).expect("rules");
-        let packed = Packed::new(&read(json!([rule("source")])), &read(json!([rule("destination")])));
-        assert!(packed.0.len() < own.len() + 40, "{} bytes", packed.0.len());
-        assert!(Packed::new(&[], &[]).0.is_empty());
+        let packed = Packed::new(own, &read(json!([rule("source")])), &read(json!([rule("destination")])));
+        assert!(packed.0.len() < 40, "{} bytes", packed.0.len());
+        assert!(Packed::new("", &[], &[]).0.is_empty());
     }
 }

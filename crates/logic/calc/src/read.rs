@@ -10,11 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_api as api;
-use tortie_desired::{Policy, PolicyId, PolicyStage, TierAction};
+use tortie_desired::{PolicyId, PolicyStage, TierAction};
 use tortie_net::{Family, IpNet, Protocol};
 use tortie_selector::Selector;
 
-use crate::active::Body;
 use crate::bgp::NodeFacts;
 use crate::labels::{Identity, LabelSet, Pairs};
 use crate::local::LocalEndpoint;
@@ -102,11 +101,7 @@ pub(crate) fn workload<'a>(
     })
 }
 
-pub(crate) fn host<'a>(
-    strings: &mut Strings,
-    hep: &'a api::HostEndpoint,
-    problems: &mut Vec<String>,
-) -> Item<'a> {
+pub(crate) fn host<'a>(strings: &mut Strings, hep: &'a api::HostEndpoint, problems: &mut Vec<String>) -> Item<'a> {
     let spec = &hep.spec;
     let port = |p: &api::EndpointPort, strings: &mut Strings| NamedPort {
         name: strings.get(&p.name),
@@ -267,17 +262,15 @@ impl<'a> PolicySource<'a> {
     ) -> Option<PolicyFacts> {
         let selector = self.whom(known, problems)?;
         let tier = strings.get(if self.tier.is_empty() { "default" } else { self.tier });
-        let Resolved { ingress, egress, sets, problems: found } =
-            Resolved::of(known, self.namespace, self.ingress, self.egress);
-        problems.extend(found);
-        let (ingress_applies, egress_applies) = self.directions();
-        let (stage, forward) = (self.stage, self.forward);
-        let scope = Scope { ingress: ingress_applies, egress: egress_applies, stage, forward };
+        problems.extend(Resolved::of(known, self.namespace, self.ingress, self.egress).problems);
+        let (ingress, egress) = self.directions();
+        let scope = Scope { ingress, egress, stage: self.stage, forward: self.forward };
+        // With more conditions the text is not what is kept.
+        let own = if known.parse(self.selector).is_ok_and(|own| own == selector) { self.selector } else { "" };
         Some(PolicyFacts {
-            place: Place { id: id.clone(), tier: tier.clone(), order: self.order.unwrap_or(f64::INFINITY), scope },
+            place: Place { id: id.clone(), tier, order: self.order.unwrap_or(f64::INFINITY), scope },
             selector,
-            rules: Packed::new(self.ingress, self.egress),
-            body: Body { rules: Arc::new(Policy { tier, stage, ingress, egress }), sets: sets.into_values().collect() },
+            rules: Packed::new(own, self.ingress, self.egress),
         })
     }
 
@@ -315,7 +308,7 @@ impl<'a> PolicySource<'a> {
 pub(crate) fn profile(profile: &api::Profile, known: &mut Selectors, problems: &mut Vec<String>) -> Packed {
     let spec = &profile.spec;
     problems.extend(Resolved::of(known, "", &spec.ingress, &spec.egress).problems);
-    Packed::new(&spec.ingress, &spec.egress)
+    Packed::new("", &spec.ingress, &spec.egress)
 }
 
 /// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.

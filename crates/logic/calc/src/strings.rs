@@ -7,11 +7,16 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Strings {
     known: HashSet<Arc<str>>,
+    /// Most policies of all namespaces ask for it.
+    empty: Arc<str>,
     sweep_at: usize,
 }
 
 impl Strings {
     pub(crate) fn get(&mut self, text: &str) -> Arc<str> {
+        if text.is_empty() {
+            return self.empty.clone();
+        }
         if let Some(known) = self.known.get(text) {
             return known.clone();
         }

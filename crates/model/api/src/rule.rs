@@ -96,7 +96,26 @@ pub struct EntityRule {
 impl Empty for EntityRule {
     /// Go's `omitzero`: every field is at its zero value.
     fn is_empty_value(&self) -> bool {
-        *self == EntityRule::default()
+        let EntityRule {
+            nets,
+            selector,
+            namespace_selector,
+            services,
+            ports,
+            not_nets,
+            not_selector,
+            not_ports,
+            service_accounts,
+        } = self;
+        empty(nets)
+            && empty(selector)
+            && empty(namespace_selector)
+            && empty(services)
+            && empty(ports)
+            && empty(not_nets)
+            && empty(not_selector)
+            && empty(not_ports)
+            && empty(service_accounts)
     }
 }
 

@@ -86,7 +86,7 @@ impl Calculator {
                     addresses: local.addresses.clone(),
                     mac: local.mac,
                     tiers: applied.normal.clone(),
-                    profiles: self.profiles.listed(&local.profiles),
+                    profiles: self.profiles.listed(&self.sets, &local.profiles),
                     allowed_sources: if source_spoofing { local.allowed_sources.clone() } else { Vec::new() },
                     floating: if floating || local.openstack { local.floating.clone() } else { Vec::new() },
                     limits: local.limits,
@@ -109,7 +109,7 @@ impl Calculator {
                 pre_dnat: applied.pre_dnat,
                 forward: applied.forward,
                 tiers: applied.normal,
-                profiles: self.profiles.listed(&host.profiles),
+                profiles: self.profiles.listed(&self.sets, &host.profiles),
             };
             now.insert(interface, Arc::new(endpoint));
         }

@@ -93,11 +93,7 @@ impl Drawers {
         self.each(labels, |drawer, hash| drawer.lent.remove(hash, parent));
     }
 
-    fn each<'a>(
-        &mut self,
-        labels: impl Iterator<Item = (&'a str, &'a str)>,
-        mut act: impl FnMut(&mut Drawer, u32),
-    ) {
+    fn each<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, mut act: impl FnMut(&mut Drawer, u32)) {
         if self.by_key.is_empty() {
             return;
         }

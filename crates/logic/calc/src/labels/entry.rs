@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use tortie_selector::{MAX_DEPTH, Selector};
 
+use super::ClassId;
 use super::filing::Choice;
 use super::ids::Ids;
-use super::ClassId;
 
 #[derive(Debug)]
 enum Kept {

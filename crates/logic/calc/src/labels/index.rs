@@ -3,9 +3,9 @@
 //! Invariant: after every call, `class.matches` holds exactly the selectors that match the class's effective labels,
 //! and `entry.classes` is its mirror image.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_selector::Selector;
 
 use super::drawers::{Drawer, Drawers};
@@ -56,7 +56,7 @@ pub(crate) struct Index {
     shapes: Shapes,
     classes: Slab<Class>,
     by_labels: HashTable<ClassId>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     parents: Parents,
     selectors: Slab<Entry>,
     /// Selectors, for what new labels can match.
@@ -234,6 +234,12 @@ impl Index {
         found.is_some_and(|parent| !parent.classes.is_empty())
     }
 
+    /// The number of a profile that is there; it keeps it as long as it is.
+    pub(crate) fn parent(&self, name: &str) -> Option<ParentId> {
+        let there = |id: &ParentId| self.parents.get(*id).is_some_and(|parent| parent.labels.is_some());
+        self.parents.find(name).filter(there)
+    }
+
     /// The labels that a profile lends; `None` if it is not there.
     pub(crate) fn lent(&self, name: &str) -> Option<Pairs<'_>> {
         let labels = self.parents.get(self.parents.find(name)?)?.labels.as_ref()?;
@@ -249,11 +255,7 @@ impl Index {
     }
 
     /// `instead`: labels that one of the profiles is taken to lend.
-    fn effective<'a>(
-        &'a self,
-        labels: &'a Packed,
-        instead: Option<(ParentId, Option<&'a Packed>)>,
-    ) -> Effective<'a> {
+    fn effective<'a>(&'a self, labels: &'a Packed, instead: Option<(ParentId, Option<&'a Packed>)>) -> Effective<'a> {
         let lent = |id: ParentId| match instead {
             Some((changed, labels)) if changed == id => labels,
             _ => self.parents.get(id)?.labels.as_ref(),

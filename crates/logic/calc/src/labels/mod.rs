@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use tortie_selector::Labels;
 
 pub(crate) use index::{ClassId, Index, ItemId, SelectorId, symmetric_difference};
+pub(crate) use parents::ParentId;
 pub(crate) use set::{LabelSet, Pairs};
 
 use shapes::{Packed, Shapes};

@@ -1,15 +1,15 @@
 //! Profiles as the lenders of labels.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::ids::Ids;
 use super::shapes::Packed;
 use crate::slab::Slab;
 
 /// Number of a profile.
-pub(super) type ParentId = u32;
+pub(crate) type ParentId = u32;
 
 #[derive(Debug)]
 pub(super) struct Parent {
@@ -25,7 +25,7 @@ pub(super) struct Parent {
 pub(super) struct Parents {
     known: Slab<Parent>,
     by_name: HashTable<ParentId>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Parents {

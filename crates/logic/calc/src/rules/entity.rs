@@ -67,7 +67,7 @@ pub(crate) fn resolve<'a>(
         (Some(positive), Some(not)) => {
             let not = negated(side.known, &not);
             (side.join(Some(positive), not), None)
-        },
+        }
         (positive, negative) => (positive, negative),
     };
 

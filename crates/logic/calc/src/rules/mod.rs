@@ -27,12 +27,7 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// Resolves the rules of a policy of this namespace; empty for global policies and profiles.
-    pub(crate) fn of(
-        known: &mut Selectors,
-        namespace: &str,
-        ingress: &[api::Rule],
-        egress: &[api::Rule],
-    ) -> Resolved {
+    pub(crate) fn of(known: &mut Selectors, namespace: &str, ingress: &[api::Rule], egress: &[api::Rule]) -> Resolved {
         let mut out = Resolved::default();
         out.ingress = out.rules(known, "ingress", namespace, ingress);
         out.egress = out.rules(known, "egress", namespace, egress);
@@ -96,7 +91,8 @@ fn resolve(
     }
     let protocol = protocol.map(api::RuleProtocol::protocol);
     let mut side = |what: &str, end: End, entity: &api::EntityRule| {
-        let Side { known: _, conditions, needs, problems: found } = entity::resolve(known, namespace, protocol, end, entity);
+        let Side { known: _, conditions, needs, problems: found } =
+            entity::resolve(known, namespace, protocol, end, entity);
         sets.extend(needs);
         problems.extend(found.into_iter().map(|problem| format!("{what}.{problem}")));
         conditions

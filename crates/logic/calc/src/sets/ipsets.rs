@@ -5,10 +5,10 @@
 //! at the last flush; the flush compares. So an address of two owners stays until both are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_desired::{Member, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
@@ -16,7 +16,7 @@ use super::item::{Held, Kept, is_host};
 use super::owners::Owners;
 use super::services::{Services, Slice};
 use super::{Item, ItemKey, PortName, Selected, SetSpec};
-use crate::labels::{ClassId, Index, ItemId, Pairs, SelectorId, symmetric_difference};
+use crate::labels::{ClassId, Index, ItemId, Pairs, ParentId, SelectorId, symmetric_difference};
 use crate::slab::Slab;
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Set {
 pub(crate) struct IpSets {
     index: Index,
     by_key: HashTable<ItemId>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     items: Slab<Kept>,
     owners: Owners,
     ids: BTreeMap<SetId, SelectorId>,
@@ -133,6 +133,11 @@ impl IpSets {
             }
         }
         self.index.set_parent(plan);
+    }
+
+    /// The number of a profile that is there; it keeps it as long as it is.
+    pub(crate) fn profile(&self, name: &str) -> Option<ParentId> {
+        self.index.parent(name)
     }
 
     /// The labels that a profile lends; `None` if it is not there.

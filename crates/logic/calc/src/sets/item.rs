@@ -178,7 +178,8 @@ impl Held {
                         && declared.port == *number
                         && port.is_some_and(|port| port.matches(declared))
                 };
-                self.nets.as_slice().binary_search(&IpNet::from(*addr)).is_ok() && self.ports.as_slice().iter().any(declares)
+                self.nets.as_slice().binary_search(&IpNet::from(*addr)).is_ok()
+                    && self.ports.as_slice().iter().any(declares)
             }
         }
     }

@@ -3,9 +3,9 @@
 //! Nearly every address has one owner, for which no more than its number and a hash of the address is kept.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_net::IpNet;
 
 use super::item::Kept;
@@ -35,7 +35,7 @@ fn spread(hash: u32) -> u64 {
 pub(super) struct Owners {
     single: HashTable<Single>,
     shared: HashMap<IpNet, Vec<ItemId>>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Owners {
@@ -96,4 +96,47 @@ impl Owners {
 
 fn has(items: &Slab<Kept>, item: ItemId, net: IpNet) -> bool {
     items.get(item).is_some_and(|kept| kept.held.nets.as_slice().binary_search(&net).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::super::item::{Held, ItemKey, ItemKind, Nets, Ports};
+    use super::*;
+
+    fn net(number: u32) -> IpNet {
+        IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(number)))
+    }
+
+    #[test]
+    fn every_owner_is_known_whoever_comes_and_goes() {
+        let (mut owners, mut items) = (Owners::default(), Slab::default());
+        let mut model: BTreeMap<ItemId, BTreeSet<u32>> = BTreeMap::new();
+        for step in 0..3000_u32 {
+            let random = step.wrapping_mul(2_654_435_761) >> 16;
+            match model.keys().nth(random as usize % 8).copied().filter(|_| step % 3 == 2) {
+                Some(item) => {
+                    let kept: Kept = items.remove(item).expect("it is there");
+                    owners.disown(item, kept.held.nets.as_slice());
+                    model.remove(&item);
+                }
+                None if model.len() < 8 => {
+                    let own: BTreeSet<u32> = (0..random % 5).map(|n| (random >> (2 * n)) % 16).collect();
+                    let nets: Vec<IpNet> = own.iter().copied().map(net).collect();
+                    let key = (&ItemKey { kind: ItemKind::Workload, namespace: "", name: "" }).into();
+                    let held = Held { nets: Nets::from(nets.clone()), ports: Ports::default() };
+                    let item = items.insert(Kept { key, class: 0, held });
+                    owners.own(&items, item, &nets);
+                    model.insert(item, own);
+                }
+                None => {}
+            }
+            for number in 0..16 {
+                let found: BTreeSet<ItemId> = owners.of(&items, net(number)).collect();
+                let meant = model.iter().filter(|(_, own)| own.contains(&number)).map(|(item, _)| *item).collect();
+                assert_eq!(found, meant, "{number} after step {step}");
+            }
+        }
+    }
 }
