@@ -49,7 +49,7 @@ pub use protocol::RuleProtocol;
 pub use resource::Resource;
 pub use rule::{Action, EntityRule, HttpMatch, HttpPath, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch};
 pub use timestamp::Timestamp;
-pub use yaml::to_yaml;
+pub use yaml::{push_yaml_item, to_yaml};
 
 /// The `apiVersion` of every resource.
 pub const API_VERSION: &str = "projectcalico.org/v3";

@@ -12,7 +12,7 @@ use crate::read::{self, Typing};
 use crate::yaml::{Documents, Node, NodeValue};
 use crate::{API_VERSION, Kind, Resource};
 
-pub use crate::yaml::to_yaml;
+pub use crate::yaml::{push_yaml_item, to_yaml};
 
 /// A file that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

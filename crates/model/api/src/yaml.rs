@@ -7,7 +7,7 @@ mod write;
 
 pub(crate) use scalar::Scalar;
 pub(crate) use tree::{Documents, Node, NodeValue};
-pub use write::to_yaml;
+pub use write::{push_yaml_item, to_yaml};
 
 #[cfg(test)]
 mod tests {

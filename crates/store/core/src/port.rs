@@ -142,6 +142,16 @@ pub trait Reader: Send + Sync {
     /// A consistent picture of everything that the filter covers.
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError>;
 
+    /// The same picture in parts, each with the revision of the whole, for who needs no more than one part at a time.
+    /// There is at least one. An error may come after some of the parts: then they are not the whole picture.
+    ///
+    /// # Errors
+    /// As [`Reader::list`]; [`StoreError::Unavailable`] too if the history went away between two parts.
+    fn list_in_parts(&self, filter: &Filter, each: &mut dyn FnMut(Listing)) -> Result<(), StoreError> {
+        each(self.list(filter)?);
+        Ok(())
+    }
+
     /// Changes after `from` to what the filter covers, in order, none left out.
     fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError>;
 }

@@ -147,11 +147,10 @@ impl Client {
         refusal(status, &connection.endpoint.to_string(), &user(&self.options))
     }
 
-    async fn call<T>(
-        &self,
-        again: Again,
-        ask: impl AsyncFn(Arc<Connection>) -> Result<Response<T>, Status>,
-    ) -> Result<T, Fault> {
+    async fn call<T, F>(&self, again: Again, ask: impl Fn(Arc<Connection>) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let deadline = Instant::now() + self.options.patience;
         loop {
             let connection = self.connection(deadline).await?;
@@ -176,15 +175,17 @@ impl Client {
     }
 
     pub(crate) async fn range(&self, request: proto::RangeRequest) -> Result<proto::RangeResponse, Fault> {
-        self.call(Again::Yes, async |connection: Arc<Connection>| {
-            connection.kv().range(connection.request(request.clone())).await
+        self.call(Again::Yes, |connection| {
+            let request = connection.request(request.clone());
+            async move { connection.kv().range(request).await }
         })
         .await
     }
 
     pub(crate) async fn txn(&self, request: proto::TxnRequest) -> Result<proto::TxnResponse, Fault> {
-        self.call(Again::IfNotDone, async |connection: Arc<Connection>| {
-            connection.kv().txn(connection.request(request.clone())).await
+        self.call(Again::IfNotDone, |connection| {
+            let request = connection.request(request.clone());
+            async move { connection.kv().txn(request).await }
         })
         .await
     }
@@ -193,8 +194,9 @@ impl Client {
     pub(crate) async fn lease(&self, seconds: i64) -> Result<i64, Fault> {
         let request = proto::LeaseGrantRequest { ttl: seconds, id: 0 };
         let granted = self
-            .call(Again::Yes, async |connection: Arc<Connection>| {
-                connection.lease().lease_grant(connection.request(request)).await
+            .call(Again::Yes, |connection| {
+                let request = connection.request(request);
+                async move { connection.lease().lease_grant(request).await }
             })
             .await?;
         Ok(granted.id)
@@ -204,8 +206,9 @@ impl Client {
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), Fault> {
         let request = proto::CompactionRequest { revision, physical: true };
         let done = self
-            .call(Again::Yes, async |connection: Arc<Connection>| {
-                connection.kv().compact(connection.request(request)).await
+            .call(Again::Yes, |connection| {
+                let request = connection.request(request);
+                async move { connection.kv().compact(request).await }
             })
             .await;
         match done {

@@ -1,5 +1,8 @@
 //! Reads: one key, and a consistent listing in pages.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 use tortie_facts::Revision;
 use tortie_store::{Entry, InvalidEntry, Listing, Span, StoreError, decode};
 
@@ -45,49 +48,79 @@ pub(crate) async fn now(client: &Client) -> Result<i64, Fault> {
 }
 
 /// Everything in these spans, as it was at one revision.
-pub(crate) async fn list(client: &Client, spans: &[Span]) -> Result<Listing, Fault> {
+pub(crate) async fn list(client: &Arc<Client>, spans: &[Span]) -> Result<Listing, Fault> {
     let mut attempt = 1;
     loop {
-        match list_once(client, spans).await {
+        let mut whole = Listing::default();
+        let keep = &mut |part: Listing| {
+            let Listing { entries, invalid, revision } = part;
+            whole.entries.extend(entries);
+            whole.invalid.extend(invalid);
+            whole.revision = revision;
+        };
+        match list_in_parts(client, spans, keep).await {
             Err(Fault::Compacted) if attempt < ATTEMPTS => attempt += 1,
-            other => return other,
+            Err(fault) => return Err(fault),
+            Ok(()) => return Ok(whole),
         }
     }
 }
 
-async fn list_once(client: &Client, spans: &[Span]) -> Result<Listing, Fault> {
-    let mut listing = Listing::default();
+/// The same in parts, a page each. While one is read, the next is on its way.
+pub(crate) async fn list_in_parts(
+    client: &Arc<Client>,
+    spans: &[Span],
+    each: &mut dyn FnMut(Listing),
+) -> Result<(), Fault> {
     let mut at = 0;
     for Span { start, end } in spans {
-        let mut key = start.clone().into_bytes();
-        loop {
-            let range_end = end.clone().into();
-            let request =
-                proto::RangeRequest { key: key.into(), range_end, limit: PAGE, revision: at, keys_only: false };
-            let page = client.range(request).await?;
+        let mut next = Some(page(client, start.clone().into_bytes(), end, at));
+        while let Some(coming) = next.take() {
+            let proto::RangeResponse { header, kvs, more } = arrived(coming).await?;
             if at == 0 {
-                at = page.header.map_or(0, |header| header.revision);
+                at = header.map_or(0, |header| header.revision);
             }
-            let last = page.kvs.last().map(|kv| kv.key.to_vec());
-            // Each text is given back as soon as it is read.
-            for kv in page.kvs {
-                match fact(&kv) {
-                    Ok(entry) => listing.entries.push(entry),
-                    Err(invalid) => listing.invalid.push(invalid),
-                }
+            if let (true, Some(last)) = (more, kvs.last()) {
+                // The first key behind the last one.
+                let key = [&last.key[..], &[0]].concat();
+                next = Some(page(client, key, end, at));
             }
-            match (page.more, last) {
-                (true, Some(mut last)) => {
-                    last.push(0);
-                    key = last;
-                }
-                (true | false, _) => break,
-            }
+            each(read(kvs, at));
         }
     }
     if at == 0 {
-        at = now(client).await?;
+        each(read(Vec::new(), now(client).await?));
     }
-    listing.revision = revision(at);
-    Ok(listing)
+    Ok(())
+}
+
+/// A page of a listing that is on its way, alone in its set. One that nobody waits for any more is not fetched further.
+type Coming = JoinSet<Result<proto::RangeResponse, Fault>>;
+
+fn page(client: &Arc<Client>, key: Vec<u8>, end: &str, revision: i64) -> Coming {
+    let range_end = end.to_owned().into();
+    let request = proto::RangeRequest { key: key.into(), range_end, limit: PAGE, revision, keys_only: false };
+    let client = client.clone();
+    let mut coming = JoinSet::new();
+    coming.spawn(async move { client.range(request).await });
+    coming
+}
+
+async fn arrived(mut coming: Coming) -> Result<proto::RangeResponse, Fault> {
+    match coming.join_next().await {
+        Some(Ok(page)) => page,
+        Some(Err(_)) | None => Err(Fault::Unavailable("a page of a listing was given up".to_owned())),
+    }
+}
+
+/// The facts of a page. Each text is given back as soon as it is read.
+fn read(kvs: Vec<proto::KeyValue>, at: i64) -> Listing {
+    let mut listing = Listing { entries: Vec::with_capacity(kvs.len()), invalid: Vec::new(), revision: revision(at) };
+    for kv in kvs {
+        match fact(&kv) {
+            Ok(entry) => listing.entries.push(entry),
+            Err(invalid) => listing.invalid.push(invalid),
+        }
+    }
+    listing
 }

@@ -54,6 +54,10 @@ impl Reader for EtcdStore {
         Ok(runtime::wait(read::list(&self.client, &spans(filter)))?)
     }
 
+    fn list_in_parts(&self, filter: &Filter, each: &mut dyn FnMut(Listing)) -> Result<(), StoreError> {
+        Ok(runtime::wait(read::list_in_parts(&self.client, &spans(filter), each))?)
+    }
+
     fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError> {
         Ok(Box::new(EtcdWatch::open(&self.client, spans(filter), from.0)?))
     }

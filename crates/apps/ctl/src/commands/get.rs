@@ -1,13 +1,15 @@
 //! `calicoctl get`: reads resources and prints them.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use tortie_api::{Kind, Resource};
-use tortie_facts::{Filter, Revision};
-use tortie_store::{Listing, Reader, Store};
+use tortie_facts::{Filter, Revision, Value};
+use tortie_store::{Entry, InvalidEntry, Listing, Reader, Store};
 
 use super::delete::targets;
 use crate::cli::Select;
-use crate::print::{self, Format, Found};
+use crate::print::{self, Format, Found, ListText, Notation};
 use crate::select::{Scope, Target};
 use crate::session::Session;
 use crate::write::with_nearest;
@@ -23,6 +25,11 @@ pub(crate) fn get(
     let format = Format::parse(output)?;
     let targets = targets(session, select, scope)?;
     let store = session.store()?;
+    if let ([target], Some(notation)) = (targets.as_slice(), format.notation())
+        && target.name.is_empty()
+    {
+        return list_in_parts(&*store, target, notation, session);
+    }
     let mut found = Vec::new();
     let mut problems = Vec::new();
     for target in &targets {
@@ -47,8 +54,8 @@ pub(crate) fn get(
 }
 
 /// A resource as it is shown: complete, with its revision.
-pub(super) fn shown(resource: &Resource, revision: Revision) -> Resource {
-    let mut resource = resource.clone();
+pub(super) fn shown(resource: Arc<Resource>, revision: Revision) -> Resource {
+    let mut resource = Arc::unwrap_or_clone(resource);
     if completed_when_read(resource.kind()) {
         resource.apply_defaults();
     }
@@ -76,24 +83,53 @@ fn read(store: &dyn Store, target: &Target, session: &mut Session<'_, '_>) -> Re
     let Some(entry) = Reader::get(store, &target.key())? else {
         return Ok(Err(with_nearest(store, target.kind, &target.namespace, &target.name)));
     };
-    match entry.value.as_resource() {
-        Some(resource) => Ok(Ok(Found::One(shown(resource, entry.revision)))),
-        None => Ok(Err(format!("{} holds no resource", entry.key))),
+    match entry.value {
+        Value::Resource(resource) => Ok(Ok(Found::One(shown(resource, entry.revision)))),
+        Value::Block(_) | Value::Affinity(_) | Value::Handle(_) | Value::IpamConfig(_) | Value::Status(_) => {
+            Ok(Err(format!("{} holds no resource", entry.key)))
+        }
+    }
+}
+
+fn filter(target: &Target) -> Filter {
+    match target.namespace.as_str() {
+        "" => Filter::Kind(target.kind),
+        namespace => Filter::Namespace(target.kind, namespace.to_owned()),
     }
 }
 
 fn list(store: &dyn Store, target: &Target, session: &mut Session<'_, '_>) -> Result<Found> {
-    let filter = match target.namespace.as_str() {
-        "" => Filter::Kind(target.kind),
-        namespace => Filter::Namespace(target.kind, namespace.to_owned()),
-    };
-    let Listing { entries, invalid, revision } = store.list(&filter)?;
+    let Listing { entries, invalid, revision } = store.list(&filter(target))?;
+    left_out(&invalid, session);
+    Ok(Found::List { kind: target.kind, items: resources(entries).collect(), revision: revision.to_string() })
+}
+
+/// The resources among entries, as they are shown.
+fn resources(entries: Vec<Entry>) -> impl Iterator<Item = Resource> {
+    entries.into_iter().filter_map(|Entry { key: _, value, revision }| {
+        if let Value::Resource(resource) = value { Some(shown(resource, revision)) } else { None }
+    })
+}
+
+fn left_out(invalid: &[InvalidEntry], session: &mut Session<'_, '_>) {
     for one in invalid {
         session.warn(&format!("left out, since it can't be read: {}", one.reason));
     }
-    let items =
-        entries.iter().filter_map(|entry| Some(shown(entry.value.as_resource()?, entry.revision))).collect::<Vec<_>>();
-    Ok(Found::List { kind: target.kind, items, revision: revision.to_string() })
+}
+
+/// Writes a list while it is read, so that no more than a part of it is in memory.
+fn list_in_parts(store: &dyn Store, target: &Target, notation: Notation, session: &mut Session<'_, '_>) -> Result<()> {
+    let mut list: Option<ListText> = None;
+    let mut said = Ok(());
+    store.list_in_parts(&filter(target), &mut |Listing { entries, invalid, revision }| {
+        left_out(&invalid, session);
+        let list = list.get_or_insert_with(|| ListText::new(notation, target.kind, revision.to_string()));
+        if said.is_ok() {
+            said = session.say(&list.items(resources(entries)));
+        }
+    })?;
+    said?;
+    list.map_or(Ok(()), |list| session.say(&list.end()))
 }
 
 /// Takes away what means nothing in another cluster.

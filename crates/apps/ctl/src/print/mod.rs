@@ -16,6 +16,7 @@ use crate::settings::hint;
 
 pub(crate) use boxed::{Align, BoxTable};
 pub(crate) use go::g5;
+pub(crate) use structured::{ListText, Notation};
 
 /// How to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,15 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// How a list is written as it comes, where the format needs no sight of the whole.
+    pub(crate) fn notation(&self) -> Option<Notation> {
+        match self {
+            Format::Yaml => Some(Notation::Yaml),
+            Format::Json => Some(Notation::Json),
+            Format::Narrow | Format::Wide | Format::Columns(_) | Format::Template(_) => None,
+        }
+    }
+
     /// Reads the value of `--output`; a template's file is read at once.
     pub(crate) fn parse(text: &str) -> Result<Format> {
         let (word, value) = text.split_once('=').unwrap_or((text, ""));

@@ -17,6 +17,16 @@ pub fn to_yaml(value: &Value) -> String {
     writer.out
 }
 
+/// The value as an item of a list at the margin, appended with a line break at its end: for lists that are written as
+/// they come.
+pub fn push_yaml_item(out: &mut String, value: &Value) {
+    let mut writer = Writer { out: std::mem::take(out), column: 0 };
+    writer.push("- ");
+    writer.node(value, 2);
+    writer.push("\n");
+    *out = writer.out;
+}
+
 struct Writer {
     out: String,
     column: usize,
@@ -120,6 +130,11 @@ impl Writer {
 
     /// Writes text and breaks it at blanks past the width.
     fn wrapped(&mut self, text: &str, indent: usize, write: impl Fn(char, &mut String), wrap: Wrap) {
+        if !text.contains(' ') {
+            let mut whole = String::with_capacity(text.len());
+            text.chars().for_each(|c| write(c, &mut whole));
+            return self.push(&whole);
+        }
         let chars: Vec<char> = text.chars().collect();
         let mut after_blank = false;
         let mut piece = String::new();
@@ -180,6 +195,9 @@ enum Style {
 
 impl Style {
     fn of(text: &str, key: bool) -> Style {
+        if is_word(text) {
+            return if Scalar::of(text) == Scalar::Text { Style::Plain } else { Style::Double };
+        }
         let form = Form::of(text);
         if text.contains('\n') {
             return if key || form.special || form.blank_end || form.blank_then_break {
@@ -199,6 +217,12 @@ impl Style {
             Style::Plain
         }
     }
+}
+
+/// Whether the text is one of the many that only a meaning of their own could stand against writing plain.
+fn is_word(text: &str) -> bool {
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
+    text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && text.as_bytes().iter().all(inner)
 }
 
 /// What of a text stands against writing it without quotes.
@@ -278,6 +302,13 @@ fn number(n: &serde_json::Number) -> String {
 
 /// Letters by code point, digits by the number that they form, anything else before letters.
 fn natural(a: &str, b: &str) -> Ordering {
+    // Nearly all keys differ first in two plain letters.
+    if let Some((x, y)) = a.bytes().zip(b.bytes()).find(|(x, y)| x != y)
+        && x.is_ascii_alphabetic()
+        && y.is_ascii_alphabetic()
+    {
+        return x.cmp(&y);
+    }
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(at) = a.iter().zip(&b).position(|(x, y)| x != y) else { return a.len().cmp(&b.len()) };
     let (x, y) = (a[at], b[at]);

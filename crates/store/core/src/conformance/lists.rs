@@ -42,6 +42,13 @@ pub fn listings_are_sorted_and_whole(subject: &dyn Subject) {
     }
     assert_eq!(list(subject, &*store, &Filter::All).entries, listing.entries);
     assert_eq!(now(&*store), listing.revision);
+    let mut parts = Vec::new();
+    store.list_in_parts(&Filter::Handles, &mut |part| parts.push(part)).expect("parts");
+    assert!(parts.iter().all(|part| part.revision == listing.revision));
+    assert_eq!(parts.into_iter().flat_map(|part| part.entries).collect::<Vec<_>>(), listing.entries);
+    let mut count = 0;
+    store.list_in_parts(&Filter::Blocks, &mut |part| count += 1 + part.entries.len()).expect("an empty part");
+    assert_eq!(count, 1, "even an empty listing says its revision");
 }
 
 /// `node-1` is not `node-10`, and one namespace is not another that starts like it.

@@ -37,7 +37,7 @@ pub(super) fn export(session: &mut Session<'_, '_>, complete: bool) -> Result<()
         for entry in &listing.entries {
             let Some(resource) = entry.value.as_resource() else { continue };
             if *kind != Kind::NetworkPolicy || complete || !resource.metadata().name.starts_with(OF_KUBERNETES) {
-                let resource = moved(shown(resource, entry.revision), &renamed);
+                let resource = moved(shown(resource.clone(), entry.revision), &renamed);
                 items.push(if complete { resource } else { for_kubernetes(resource) });
             }
         }
