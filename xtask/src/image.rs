@@ -171,7 +171,7 @@ pub fn write(output: &Path, layer: Vec<u8>, mut config: serde_json::Value, tags:
 }
 
 /// The libraries that a program loads, with the loader; none for one that is linked to nothing.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("ldd is not there")?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())

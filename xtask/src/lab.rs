@@ -72,9 +72,3 @@ fn on_etcd(filter: Option<&str>) -> Result<Counts> {
     args.extend(filter);
     cargo_test(cargo(&args).env("TORTIE_LAB_STORE", "etcd"))
 }
-
-/// Says what a virtual machine would be needed for.
-pub fn lab_vm() -> ExitCode {
-    println!("skipped: lab-vm (no feature of this version needs another kernel; IPIP and WireGuard will)");
-    ExitCode::SUCCESS
-}

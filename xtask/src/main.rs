@@ -8,6 +8,7 @@ mod k8s;
 mod lab;
 mod suite;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,13 @@ enum Chore {
     /// Faults made on purpose in policy calculation, rules and their encoding: lists each, and whether a packet told.
     Mutants,
     /// Tests that need a kernel of their own, in a virtual machine.
-    LabVm,
+    LabVm {
+        /// Run only tests whose name contains this.
+        filter: Option<String>,
+        /// Random and repeated tests at full length.
+        #[arg(long)]
+        full: bool,
+    },
     /// Everything that can run on this machine; says what was skipped and why.
     Test,
     /// A benchmark beside its floor or peer; without a name, lists them.
@@ -99,7 +106,7 @@ fn main() -> Result<ExitCode> {
         Chore::Check => suite::check(),
         Chore::Lab { filter, full } => lab::lab(filter.as_deref(), full),
         Chore::Mutants => lab::mutants(),
-        Chore::LabVm => Ok(lab::lab_vm()),
+        Chore::LabVm { filter, full } => vm::lab_vm(filter.as_deref(), full),
         Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, has, is_root, run};
-use crate::{lab, tidy};
+use crate::{lab, tidy, vm};
 
 /// Counts of a test run, summed over all test binaries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,8 @@ pub fn cargo_test(command: &mut Command) -> Result<Counts> {
     Ok(counts)
 }
 
-fn parse_result(line: &str) -> Counts {
+/// The counts of a test program's closing line.
+pub fn parse_result(line: &str) -> Counts {
     let number = |word: &str| {
         line.split(['.', ';']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok()).unwrap_or_default()
     };
@@ -83,7 +84,7 @@ pub fn all() -> Result<ExitCode> {
     } else {
         println!("skipped: the lab (it needs root)");
     }
-    lab::lab_vm();
+    counts.add(vm::counts(None, false)?);
     Ok(close(counts))
 }
 

@@ -82,15 +82,25 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
     let ours = |link: &Link| match &link.kind {
         LinkKind::Veth => prefixes.iter().any(|prefix| link.name.starts_with(prefix)),
         LinkKind::Vxlan => TunnelDevice::ALL.iter().any(|device| device.name() == link.name),
+        // The kernel's own one, which nobody uses, is down.
+        LinkKind::Ipip => link.name == TunnelDevice::Ipip.name() && link.up,
         LinkKind::Plain | LinkKind::Bridge => false,
         LinkKind::Other(kind) => kind == "wireguard" && WIREGUARD.contains(&&*link.name),
     };
     let found = Handle::open()?.links()?.into_iter().filter(ours);
     let step = |link: Link| {
         let what = format!("interface {}", link.name);
-        Step::new(what, move || match Handle::open()?.delete_link(link.index) {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
+        Step::new(what, move || {
+            let mut kernel = Handle::open()?;
+            let gone = if link.kind == LinkKind::Ipip {
+                kernel.delete_ipip(link.index)
+            } else {
+                kernel.delete_link(link.index)
+            };
+            match gone {
+                Err(error) if !error.is_not_found() => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            }
         })
     };
     Ok(found.map(step).collect())

@@ -24,7 +24,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
     let links = handle.links()?;
     let leads_out = |port: &Link| match &port.kind {
         LinkKind::Plain | LinkKind::Vxlan | LinkKind::Bridge => true,
-        LinkKind::Veth => false,
+        LinkKind::Veth | LinkKind::Ipip => false,
         LinkKind::Other(kind) => kind != "tun",
     };
     let virtual_bridge = |link: &Link| {
@@ -86,8 +86,11 @@ fn default_pattern() -> &'static str {
 fn smallest(own: &Regex, links: &[Link]) -> u32 {
     let up = || links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
     let named = up().filter(|link| own.is_match(&link.name)).map(|link| link.mtu).min();
-    let any =
-        || up().filter(|link| !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan)).map(|link| link.mtu).min();
+    let any = || {
+        up().filter(|link| !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Ipip))
+            .map(|link| link.mtu)
+            .min()
+    };
     named.or_else(any).unwrap_or(DEFAULT_MTU).min(DEFAULT_MTU)
 }
 

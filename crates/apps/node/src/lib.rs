@@ -51,7 +51,7 @@ use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor};
 use tortie_nftables::Nftables;
-use tortie_routing::{Options as RoutingOptions, Routing, Tunnels};
+use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tracing::{info, warn};
@@ -204,8 +204,14 @@ impl Node {
         let restarting = speaks && host::has_routes_of_an_earlier_run()?;
         let bgp =
             if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
-        let mut routing =
-            Routing::new(Handle::open()?, RoutingOptions { own_bgp: speaks, ..RoutingOptions::default() });
+        // Without BGP there is no BIRD beside us either, but for what an earlier run of ours left; with Felix alone, or
+        // where others make the network, there may be.
+        let bgp_routes = match (role, environment.backend) {
+            (Role::Node, Backend::Bird) => BgpRoutes::Ours,
+            (Role::Node, Backend::Vxlan) => BgpRoutes::LeftInPools,
+            (Role::Node, Backend::None) | (Role::Felix, _) => BgpRoutes::Others,
+        };
+        let mut routing = Routing::new(Handle::open()?, RoutingOptions { bgp_routes, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
         let service = Arc::new(
             cni::Service::new(

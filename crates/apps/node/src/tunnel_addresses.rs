@@ -4,14 +4,15 @@
 //! Invariant: what the Node resource says is held under the node's own handle; a crash in between is mended by the
 //! next look. The MTU that pods get follows from the same pools.
 
+mod kind;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tortie_api::{EncapMode, FelixConfigurationSpec, IpPoolSpec, Kind, Node, Resource};
-use tortie_desired::TunnelDevice;
+use tortie_api::{FelixConfigurationSpec, IpPoolSpec, Kind, Node, Resource};
 use tortie_facts::{Filter, Key, Update, Value};
 use tortie_ipam::block;
 use tortie_net::{Family, IpNet};
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 use crate::cni::{Ask, Service};
 use crate::host;
 use crate::lock;
+use kind::Kind as Tunnel;
 
 /// After a failure, and for pools that ran full, the next look comes this much later.
 const RETRY: Duration = Duration::from_secs(10);
@@ -29,10 +31,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct TunnelAddresses {
     store: Arc<dyn Store>,
     service: Arc<Service>,
-    /// MTU of the devices by configuration, IPv4 first; `None` leaves it to the host.
-    configured: [Option<u32>; 2],
-    /// Which interfaces are the host's own (`mtuIfacePattern`).
-    mtu_pattern: String,
+    felix: FelixConfigurationSpec,
 }
 
 /// Tells the addresses' task of changes; ends it when dropped.
@@ -59,9 +58,7 @@ impl Bell {
 impl TunnelAddresses {
     /// For the node of this service.
     pub fn new(store: Arc<dyn Store>, service: Arc<Service>, felix: &FelixConfigurationSpec) -> TunnelAddresses {
-        let mtu = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
-        let configured = [mtu(felix.vxlan_mtu), mtu(felix.vxlan_mtu_v6)];
-        TunnelAddresses { store, service, configured, mtu_pattern: felix.mtu_iface_pattern.clone() }
+        TunnelAddresses { store, service, felix: felix.clone() }
     }
 
     /// Looks once, then whenever the bell rings. The first look is over when this returns: what it found is in the
@@ -115,22 +112,22 @@ impl TunnelAddresses {
         let entry = entry.as_ref().expect("it was found");
         let update = Update { key: key.clone(), value: Some(entry.value.clone()), revision: entry.revision };
         self.service.addresses.observe(&[update]);
-        for family in Family::ALL {
-            let has_underlay = node.spec.bgp.as_ref().is_some_and(|bgp| match family {
+        for tunnel in Tunnel::ALL {
+            let has_underlay = node.spec.bgp.as_ref().is_some_and(|bgp| match tunnel.family() {
                 Family::V4 => !bgp.ipv4_address.is_empty(),
                 Family::V6 => !bgp.ipv6_address.is_empty(),
             });
-            let usable = |pool: &&IpPoolSpec| has_underlay && !pool.disabled && encapsulated(pool, family);
+            let usable = |pool: &&IpPoolSpec| has_underlay && !pool.disabled && tunnel.carries(pool);
             let ranges: Vec<IpNet> = pools.iter().filter(usable).filter_map(|pool| pool.cidr.net()).collect();
-            let wanted = self.address(family, &ranges).with_context(|| format!("{family}"))?;
-            self.publish(&key, family, wanted)?;
+            let wanted = self.address(tunnel, &ranges).with_context(|| tunnel.to_string())?;
+            self.publish(&key, tunnel, wanted)?;
         }
         Ok(())
     }
 
     /// The address that the device should have: the one that is held if a pool still has it, else a new one.
-    fn address(&self, family: Family, ranges: &[IpNet]) -> Result<Option<IpAddr>> {
-        let handle = handle(family, &self.service.node);
+    fn address(&self, tunnel: Tunnel, ranges: &[IpNet]) -> Result<Option<IpAddr>> {
+        let handle = tunnel.handle(&self.service.node);
         let held = self.held(&handle)?;
         if let Some(held) = held.filter(|held| ranges.iter().any(|range| range.contains(held))) {
             return Ok(Some(held));
@@ -138,19 +135,15 @@ impl TunnelAddresses {
         let fault = |error: tortie_cni::spec::CniError| anyhow!("{error}");
         if self.service.addresses.holds(&handle).map_err(fault)? {
             self.service.addresses.release(&handle, None).map_err(fault)?;
-            info!(%family, "gave the address of the tunnel device back");
+            info!(%tunnel, "gave the address of the tunnel device back");
         }
         if ranges.is_empty() {
             return Ok(None);
         }
-        let kind = match family {
-            Family::V4 => "vxlanTunnelAddress",
-            Family::V6 => "vxlanV6TunnelAddress",
-        };
-        let ask = Ask::tunnel(handle, kind, family, ranges);
+        let ask = Ask::tunnel(handle, tunnel.attribute(), tunnel.family(), ranges);
         let given = self.service.addresses.assign(&ask, None).map_err(fault)?;
         let given = given.first().copied().context("IPAM gave no address")?;
-        info!(%family, address = %given, "the tunnel device has an address");
+        info!(%tunnel, address = %given, "the tunnel device has an address");
         Ok(Some(given))
     }
 
@@ -172,17 +165,14 @@ impl TunnelAddresses {
         Ok(None)
     }
 
-    fn publish(&self, key: &Key, family: Family, addr: Option<IpAddr>) -> Result<()> {
+    fn publish(&self, key: &Key, tunnel: Tunnel, addr: Option<IpAddr>) -> Result<()> {
         let text = addr.map(|addr| addr.to_string()).unwrap_or_default();
         let change = |stored: Option<&Resource>| {
             let mut node = match stored {
                 Some(Resource::Node(node)) => (**node).clone(),
                 _ => Node { metadata: tortie_api::Metadata::named(self.service.node.as_str()), ..Node::default() },
             };
-            match family {
-                Family::V4 => node.spec.ipv4_vxlan_tunnel_addr.clone_from(&text),
-                Family::V6 => node.spec.ipv6_vxlan_tunnel_addr.clone_from(&text),
-            }
+            tunnel.set_address(&mut node, &text);
             node.into()
         };
         resource::update(&*self.store, key, change).context("can't publish it in the Node resource")?;
@@ -200,26 +190,13 @@ impl TunnelAddresses {
 
     /// What pods may send in one packet, whatever way it goes.
     fn pod_mtu(&self, pools: &[IpPoolSpec]) -> Result<u32> {
-        let base = host::mtu(&self.mtu_pattern)?;
-        let limit = |family: Family, configured: Option<u32>| {
-            let used = pools.iter().any(|pool| encapsulated(pool, family));
-            let room = base.saturating_sub(TunnelDevice::vxlan(family).overhead());
-            used.then(|| configured.map_or(room, |mtu| mtu.min(room)))
+        let base = host::mtu(&self.felix.mtu_iface_pattern)?;
+        let limit = |tunnel: Tunnel| {
+            let used = pools.iter().any(|pool| tunnel.carries(pool));
+            let room = base.saturating_sub(tunnel.overhead());
+            used.then(|| tunnel.configured_mtu(&self.felix).map_or(room, |mtu| mtu.min(room)))
         };
-        let limits = Family::ALL.into_iter().zip(self.configured).filter_map(|(family, mtu)| limit(family, mtu));
+        let limits = Tunnel::ALL.into_iter().filter_map(limit);
         Ok(limits.chain([base]).min().expect("one at least"))
-    }
-}
-
-fn encapsulated(pool: &IpPoolSpec, family: Family) -> bool {
-    let vxlan = matches!(pool.vxlan_mode, Some(EncapMode::Always | EncapMode::CrossSubnet));
-    vxlan && pool.cidr.family() == Some(family)
-}
-
-/// The handle under which the address is held, as upstream's.
-fn handle(family: Family, node: &str) -> String {
-    match family {
-        Family::V4 => format!("vxlan-tunnel-addr-{node}"),
-        Family::V6 => format!("vxlan-v6-tunnel-addr-{node}"),
     }
 }

@@ -116,7 +116,7 @@ fn progress(hops: &[Hop]) -> (usize, usize) {
             | Step::FromHost(_)
             | Step::Failsafe(_)
             | Step::Open(_)
-            | Step::Vxlan { .. }
+            | Step::Tunnel { .. }
             | Step::ServiceLoop(_)
             | Step::NotOurs,
         ) => 8,
@@ -200,7 +200,7 @@ fn lifting(world: &World, flow: &Flow, hops: &[Hop]) -> Vec<Change> {
         | Step::AtHost { .. }
         | Step::Failsafe(_)
         | Step::Open(_)
-        | Step::Vxlan { .. }
+        | Step::Tunnel { .. }
         | Step::Encapsulated(_)
         | Step::ServiceLoop(_)
         | Step::NotOurs => return Vec::new(),

@@ -8,6 +8,7 @@ mod change;
 mod error;
 mod fake;
 mod handle;
+mod ipip;
 mod kernel;
 mod link;
 mod link_codec;

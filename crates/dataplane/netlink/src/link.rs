@@ -20,6 +20,8 @@ pub enum LinkKind {
     Veth,
     /// A VXLAN tunnel device.
     Vxlan,
+    /// An IPIP tunnel device (IPv4 in IPv4).
+    Ipip,
     /// A bridge.
     Bridge,
     /// Any other kind, by name.

@@ -70,6 +70,7 @@ fn kind_of(info: &[u8]) -> LinkKind {
     match string(value).as_str() {
         "veth" => LinkKind::Veth,
         "vxlan" => LinkKind::Vxlan,
+        "ipip" => LinkKind::Ipip,
         "bridge" => LinkKind::Bridge,
         other => LinkKind::Other(other.to_owned()),
     }

@@ -20,12 +20,13 @@ mod wants;
 
 pub use interface::{configure_workload_interface, enable_forwarding};
 pub use key::RouteKey;
-pub use options::Options;
+pub use options::{BgpRoutes, Options};
 pub use ours::Ownership;
 pub use report::{RoutingReport, Waiting};
 pub use routing::Routing;
 pub use target::RouteTable;
 pub use tunnel::{
-    DeviceState, DeviceTable, ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable, TunnelReport, Tunnels,
+    DeviceKind, DeviceState, DeviceTable, ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable, TunnelReport,
+    Tunnels,
 };
 pub use wants::Learned;

@@ -3,32 +3,36 @@
 //! In the main table: every route of protocol 12 (BGP, blackholes beside it; unless another speaker runs) or 80 (upstream Felix's own), and routes
 //! through workload interfaces; of the latter only host routes of our own protocol when others' routes are to stay.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tortie_net::Family;
 use tortie_netlink::{Route, RouteKind, RouteProtocol, Scope, TABLE_MAIN};
 
-use crate::Options;
 use crate::links::Links;
+use crate::{BgpRoutes, Options};
 
 /// The rule that tells our routes from others'.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {
     workload_protocol: RouteProtocol,
     remove_external: bool,
-    own_bgp: bool,
+    bgp_routes: BgpRoutes,
     prefixes: Vec<Arc<str>>,
+    pools: BTreeSet<IpNet>,
 }
 
 impl Ownership {
     /// The rule under some options.
     pub fn new(options: &Options) -> Ownership {
-        let Options { workload_protocol, remove_external, own_bgp, interface_prefixes } = options;
+        let Options { workload_protocol, remove_external, bgp_routes, interface_prefixes } = options;
         Ownership {
             workload_protocol: *workload_protocol,
             remove_external: *remove_external,
-            own_bgp: *own_bgp,
+            bgp_routes: *bgp_routes,
             prefixes: interface_prefixes.clone(),
+            pools: BTreeSet::new(),
         }
     }
 
@@ -37,6 +41,26 @@ impl Ownership {
         let differ = self.prefixes != prefixes;
         self.prefixes = prefixes.to_vec();
         differ
+    }
+
+    /// Changes the pools; `true` if that changes whose any route is.
+    pub fn set_pools(&mut self, pools: BTreeSet<IpNet>) -> bool {
+        let differ = self.pools != pools && self.bgp_routes == BgpRoutes::LeftInPools;
+        self.pools = pools;
+        differ
+    }
+
+    pub(crate) fn pools(&self) -> &BTreeSet<IpNet> {
+        &self.pools
+    }
+
+    fn is_bgp_route(&self, route: &Route) -> bool {
+        route.protocol == RouteProtocol::BIRD
+            && match self.bgp_routes {
+                BgpRoutes::Ours => true,
+                BgpRoutes::LeftInPools => self.pools.iter().any(|pool| pool.contains(&route.net)),
+                BgpRoutes::Others => false,
+            }
     }
 
     /// Whether an interface of that name belongs to a workload.
@@ -48,7 +72,7 @@ impl Ownership {
         if route.table != TABLE_MAIN {
             return false;
         }
-        if route.protocol == RouteProtocol::CALICO || (route.protocol == RouteProtocol::BIRD && self.own_bgp) {
+        if route.protocol == RouteProtocol::CALICO || self.is_bgp_route(route) {
             return true;
         }
         // The kernel's own routes come and go with addresses, and those of router advertisements with routers.
@@ -83,8 +107,15 @@ mod tests {
     #[test]
     fn routes_of_another_speaker_are_left_alone() {
         let route = Route::blackhole("10.0.0.0/26".parse().expect("a literal"), RouteProtocol::BIRD);
-        let ours = |own_bgp| Ownership::new(&Options { own_bgp, ..Options::default() });
-        assert!(ours(true).is_ours(&route, &Links::new(&[])));
-        assert!(!ours(false).is_ours(&route, &Links::new(&[])));
+        let ours = |bgp_routes| Ownership::new(&Options { bgp_routes, ..Options::default() });
+        let links = Links::new(&[]);
+        assert!(ours(BgpRoutes::Ours).is_ours(&route, &links));
+        assert!(!ours(BgpRoutes::Others).is_ours(&route, &links));
+        let mut left = ours(BgpRoutes::LeftInPools);
+        assert!(!left.is_ours(&route, &links), "no pool is known");
+        assert!(left.set_pools(["10.0.0.0/16".parse().expect("a literal")].into()));
+        assert!(left.is_ours(&route, &links));
+        let outside = Route::blackhole("10.1.0.0/26".parse().expect("a literal"), RouteProtocol::BIRD);
+        assert!(!left.is_ours(&outside, &links));
     }
 }

@@ -1,8 +1,10 @@
 //! From what is wanted for a prefix, and what the kernel has, to the kernel route. Pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tortie_desired::TunnelDevice;
 use tortie_netlink::{NextHop, Route, RouteProtocol};
 
 use crate::connected::Connected;
@@ -16,6 +18,9 @@ pub(crate) struct View {
     pub(crate) links: Links,
     pub(crate) connected: Connected,
     pub(crate) bgp: bool,
+    /// Prefixes whose learned routes go through the IPIP device, each with the prefix whose gateways are reached
+    /// directly.
+    pub(crate) ipip: BTreeMap<IpNet, Option<IpNet>>,
 }
 
 /// The kernel route, if there can be one now, and what is lacking.
@@ -37,15 +42,32 @@ pub(crate) fn render(
         }
         Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view),
         // The far end's address is in no prefix on link; that it is behind the device is for us to know.
-        Wanted::Tunnel(device, via) => match view.links.up_index(device.name()) {
-            Some(interface) => {
-                let hop = NextHop { onlink: true, ..NextHop::via(via, interface) };
-                (Some(Route::via(net, vec![hop], RouteProtocol::CALICO)), None)
-            }
-            None => (None, Some(Waiting::Interface(device.name().into()))),
+        Wanted::Tunnel(device, via) => tunnelled(net, device, &[via], RouteProtocol::CALICO, view),
+        Wanted::Learned(hops) => match in_ipip(net, hops, view) {
+            true => tunnelled(net, TunnelDevice::Ipip, hops, RouteProtocol::BIRD, view),
+            false => through(net, hops, RouteProtocol::BIRD, view),
         },
-        Wanted::Learned(hops) => through(net, hops, RouteProtocol::BIRD, view),
     }
+}
+
+/// Whether a learned route goes through the IPIP device.
+fn in_ipip(net: IpNet, hops: &[IpAddr], view: &View) -> bool {
+    let pool = view.ipip.iter().filter(|(pool, _)| pool.contains(&net)).max_by_key(|(pool, _)| pool.prefix_len());
+    pool.is_some_and(|(_, direct)| !direct.is_some_and(|direct| hops.iter().all(|hop| direct.contains(hop))))
+}
+
+fn tunnelled(
+    net: IpNet,
+    device: TunnelDevice,
+    ends: &[IpAddr],
+    protocol: RouteProtocol,
+    view: &View,
+) -> (Option<Route>, Option<Waiting>) {
+    let Some(interface) = view.links.up_index(device.name()) else {
+        return (None, Some(Waiting::Interface(device.name().into())));
+    };
+    let hop = |end: &IpAddr| NextHop { onlink: true, ..NextHop::via(*end, interface) };
+    (Some(Route::via(net, ends.iter().map(hop).collect(), protocol)), None)
 }
 
 fn through(net: IpNet, gateways: &[IpAddr], protocol: RouteProtocol, view: &View) -> (Option<Route>, Option<Waiting>) {

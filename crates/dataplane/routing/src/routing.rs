@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tortie_dataplane::{Applier, Backoff, Cause, Report};
-use tortie_desired::{Batch, Tables};
+use tortie_desired::{Batch, Ipip, Tables, TunnelDevice};
 use tortie_netlink::{Event, Link, Route, RouteKernel, TABLE_MAIN};
 
 use crate::connected::Connected;
@@ -59,6 +59,8 @@ impl<K: RouteKernel> Routing<K> {
     pub fn set_desired(&mut self, tables: &Tables) {
         self.set_prefixes(&tables.settings.interface_prefixes);
         self.set_bgp(tables.bgp_speaker.is_some());
+        self.set_ipip(tables.ipip.as_ref());
+        self.set_pools(tables.pools.keys().copied().collect());
         let gone: Vec<IpNet> = self.wants.desired_nets().filter(|n| !tables.routes.contains_key(n)).copied().collect();
         for net in gone {
             self.set_route(net, None);
@@ -75,6 +77,20 @@ impl<K: RouteKernel> Routing<K> {
         }
         if let Some(speaker) = &batch.bgp_speaker {
             self.set_bgp(speaker.is_some());
+        }
+        if let Some(ipip) = &batch.ipip {
+            self.set_ipip(ipip.as_ref());
+        }
+        if !batch.pools.is_empty() {
+            let mut pools = self.applier.target_mut().ownership().pools().clone();
+            for (net, pool) in &batch.pools {
+                if pool.is_some() {
+                    pools.insert(*net)
+                } else {
+                    pools.remove(net)
+                };
+            }
+            self.set_pools(pools);
         }
         for (net, route) in &batch.routes {
             self.set_route(*net, route.as_ref());
@@ -174,6 +190,20 @@ impl<K: RouteKernel> Routing<K> {
         }
     }
 
+    fn set_ipip(&mut self, ipip: Option<&Ipip>) {
+        let learned = ipip.map(|ipip| ipip.learned.clone()).unwrap_or_default();
+        if self.view.ipip != learned {
+            self.view.ipip = learned;
+            self.dirty.extend(self.wants.learned_nets());
+        }
+    }
+
+    fn set_pools(&mut self, pools: BTreeSet<IpNet>) {
+        if self.applier.target_mut().ownership_mut().set_pools(pools) {
+            self.resync();
+        }
+    }
+
     /// Reads links and routes if that is due, and makes everything dirty that may depend on what changed.
     fn read(&mut self, now: Instant) -> Option<Cause> {
         if !self.stale || self.read_at.is_some_and(|at| at > now) {
@@ -236,6 +266,9 @@ impl<K: RouteKernel> Routing<K> {
             self.interface_lost(link.index, name);
         }
         self.dirty.extend(self.wants.of_interface(&link.name));
+        if link.name == TunnelDevice::Ipip.name() && !self.view.ipip.is_empty() {
+            self.dirty.extend(self.wants.learned_nets());
+        }
         if old.is_some() && !self.applier.target_mut().ownership().is_workload(&link.name) {
             self.stale = true;
         }

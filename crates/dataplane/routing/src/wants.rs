@@ -91,6 +91,11 @@ impl Wants {
         self.desired.keys().chain(self.learned.keys()).copied().collect()
     }
 
+    /// The prefixes with a learned route.
+    pub(crate) fn learned_nets(&self) -> impl Iterator<Item = IpNet> {
+        self.learned.keys().copied()
+    }
+
     /// The prefixes with a calculated route.
     pub(crate) fn desired_nets(&self) -> impl Iterator<Item = &IpNet> {
         self.desired.keys()

@@ -15,7 +15,8 @@ use tortie_desired::{Route as Desired, RouteTarget, Tables, TunnelDevice, Vtep, 
 use tortie_net::{Family, Mac};
 use tortie_netlink::{AddressSpec, FdbEntry, Handle, Netns, VethPeer, VethSpec, VxlanSpec};
 use tortie_routing::{
-    DeviceState, DeviceTable, ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable, Options, Routing, Tunnels,
+    DeviceKind, DeviceState, DeviceTable, ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable, Options,
+    Routing, Tunnels,
 };
 
 fn net(text: &str) -> IpNet {
@@ -140,7 +141,7 @@ fn two_nodes_talk_through_vxlan_and_a_restart_writes_nothing() {
     let report = again.tunnels.apply(now);
     assert!(report.is_clean() && !report.wrote(), "{report}");
     assert!(!again.routing.apply(now).routes.wrote());
-    assert_eq!(again.tunnels.state(), BTreeMap::from(TunnelDevice::ALL.map(|device| (device, None))));
+    assert_eq!(again.tunnels.state(), BTreeMap::from(Family::ALL.map(|family| (TunnelDevice::vxlan(family), None))));
     assert_eq!(again.tunnels.wake_at(now), None);
 
     // Without pools nothing is left.
@@ -237,8 +238,7 @@ impl Rig for Devices {
 fn devices_converge() {
     let (world, below) = World::new();
     let device = |vni, last, mtu, addresses: &[&str], local: &str| DeviceState {
-        spec: VxlanSpec { vni, port: 4789, local: ip(local), below },
-        mac: mac(last),
+        kind: DeviceKind::Vxlan { spec: VxlanSpec { vni, port: 4789, local: ip(local), below }, mac: mac(last) },
         mtu,
         up: true,
         addresses: addresses.iter().map(|text| ip(text)).collect::<BTreeSet<_>>(),

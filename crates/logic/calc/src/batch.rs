@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Pool, Route, Settings,
-    TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Pool, Route,
+    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::IpNet;
 
@@ -21,6 +21,7 @@ pub(crate) struct Flushed {
     pub(crate) all_hosts: Option<BTreeSet<Member>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
+    pub(crate) ipip: Option<Ipip>,
     pub(crate) vteps: BTreeMap<IpAddr, Vtep>,
     /// Of this node's own workloads and blocks.
     pub(crate) routes: BTreeMap<IpNet, Route>,

@@ -61,6 +61,12 @@ pub struct Overrides {
     pub vxlan_mtu: Option<u32>,
     /// MTU of the IPv6 VXLAN device, bytes.
     pub vxlan_mtu_v6: Option<u32>,
+    /// Whether there is IPIP at all; by default when a pool wants it.
+    pub ipip_enabled: Option<bool>,
+    /// MTU of the IPIP device, bytes.
+    pub ipip_mtu: Option<u32>,
+    /// The routes to other nodes' pods that are worked out from blocks; BGP's are the others.
+    pub cluster_routes: Option<ClusterRoutes>,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
 }
@@ -73,6 +79,42 @@ pub(crate) struct VxlanSettings {
     pub(crate) port: u16,
     pub(crate) mtu4: Option<u32>,
     pub(crate) mtu6: Option<u32>,
+}
+
+/// Settings of IPIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IpipSettings {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Whose routes to other nodes' pods one of two sources gives (`programClusterRoutes`, of which there are two: of
+/// FelixConfiguration for what is worked out from blocks, of BGPConfiguration for what peers tell).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRoutes {
+    /// Those of pools with IPIP.
+    pub ipip: bool,
+    /// Those of pools without encapsulation.
+    pub plain: bool,
+}
+
+impl ClusterRoutes {
+    /// From upstream's words for it; `None` for another word.
+    pub(crate) fn of(word: &str) -> Option<ClusterRoutes> {
+        let (ipip, plain) = match word {
+            "Enabled" => (true, true),
+            "Disabled" => (false, false),
+            "EnabledIPIPOnly" => (true, false),
+            "EnabledNoEncapOnly" => (false, true),
+            _ => return None,
+        };
+        Some(ClusterRoutes { ipip, plain })
+    }
+
+    /// Upstream's default for what is worked out from blocks.
+    pub(crate) const BLOCKS: ClusterRoutes = ClusterRoutes { ipip: true, plain: false };
+    /// Upstream's default for BGP.
+    pub(crate) const BGP: ClusterRoutes = ClusterRoutes { ipip: false, plain: true };
 }
 
 /// What happens to packets of service prefixes that nobody translated (`serviceLoopPrevention`).
@@ -118,6 +160,9 @@ impl Overrides {
             vxlan_port,
             vxlan_mtu: _,
             vxlan_mtu_v6: _,
+            ipip_enabled: _,
+            ipip_mtu: _,
+            cluster_routes: _,
             router_id: _,
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
@@ -231,6 +276,21 @@ impl Config {
             vxlan.mtu6 = source.vxlan_mtu_v6.or(vxlan.mtu6);
         }
         vxlan
+    }
+
+    /// The settings of IPIP of a node with these labels.
+    pub(crate) fn ipip(&self, labels: Option<&BTreeMap<String, String>>) -> IpipSettings {
+        let mut ipip = IpipSettings::default();
+        for source in self.sources(labels) {
+            ipip.enabled = source.ipip_enabled.or(ipip.enabled);
+            ipip.mtu = source.ipip_mtu.or(ipip.mtu);
+        }
+        ipip
+    }
+
+    /// Which routes of a node with these labels are worked out from blocks.
+    pub(crate) fn cluster_routes(&self, labels: Option<&BTreeMap<String, String>>) -> ClusterRoutes {
+        self.sources(labels).filter_map(|source| source.cluster_routes).last().unwrap_or(ClusterRoutes::BLOCKS)
     }
 
     /// What sets anything for a node with these labels, the weakest first.

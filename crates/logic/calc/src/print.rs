@@ -6,8 +6,8 @@ use std::fmt::{self, Write as _};
 
 use tortie_desired::{
     BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint, IcmpMatch,
-    Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId, SetKind,
-    Tables, TierPolicies, Vtep, Vxlan,
+    Ipip, Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId,
+    SetKind, Tables, TierPolicies, Vtep, Vxlan,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -16,6 +16,22 @@ pub fn tables(tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> S
     let mut out = String::new();
     write_tables(&mut out, tables, describe).expect("writing to a string never fails");
     out
+}
+
+fn write_ipip(out: &mut String, ipip: &Ipip) -> fmt::Result {
+    let Ipip { underlay, address, mtu, peers, learned } = ipip;
+    write!(out, "tunnel tunl0 over {underlay}")?;
+    address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
+    mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
+    writeln!(out)?;
+    for (addr, node) in peers {
+        writeln!(out, "  peer {addr} # {node}")?;
+    }
+    for (net, direct) in learned {
+        let direct = direct.map_or_else(String::new, |direct| format!(" but by gateways in {direct}"));
+        writeln!(out, "  learned {net}{direct}")?;
+    }
+    Ok(())
 }
 
 fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> fmt::Result {
@@ -30,6 +46,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         host_endpoints,
         pools,
         tunnels,
+        ipip,
         vteps,
         routes,
         bgp_speaker,
@@ -97,6 +114,9 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
         mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
         writeln!(out)?;
+    }
+    if let Some(ipip) = ipip {
+        write_ipip(out, ipip)?;
     }
     for (addr, Vtep { node, mac, underlay }) in vteps {
         writeln!(out, "vtep {addr} mac {mac} over {underlay} # {node}")?;

@@ -344,14 +344,15 @@ pub(crate) fn pool(pool: &api::IpPool, problems: &mut Vec<String>) -> Option<Poo
         return None;
     };
     let spec = &pool.spec;
-    let encapsulates = |mode: Option<api::EncapMode>| mode.is_some_and(|mode| mode != api::EncapMode::Never);
-    problems.extend(not_yet(&[("spec.ipipMode", encapsulates(spec.ipip_mode))]));
-    let vxlan = match spec.vxlan_mode {
-        None | Some(api::EncapMode::Never) => Encap::Never,
-        Some(api::EncapMode::Always) => Encap::Always,
-        Some(api::EncapMode::CrossSubnet) => Encap::CrossSubnet,
+    let ipip = spec.ipip_mode.filter(|_| Family::of_net(cidr) == Family::V4);
+    let encap = match (spec.vxlan_mode, ipip) {
+        (Some(api::EncapMode::Always), _) => Encap::Vxlan { beyond_subnet_only: false },
+        (Some(api::EncapMode::CrossSubnet), _) => Encap::Vxlan { beyond_subnet_only: true },
+        (_, Some(api::EncapMode::Always)) => Encap::Ipip { beyond_subnet_only: false },
+        (_, Some(api::EncapMode::CrossSubnet)) => Encap::Ipip { beyond_subnet_only: true },
+        (None | Some(api::EncapMode::Never), None | Some(api::EncapMode::Never)) => Encap::Plain,
     };
-    Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export, vxlan })
+    Some(PoolFacts { cidr, nat_outgoing: spec.nat_outgoing, announced: !spec.disable_bgp_export, encap })
 }
 
 pub(crate) fn node(node: &api::Node, problems: &mut Vec<String>) -> NodeFacts {
@@ -387,6 +388,11 @@ pub(crate) fn node_ends(node: &api::Node, problems: &mut Vec<String>) -> NodeEnd
         vxlan_tunnel_mac_addr_v6: mac6,
         ..
     } = &node.spec;
+    let ipip = node.spec.bgp.as_ref().map(|bgp| bgp.ipv4_ipip_tunnel_addr.as_str()).unwrap_or_default();
+    let own = ipip.parse().ok().filter(|addr: &IpAddr| addr.is_ipv4());
+    if own.is_none() && !ipip.is_empty() {
+        problems.push(format!("spec.bgp.ipv4IPIPTunnelAddr: {ipip:?} is no IPv4 address"));
+    }
     let mut end = |family: Family, underlay: Option<&api::IpNetText>, fields: [&str; 2], vtep: &str, mac: &str| {
         let mut told = |field: &str, text: &str, found: bool, what: &str| {
             if !found && !text.is_empty() {
@@ -401,8 +407,11 @@ pub(crate) fn node_ends(node: &api::Node, problems: &mut Vec<String>) -> NodeEnd
         NodeEnd { underlay, vtep: addr, mac: own_mac }
     };
     let bgp = node.spec.bgp.as_ref();
-    NodeEnds([
-        end(Family::V4, bgp.map(|b| &b.ipv4_address), ["ipv4VXLANTunnelAddr", "vxlanTunnelMACAddr"], vtep4, mac4),
-        end(Family::V6, bgp.map(|b| &b.ipv6_address), ["ipv6VXLANTunnelAddr", "vxlanTunnelMACAddrV6"], vtep6, mac6),
-    ])
+    NodeEnds {
+        ipip: own,
+        vxlan: [
+            end(Family::V4, bgp.map(|b| &b.ipv4_address), ["ipv4VXLANTunnelAddr", "vxlanTunnelMACAddr"], vtep4, mac4),
+            end(Family::V6, bgp.map(|b| &b.ipv6_address), ["ipv6VXLANTunnelAddr", "vxlanTunnelMACAddrV6"], vtep6, mac6),
+        ],
+    }
 }

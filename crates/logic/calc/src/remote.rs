@@ -1,7 +1,7 @@
 //! Which routes lead to the pods of other nodes?
 //!
-//! One for each block of another node in a pool that is encapsulated, and one for each address that is held by another
-//! node than its block's (borrowed, or left over). BGP carries the blocks of all other pools. Only blocks that changed
+//! One for each block of another node in a pool whose routes are not BGP's, and one for each address that is held by
+//! another node than its block's (borrowed, or left over). BGP carries the blocks of all other pools. Only blocks that changed
 //! are looked at anew; a change of pools, nodes or settings concerns all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,12 +55,12 @@ fn address(cidr: IpNet, ordinal: usize) -> Option<IpAddr> {
     cidr.contains(&addr).then_some(addr)
 }
 
-/// When packets to another node's part of a pool go in a tunnel.
+/// How packets to another node's part of a pool travel; `beyond_subnet_only`: not within this node's subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encap {
-    Never,
-    Always,
-    CrossSubnet,
+    Plain,
+    Vxlan { beyond_subnet_only: bool },
+    Ipip { beyond_subnet_only: bool },
 }
 
 /// All blocks, and the routes that they gave.
@@ -94,13 +94,12 @@ impl Remote {
         &mut self,
         me: &str,
         tunnels: &Tunnels,
-        encap: impl Fn(IpNet) -> Encap,
+        encap: impl Fn(IpNet) -> Option<Encap>,
     ) -> BTreeMap<IpNet, Option<Route>> {
         let mut out = BTreeMap::new();
         for cidr in std::mem::take(&mut self.dirty) {
             let now = self.blocks.get(&cidr).map_or_else(BTreeMap::new, |block| {
-                let encap = encap(cidr);
-                if encap == Encap::Never { BTreeMap::new() } else { routes(me, cidr, block, encap, tunnels) }
+                encap(cidr).map_or_else(BTreeMap::new, |encap| routes(me, cidr, block, encap, tunnels))
             });
             let old = self.given.remove(&cidr).unwrap_or_default();
             out.extend(old.keys().filter(|net| !now.contains_key(net)).map(|net| (*net, None)));
@@ -119,7 +118,7 @@ fn routes(me: &str, cidr: IpNet, block: &BlockFacts, encap: Encap, tunnels: &Tun
     let single = borrowed.iter().map(|(addr, node)| (IpNet::from(*addr), node));
     let all = owner.iter().map(|owner| (cidr, owner)).chain(single).filter(|(_, node)| &***node != me);
     let route = |(net, node): (IpNet, &Arc<str>)| {
-        let target = match tunnels.way(me, node, Family::of_net(net), encap == Encap::CrossSubnet)? {
+        let target = match tunnels.way(me, node, Family::of_net(net), encap)? {
             Way::Direct(via) => RouteTarget::Node { node: node.clone(), via },
             Way::Tunnel(device, via) => RouteTarget::Tunnel { device, node: node.clone(), via },
         };

@@ -11,6 +11,7 @@ use tortie_desired::{Pool, Route, RouteTarget};
 use tortie_net::{Family, IpNet};
 
 use crate::bgp::Prefixes;
+use crate::config::ClusterRoutes;
 use crate::local::{Local, LocalEndpoint};
 use crate::remote::Encap;
 
@@ -20,7 +21,7 @@ pub(crate) struct PoolFacts {
     pub(crate) cidr: IpNet,
     pub(crate) nat_outgoing: bool,
     pub(crate) announced: bool,
-    pub(crate) vxlan: Encap,
+    pub(crate) encap: Encap,
 }
 
 /// Blocks and pools.
@@ -72,7 +73,7 @@ impl Routes {
             return None;
         }
         let mut out = Outcome::default();
-        for PoolFacts { cidr, nat_outgoing, announced: _, vxlan: _ } in self.pools.values() {
+        for PoolFacts { cidr, nat_outgoing, announced: _, encap: _ } in self.pools.values() {
             let pool = out.pools.entry(*cidr).or_insert(Pool { nat_outgoing: false });
             pool.nat_outgoing |= nat_outgoing;
         }
@@ -102,29 +103,34 @@ impl Routes {
     }
 
     /// Blocks and pools as what may be announced depends on them.
-    pub(crate) fn prefixes(&self, local: &Local) -> Prefixes {
+    pub(crate) fn prefixes(&self, local: &Local, bgp: ClusterRoutes) -> Prefixes {
         let addresses = |endpoint: &LocalEndpoint| {
             let interface = endpoint.interface.clone();
             endpoint.addresses.clone().into_iter().map(move |addr| (addr, interface.clone()))
         };
+        let learns = |encap| match encap {
+            Encap::Plain => bgp.plain,
+            Encap::Ipip { beyond_subnet_only: _ } => bgp.ipip,
+            Encap::Vxlan { beyond_subnet_only: _ } => false,
+        };
         Prefixes {
             blocks: self.claims.intersection(&self.blocks).copied().collect(),
             pools: self.pools.values().map(|pool| (pool.cidr, pool.announced)).collect(),
-            tunnelled: self.pools.values().filter(|pool| pool.vxlan != Encap::Never).map(|pool| pool.cidr).collect(),
+            unlearned: self.pools.values().filter(|pool| !learns(pool.encap)).map(|pool| pool.cidr).collect(),
             workloads: local.iter().flat_map(|(_, endpoint)| addresses(endpoint)).collect(),
         }
     }
 
-    /// When packets to a block go in VXLAN, by the narrowest pool that it is in.
-    pub(crate) fn vxlan(&self, block: IpNet) -> Encap {
+    /// How packets to a block travel, by the narrowest pool that it is in.
+    pub(crate) fn encap(&self, block: IpNet) -> Option<Encap> {
         let around = self.pools.values().filter(|pool| pool.cidr.contains(&block));
-        around.max_by_key(|pool| pool.cidr.prefix_len()).map_or(Encap::Never, |pool| pool.vxlan)
+        around.max_by_key(|pool| pool.cidr.prefix_len()).map(|pool| pool.encap)
     }
 
-    /// The families that some pool puts into VXLAN.
-    pub(crate) fn vxlan_families(&self) -> BTreeSet<Family> {
-        let pools = self.pools.values().filter(|pool| pool.vxlan != Encap::Never);
-        pools.map(|pool| Family::of_net(pool.cidr)).collect()
+    /// The pools that are encapsulated, and how.
+    pub(crate) fn encapsulated(&self) -> BTreeMap<IpNet, Encap> {
+        let pools = self.pools.values().filter(|pool| pool.encap != Encap::Plain);
+        pools.map(|pool| (pool.cidr, pool.encap)).collect()
     }
 
     fn in_pool(&self, net: IpNet) -> bool {

@@ -28,10 +28,35 @@ pub(crate) struct Shape<'a> {
     pub(crate) host: &'a Host,
     /// Whether there are workloads with own chains, for each direction.
     pub(crate) own: &'a dyn Fn(Direction) -> bool,
-    /// VXLAN devices of this node, by family and port.
-    pub(crate) vxlan: &'a [(Family, u16)],
-    /// The nodes that VXLAN is exchanged with.
-    pub(crate) vxlan_peers: &'a BTreeSet<IpAddr>,
+    /// Tunnels of this node.
+    pub(crate) tunnels: &'a [Tunnel],
+}
+
+/// Outer packets of a tunnel of this node.
+pub(crate) struct Tunnel {
+    pub(crate) family: Family,
+    pub(crate) protocol: Protocol,
+    /// The destination's port, of protocols that have such.
+    pub(crate) port: Option<u16>,
+    /// The nodes that they are exchanged with.
+    pub(crate) peers: BTreeSet<IpAddr>,
+}
+
+impl Tunnel {
+    fn matches(&self) -> Vec<Match> {
+        let Tunnel { family, protocol, port, peers: _ } = self;
+        let port = port.map(PortRange::single);
+        let port = port.map(|range| Match::Port { side: Side::Destination, range, negate: false });
+        let protocol = Match::Protocol { protocol: *protocol, negate: false };
+        [Some(protocol), port, Some(Match::Family(*family))].into_iter().flatten().collect()
+    }
+
+    /// Accepts what is exchanged with the peers, if there are any.
+    fn accept(&self, literals: &mut Literals, side: Side) -> Option<Rule> {
+        let nets: Vec<IpNet> = self.peers.iter().copied().map(IpNet::from).collect();
+        let peer = literals.nets(side, self.family, &nets, false)?;
+        Some(Rule::new([self.matches(), vec![peer]].concat(), Verdict::Accept))
+    }
 }
 
 /// The base chains of the filter, and what only they jump to; `None`: not needed.
@@ -214,10 +239,9 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let Shape { names, settings, host, .. } = shape;
     let mut literals = Literals::new(*names);
     let mut rules = Vec::new();
-    for (family, port) in shape.vxlan {
-        let peers = peers(shape, &mut literals, *family, Side::Source);
-        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
-        rules.push(Rule::new(vxlan(*family, *port), Verdict::Drop));
+    for tunnel in shape.tunnels {
+        rules.extend(tunnel.accept(&mut literals, Side::Source));
+        rules.push(Rule::new(tunnel.matches(), Verdict::Drop));
     }
     if settings.endpoint_to_host != HostAction::Drop {
         rules.extend(own_first(shape, Side::Source));
@@ -276,28 +300,15 @@ fn translated(shape: &Shape<'_>) -> Chain {
     Chain { base: None, rules, literals: literals.sets }
 }
 
-/// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and VXLAN to
+/// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and tunnels to
 /// other nodes, translated or not.
 fn never_judged(shape: &Shape<'_>, literals: &mut Literals) -> Vec<Rule> {
     let mut rules = vec![established()];
     rules.extend(of_workloads(shape.settings, Side::Destination, &Verdict::Accept));
     let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
     rules.push(Rule::new([known], Verdict::Accept));
-    for (family, port) in shape.vxlan {
-        let peers = peers(shape, literals, *family, Side::Destination);
-        rules.extend(peers.map(|peer| Rule::new([vxlan(*family, *port), vec![peer]].concat(), Verdict::Accept)));
-    }
+    rules.extend(shape.tunnels.iter().filter_map(|tunnel| tunnel.accept(literals, Side::Destination)));
     rules
-}
-
-fn vxlan(family: Family, port: u16) -> Vec<Match> {
-    let port = Match::Port { side: Side::Destination, range: PortRange::single(port), negate: false };
-    vec![Match::Protocol { protocol: Protocol::UDP, negate: false }, port, Match::Family(family)]
-}
-
-fn peers(shape: &Shape<'_>, literals: &mut Literals, family: Family, side: Side) -> Option<Match> {
-    let nets: Vec<IpNet> = shape.vxlan_peers.iter().copied().map(IpNet::from).collect();
-    literals.nets(side, family, &nets, false)
 }
 
 fn neighbour_discovery() -> Chain {

@@ -3,15 +3,33 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tortie_desired::{Endpoint, EndpointId, SetId, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
-use tortie_net::Family;
+use tortie_desired::{Endpoint, EndpointId, Ipip, SetId, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_net::{Family, Protocol};
 
+use crate::base::Tunnel;
 use crate::groups::{GroupId, Lists};
 use crate::host::Host;
 use crate::lists::{self, End, Referents, Shape};
 use crate::model::{Direction, Element, Name, SetType};
 use crate::render::{Owner, Renderer, families, remove_user, sources_of};
+use crate::workload::IPIP;
 use crate::{base, host, names, nat, workload};
+
+/// The tunnels of this node, with the nodes that they lead to.
+fn tunnels(tables: &Tables) -> Vec<Tunnel> {
+    let vxlan = families(tables).filter_map(|family| {
+        let Vxlan { port, .. } = tables.tunnels.get(&TunnelDevice::vxlan(family))?;
+        let peers = tables.vteps.values().map(|Vtep { underlay, .. }| *underlay).collect();
+        Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers })
+    });
+    let ipip = tables.ipip.iter().map(|Ipip { peers, .. }| Tunnel {
+        family: Family::V4,
+        protocol: IPIP,
+        port: None,
+        peers: peers.keys().copied().collect(),
+    });
+    vxlan.chain(ipip).collect()
+}
 
 const DIRECTIONS: [(Direction, &str, &str); 2] = [
     (Direction::Egress, names::FROM_WORKLOAD, names::OWN_EGRESS),
@@ -185,21 +203,14 @@ impl Renderer {
             policies.chain(e.profiles.iter().cloned().map(Owner::Profile)).collect::<Vec<_>>()
         });
         self.host_users = lists.collect();
-        let vxlan: Vec<(Family, u16)> = families(tables)
-            .filter_map(|family| {
-                let Vxlan { port, .. } = tables.tunnels.get(&TunnelDevice::vxlan(family))?;
-                Some((family, *port))
-            })
-            .collect();
-        let peers = tables.vteps.values().map(|Vtep { underlay, .. }| *underlay).collect();
+        let tunnels = tunnels(tables);
         let own = [Direction::Ingress, Direction::Egress].map(|direction| self.has_own(direction));
         let shape = base::Shape {
             names: self.names,
             settings: &tables.settings,
             host: &host,
             own: &|direction| own[usize::from(direction == Direction::Egress)],
-            vxlan: &vxlan,
-            vxlan_peers: &peers,
+            tunnels: &tunnels,
         };
         let bases = base::chains(&shape);
         let kept: BTreeSet<Name> = host.chains.iter().map(|(name, _)| name.clone()).collect();

@@ -126,6 +126,7 @@ impl Renderer {
             host_endpoints,
             pools,
             tunnels,
+            ipip,
             vteps,
             routes: _,
             bgp_speaker: _,
@@ -145,7 +146,7 @@ impl Renderer {
                 nat |= *id.0 == *SetId::ALL_HOSTS;
             }
         }
-        let mut host = !(host_endpoints.is_empty() && tunnels.is_empty() && vteps.is_empty());
+        let mut host = !(host_endpoints.is_empty() && tunnels.is_empty() && vteps.is_empty()) || ipip.is_some();
         let mut groups = BTreeSet::new();
         for owner in owners {
             if self.owner(tables, &owner, &mut touched) {

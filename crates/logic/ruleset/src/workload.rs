@@ -12,7 +12,7 @@ use crate::names::Names;
 use crate::policy::deny;
 
 /// IP in IP (RFC 2003).
-const IPIP: Protocol = Protocol(4);
+pub(crate) const IPIP: Protocol = Protocol(4);
 
 /// What a group's first chain starts with.
 pub(crate) fn hygiene(direction: Direction, settings: &Settings) -> Vec<Rule> {

@@ -141,8 +141,10 @@ pub enum Step {
     Failsafe(Stage),
     /// No policy of a host endpoint's stage decided, which leaves it to what follows; allowed if nothing does.
     Open(Stage),
-    /// VXLAN to or from the node itself: allowed with the nodes that have a tunnel, and with nobody else.
-    Vxlan {
+    /// A tunnel's packet to or from the node itself: allowed with the nodes that it leads to, and with nobody else.
+    Tunnel {
+        /// Whether it is IPIP; otherwise it is VXLAN.
+        ipip: bool,
         /// Whether it is allowed.
         allowed: bool,
     },
@@ -182,8 +184,11 @@ impl fmt::Display for Step {
             }
             Step::Failsafe(stage) => write!(f, "a failsafe port, which no {stage} policy closes"),
             Step::Open(stage) => write!(f, "no {stage} policy decided"),
-            Step::Vxlan { allowed: true } => f.write_str("VXLAN of a node with a tunnel"),
-            Step::Vxlan { allowed: false } => f.write_str("VXLAN of a stranger"),
+            Step::Tunnel { ipip, allowed } => {
+                let what = if *ipip { "IPIP" } else { "VXLAN" };
+                f.write_str(what)?;
+                f.write_str(if *allowed { " of a node with a tunnel" } else { " of a stranger" })
+            }
             Step::Encapsulated(endpoint) => write!(f, "{endpoint} may not send tunnelled packets of its own"),
             Step::ServiceLoop(net) => write!(f, "nobody translated this address of service prefix {net}"),
             Step::NotOurs => f.write_str("no endpoint of this node is concerned"),

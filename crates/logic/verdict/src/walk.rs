@@ -90,7 +90,7 @@ impl<'a> Walk<'a> {
             return false;
         }
         if target == Target::Host
-            && let Some(allowed) = self.vxlan(self.packet.src)
+            && let Some(allowed) = self.tunnel(self.packet.src)
         {
             return allowed;
         }
@@ -200,22 +200,27 @@ impl<'a> Walk<'a> {
             self.steps.push(Step::NotOurs);
             return true;
         }
-        if self.vxlan(self.packet.dst) == Some(true) {
+        if self.tunnel(self.packet.dst) == Some(true) {
             return true;
         }
         self.ask(interface, Stage::Normal, Direction::Egress, *self.packet) != Ruling::Denied
     }
 
-    /// Whether the packet is VXLAN of this node's, and with whom it may be exchanged.
-    fn vxlan(&mut self, peer: std::net::IpAddr) -> Option<bool> {
+    /// Whether the packet is one of this node's tunnels, and may be exchanged with this peer.
+    fn tunnel(&mut self, peer: std::net::IpAddr) -> Option<bool> {
         let Packet { protocol, dst_port, .. } = *self.packet;
-        let device = self.tables.tunnels.get(&TunnelDevice::vxlan(self.packet.family()))?;
-        let managed = self.tables.settings.ipv6 || self.packet.family() == Family::V4;
-        if protocol != Protocol::UDP || dst_port != device.port || !managed {
-            return None;
-        }
-        let allowed = self.tables.vteps.values().any(|vtep| vtep.underlay == peer);
-        self.steps.push(Step::Vxlan { allowed });
+        let family = self.packet.family();
+        let vxlan = self.tables.tunnels.get(&TunnelDevice::vxlan(family));
+        let managed = self.tables.settings.ipv6 || family == Family::V4;
+        let ipip = self.tables.ipip.as_ref().filter(|_| protocol == IPIP && family == Family::V4);
+        let allowed = match (ipip, vxlan) {
+            (Some(ipip), _) => ipip.peers.contains_key(&peer),
+            (None, Some(vxlan)) if protocol == Protocol::UDP && dst_port == vxlan.port && managed => {
+                self.tables.vteps.values().any(|vtep| vtep.underlay == peer)
+            }
+            (None, _) => return None,
+        };
+        self.steps.push(Step::Tunnel { ipip: ipip.is_some(), allowed });
         Some(allowed)
     }
 

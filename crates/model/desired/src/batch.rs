@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId, Pool,
-    Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy, PolicyId,
+    Pool, Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// What happens to one set.
@@ -53,8 +53,10 @@ pub struct Batch {
     pub host_endpoints: BTreeMap<HostInterface, Option<Arc<HostEndpoint>>>,
     /// Pools.
     pub pools: BTreeMap<IpNet, Option<Pool>>,
-    /// Tunnel devices.
+    /// VXLAN devices.
     pub tunnels: BTreeMap<TunnelDevice, Option<Vxlan>>,
+    /// The IPIP device; the inner `None` takes it away.
+    pub ipip: Option<Option<Ipip>>,
     /// Far ends of tunnels.
     pub vteps: BTreeMap<IpAddr, Option<Vtep>>,
     /// Routes.
@@ -82,8 +84,10 @@ pub enum Step<'a> {
     Endpoint(&'a EndpointId, Option<&'a Arc<Endpoint>>),
     /// A host endpoint comes, changes or goes.
     HostEndpoint(&'a HostInterface, Option<&'a Arc<HostEndpoint>>),
-    /// A tunnel device comes, changes or goes.
+    /// A VXLAN device comes, changes or goes.
     Tunnel(TunnelDevice, Option<&'a Vxlan>),
+    /// The IPIP device comes, changes or goes.
+    Ipip(Option<&'a Ipip>),
     /// A tunnel's far end comes, changes or goes.
     Vtep(&'a IpAddr, Option<&'a Vtep>),
     /// A route comes, changes or goes.
@@ -107,12 +111,16 @@ impl Batch {
         let endpoints = |gone: bool| part(&self.endpoints, gone).map(|(k, v)| Step::Endpoint(k, v));
         let hosts = |gone: bool| part(&self.host_endpoints, gone).map(|(k, v)| Step::HostEndpoint(k, v));
         let tunnels = |gone: bool| part(&self.tunnels, gone).map(|(k, v)| Step::Tunnel(*k, v));
+        let ipip = |gone: bool| {
+            self.ipip.iter().map(Option::as_ref).filter(move |ipip| ipip.is_none() == gone).map(Step::Ipip)
+        };
         let vteps = |gone: bool| part(&self.vteps, gone).map(|(k, v)| Step::Vtep(k, v));
         let routes = |gone: bool| part(&self.routes, gone).map(|(k, v)| Step::Route(k, v));
         let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false)).chain(hosts(false));
-        let up = up.chain(tunnels(false)).chain(vteps(false)).chain(routes(false));
+        let up = up.chain(tunnels(false)).chain(ipip(false)).chain(vteps(false)).chain(routes(false));
         let down = routes(true)
             .chain(vteps(true))
+            .chain(ipip(true))
             .chain(tunnels(true))
             .chain(hosts(true))
             .chain(endpoints(true))
@@ -135,6 +143,7 @@ impl Batch {
             host_endpoints,
             pools,
             tunnels,
+            ipip,
             vteps,
             routes,
             bgp_speaker,
@@ -159,6 +168,9 @@ impl Batch {
         self.host_endpoints.extend(host_endpoints);
         self.pools.extend(pools);
         self.tunnels.extend(tunnels);
+        if ipip.is_some() {
+            self.ipip = ipip;
+        }
         self.vteps.extend(vteps);
         self.routes.extend(routes);
         if bgp_speaker.is_some() {

@@ -26,4 +26,4 @@ pub use route::{Pool, Route, RouteTarget};
 pub use set::{Member, SetId, SetKind};
 pub use settings::{Failsafe, HostAction, LogLimit, NatSettings, Period, Settings};
 pub use tables::Tables;
-pub use tunnel::{TunnelDevice, Vtep, Vxlan};
+pub use tunnel::{Ipip, TunnelDevice, Vtep, Vxlan};

@@ -28,7 +28,8 @@ pub enum RouteTarget {
         device: TunnelDevice,
         /// Name of the node.
         node: Arc<str>,
-        /// The address of the node's own end, on link on the device; a key of [`crate::Tables::vteps`].
+        /// The address of the node's own end, on link on the device: a key of [`crate::Tables::vteps`], or with IPIP
+        /// the node's own address.
         via: IpAddr,
     },
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Member, Policy, PolicyId,
-    Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy,
+    PolicyId, Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
@@ -32,8 +32,10 @@ pub struct Tables {
     pub host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// Pools by prefix.
     pub pools: BTreeMap<IpNet, Pool>,
-    /// Tunnel devices.
+    /// VXLAN devices.
     pub tunnels: BTreeMap<TunnelDevice, Vxlan>,
+    /// The IPIP device.
+    pub ipip: Option<Ipip>,
     /// Far ends of tunnels, by the address of their device; unique.
     pub vteps: BTreeMap<IpAddr, Vtep>,
     /// Routes by prefix.
@@ -62,6 +64,7 @@ impl Tables {
             host_endpoints,
             pools,
             tunnels,
+            ipip,
             vteps,
             routes,
             bgp_speaker,
@@ -98,6 +101,9 @@ impl Tables {
         put_all(&mut self.host_endpoints, host_endpoints);
         put_all(&mut self.pools, pools);
         put_all(&mut self.tunnels, tunnels);
+        if let Some(ipip) = ipip {
+            self.ipip.clone_from(ipip);
+        }
         put_all(&mut self.vteps, vteps);
         put_all(&mut self.routes, routes);
         if let Some(speaker) = bgp_speaker {

@@ -1,9 +1,11 @@
 //! Tunnel devices of this node, and the far ends that they lead to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tortie_net::{Family, Mac};
 
 /// A tunnel device, by what it carries.
@@ -13,11 +15,13 @@ pub enum TunnelDevice {
     VxlanV4,
     /// IPv6 pods' packets in VXLAN over IPv6.
     VxlanV6,
+    /// IPv4 pods' packets in IPv4, one header more (RFC 2003).
+    Ipip,
 }
 
 impl TunnelDevice {
     /// All devices.
-    pub const ALL: [TunnelDevice; 2] = [TunnelDevice::VxlanV4, TunnelDevice::VxlanV6];
+    pub const ALL: [TunnelDevice; 3] = [TunnelDevice::VxlanV4, TunnelDevice::VxlanV6, TunnelDevice::Ipip];
 
     /// The VXLAN device of a family.
     pub fn vxlan(family: Family) -> TunnelDevice {
@@ -32,14 +36,17 @@ impl TunnelDevice {
         match self {
             TunnelDevice::VxlanV4 => "vxlan.calico",
             TunnelDevice::VxlanV6 => "vxlan-v6.calico",
+            TunnelDevice::Ipip => "tunl0",
         }
     }
 
-    /// Bytes that the encapsulation adds to a packet: Ethernet, outer IP, UDP and VXLAN headers (RFC 7348).
+    /// Bytes that the encapsulation adds to a packet: Ethernet, outer IP, UDP and VXLAN headers (RFC 7348), or an outer
+    /// IPv4 header alone.
     pub fn overhead(self) -> u32 {
         match self {
             TunnelDevice::VxlanV4 => 50,
             TunnelDevice::VxlanV6 => 70,
+            TunnelDevice::Ipip => 20,
         }
     }
 }
@@ -65,6 +72,22 @@ pub struct Vxlan {
     pub mac: Mac,
     /// MTU in bytes; `None` is what the interface below leaves.
     pub mtu: Option<u32>,
+}
+
+/// The IPIP device as this node should have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipip {
+    /// The node's own address, the source of the outer packets.
+    pub underlay: IpAddr,
+    /// The device's address, once the node has one.
+    pub address: Option<IpAddr>,
+    /// MTU in bytes; `None` is what the interface below leaves.
+    pub mtu: Option<u32>,
+    /// The other nodes by their own addresses: with them alone packets are exchanged.
+    pub peers: BTreeMap<IpAddr, Arc<str>>,
+    /// Prefixes whose routes BGP learns and that go through the device, each with the prefix whose gateways are
+    /// reached directly all the same.
+    pub learned: BTreeMap<IpNet, Option<IpNet>>,
 }
 
 /// The far end of a tunnel on another node, known by the address of its device.

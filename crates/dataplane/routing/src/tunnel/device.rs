@@ -1,4 +1,6 @@
-//! VXLAN devices as a target. Ours are those of kind VXLAN with one of our two names, addresses on them included.
+//! Tunnel devices as a target. Ours are those of our names and their kinds, addresses on them included.
+//!
+//! The kernel keeps the IPIP device that it made by itself: that one counts as gone when it is down and bare.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,13 +12,25 @@ use tortie_netlink::{AddressSpec, Error, Handle, LinkKind, Result, VxlanSpec};
 
 use crate::target::cause;
 
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// VXLAN.
+    Vxlan {
+        /// What it is made with; a change makes it anew.
+        spec: VxlanSpec,
+        /// Its Ethernet address.
+        mac: Mac,
+    },
+    /// IPIP without ends.
+    Ipip,
+}
+
 /// All that is kept of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceState {
-    /// What it is made with; a change makes it anew.
-    pub spec: VxlanSpec,
-    /// Its Ethernet address.
-    pub mac: Mac,
+    /// What it is.
+    pub kind: DeviceKind,
     /// Its MTU, bytes.
     pub mtu: u32,
     /// Whether it is set up.
@@ -25,7 +39,7 @@ pub struct DeviceState {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The VXLAN devices of a network namespace.
+/// The tunnel devices of a network namespace.
 pub struct DeviceTable {
     kernel: Handle,
 }
@@ -39,21 +53,42 @@ impl DeviceTable {
     /// A device of ours and its index; `None` if there is none, or a link of another kind has the name.
     fn read(&mut self, device: TunnelDevice) -> Result<Option<(u32, DeviceState)>> {
         let link = match self.kernel.link(device.name()) {
-            Ok(link) if link.kind == LinkKind::Vxlan => link,
-            Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
+            Ok(link) => link,
+            Err(Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some((spec, mac)) = self.kernel.vxlan(link.index)?.zip(link.mac) else { return Ok(None) };
+        let kind = match device {
+            TunnelDevice::VxlanV4 | TunnelDevice::VxlanV6 if link.kind == LinkKind::Vxlan => {
+                let Some((spec, mac)) = self.kernel.vxlan(link.index)?.zip(link.mac) else { return Ok(None) };
+                DeviceKind::Vxlan { spec, mac }
+            }
+            TunnelDevice::Ipip if link.kind == LinkKind::Ipip => DeviceKind::Ipip,
+            TunnelDevice::VxlanV4 | TunnelDevice::VxlanV6 | TunnelDevice::Ipip => return Ok(None),
+        };
         let addresses = self.kernel.addresses()?.into_iter().filter(|address| address.index == link.index);
         let addresses = addresses.map(|address| address.net.addr()).filter(|addr| !is_link_local(*addr)).collect();
-        Ok(Some((link.index, DeviceState { spec, mac, mtu: link.mtu, up: link.up, addresses })))
+        Ok(Some((link.index, DeviceState { kind, mtu: link.mtu, up: link.up, addresses })))
+    }
+
+    fn create(&mut self, device: TunnelDevice, wanted: &DeviceState) -> Result<(u32, DeviceState)> {
+        match &wanted.kind {
+            DeviceKind::Vxlan { spec, mac } => {
+                let index = self.kernel.create_vxlan(device.name(), spec, *mac, wanted.mtu)?;
+                Ok((index, DeviceState { up: false, addresses: BTreeSet::new(), ..wanted.clone() }))
+            }
+            DeviceKind::Ipip => {
+                self.kernel.create_ipip(device.name())?;
+                let taken =
+                    || Error::Busy { doing: format!("use {device}"), detail: "it is no IPIP device".to_owned() };
+                self.read(device)?.ok_or_else(taken)
+            }
+        }
     }
 
     /// Makes a device so. What stands is changed where that can be done without making it anew.
     fn put(&mut self, device: TunnelDevice, wanted: &DeviceState) -> Result<()> {
-        let DeviceState { spec, mac, mtu, up, addresses } = wanted;
         let standing = match self.read(device)? {
-            Some((index, state)) if state.spec == *spec => Some((index, state)),
+            Some((index, state)) if !made_otherwise(&state.kind, &wanted.kind) => Some((index, state)),
             Some((index, _)) => {
                 self.kernel.delete_link(index)?;
                 None
@@ -62,12 +97,12 @@ impl DeviceTable {
         };
         let (index, state) = match standing {
             Some(standing) => standing,
-            None => {
-                let index = self.kernel.create_vxlan(device.name(), spec, *mac, *mtu)?;
-                (index, DeviceState { mac: *mac, mtu: *mtu, up: false, addresses: BTreeSet::new(), ..wanted.clone() })
-            }
+            None => self.create(device, wanted)?,
         };
-        if state.mac != *mac {
+        let DeviceState { kind, mtu, up, addresses } = wanted;
+        if let (DeviceKind::Vxlan { spec: _, mac }, DeviceKind::Vxlan { spec: _, mac: old }) = (kind, &state.kind)
+            && mac != old
+        {
             self.kernel.set_link_mac(index, *mac)?;
         }
         if state.mtu != *mtu {
@@ -88,14 +123,29 @@ impl DeviceTable {
 
     fn remove(&mut self, device: TunnelDevice) -> Result<()> {
         match self.read(device)? {
+            Some((index, _)) if device == TunnelDevice::Ipip => self.kernel.delete_ipip(index),
             Some((index, _)) => self.kernel.delete_link(index),
             None => Ok(()),
         }
     }
 }
 
+/// Whether the one can't be changed to the other.
+fn made_otherwise(one: &DeviceKind, other: &DeviceKind) -> bool {
+    match (one, other) {
+        (DeviceKind::Vxlan { spec: one, mac: _ }, DeviceKind::Vxlan { spec: other, mac: _ }) => one != other,
+        (DeviceKind::Ipip, DeviceKind::Ipip) => false,
+        (DeviceKind::Vxlan { .. }, DeviceKind::Ipip) | (DeviceKind::Ipip, DeviceKind::Vxlan { .. }) => true,
+    }
+}
+
 fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+/// Whether a device is as the kernel makes it by itself.
+fn is_bare(state: &DeviceState) -> bool {
+    !state.up && state.addresses.is_empty()
 }
 
 impl Target for DeviceTable {
@@ -106,7 +156,8 @@ impl Target for DeviceTable {
         let mut all = BTreeMap::new();
         for device in TunnelDevice::ALL {
             let found = self.read(device).map_err(cause)?;
-            all.extend(found.map(|(_, state)| (device, state)));
+            let there = found.filter(|(_, state)| device != TunnelDevice::Ipip || !is_bare(state));
+            all.extend(there.map(|(_, state)| (device, state)));
         }
         Ok(all)
     }

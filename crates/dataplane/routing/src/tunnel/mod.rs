@@ -7,14 +7,15 @@ mod ends;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tortie_dataplane::{Applier, Cause, Target as _};
-use tortie_desired::{Batch, Tables, TunnelDevice, Vtep, Vxlan};
-use tortie_net::Family;
+use tortie_desired::{Batch, Ipip, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_net::{Family, Mac};
 use tortie_netlink::{Address, Event, Handle, Link, Result, VxlanSpec};
 
-pub use device::{DeviceState, DeviceTable};
+pub use device::{DeviceKind, DeviceState, DeviceTable};
 pub use ends::{ForwardingKey, ForwardingTable, NeighbourKey, NeighbourTable};
 pub use report::TunnelReport;
 
@@ -23,6 +24,29 @@ use crate::target::cause;
 /// After links and addresses could not be read, the next attempt comes this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A device as it is wanted, before the kernel's links are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// VXLAN's own; without, it is IPIP.
+    vxlan: Option<(VxlanKey, Mac)>,
+    underlay: IpAddr,
+    address: Option<IpAddr>,
+    mtu: Option<u32>,
+}
+
+/// VXLAN's identifier and port.
+type VxlanKey = (u32, u16);
+
+impl Wanted {
+    fn vxlan(Vxlan { vni, port, underlay, address, mac, mtu }: &Vxlan) -> Wanted {
+        Wanted { vxlan: Some(((*vni, *port), *mac)), underlay: *underlay, address: *address, mtu: *mtu }
+    }
+
+    fn ipip(Ipip { underlay, address, mtu, peers: _, learned: _ }: &Ipip) -> Wanted {
+        Wanted { vxlan: None, underlay: *underlay, address: *address, mtu: *mtu }
+    }
+}
+
 /// The one writer of a node's tunnel devices and of what lies on them. Writes nothing before the first
 /// [`Tunnels::apply`]: call that once what is wanted is complete.
 pub struct Tunnels {
@@ -30,7 +54,7 @@ pub struct Tunnels {
     devices: Applier<DeviceTable>,
     forwarding: Applier<ForwardingTable>,
     neighbours: Applier<NeighbourTable>,
-    wanted: BTreeMap<TunnelDevice, Vxlan>,
+    wanted: BTreeMap<TunnelDevice, Wanted>,
     waiting: BTreeMap<TunnelDevice, String>,
     /// Links below our devices, with the MTU that was last seen.
     below: BTreeMap<u32, u32>,
@@ -57,8 +81,11 @@ impl Tunnels {
 
     /// Replaces everything that is wanted.
     pub fn set_desired(&mut self, tables: &Tables) {
-        self.stale |= self.wanted != tables.tunnels;
-        self.wanted.clone_from(&tables.tunnels);
+        let wanted = tables.tunnels.iter().map(|(device, vxlan)| (*device, Wanted::vxlan(vxlan)));
+        let ipip = tables.ipip.iter().map(|ipip| (TunnelDevice::Ipip, Wanted::ipip(ipip)));
+        let wanted = wanted.chain(ipip).collect();
+        self.stale |= self.wanted != wanted;
+        self.wanted = wanted;
         let mut forwarding = BTreeMap::new();
         let mut neighbours = BTreeMap::new();
         for (addr, Vtep { node: _, mac, underlay }) in &tables.vteps {
@@ -72,7 +99,7 @@ impl Tunnels {
 
     /// Takes a change that was applied to the tables.
     pub fn change_desired(&mut self, batch: &Batch, tables: &Tables) {
-        if !batch.tunnels.is_empty() || !batch.vteps.is_empty() {
+        if !batch.tunnels.is_empty() || batch.ipip.is_some() || !batch.vteps.is_empty() {
             self.set_desired(tables);
         }
     }
@@ -92,7 +119,7 @@ impl Tunnels {
             Event::LinkSet(link) => ours(link) || self.below.get(&link.index).is_some_and(|mtu| *mtu != link.mtu),
             Event::LinkGone(link) => ours(link) || self.below.contains_key(&link.index),
             Event::AddressSet(address) | Event::AddressGone(address) => {
-                let of_ours = |device: &Vxlan| device.underlay == address.net.addr();
+                let of_ours = |device: &Wanted| device.underlay == address.net.addr();
                 self.wanted.values().any(of_ours) || self.wanted.values().any(|d| d.address == Some(address.net.addr()))
             }
             Event::Resync => true,
@@ -147,7 +174,7 @@ impl Tunnels {
             };
             match state(device, wanted, &links, &addresses) {
                 Some(state) => {
-                    let below = links.iter().find(|link| link.index == state.spec.below);
+                    let below = links.iter().find(|link| Some(link.index) == holder(wanted, &addresses));
                     self.below.extend(below.map(|link| (link.index, link.mtu)));
                     self.devices.want(device, Some(state));
                 }
@@ -165,15 +192,25 @@ impl Tunnels {
     }
 }
 
+/// The index of the link that has the address which outer packets come from.
+fn holder(wanted: &Wanted, addresses: &[Address]) -> Option<u32> {
+    addresses.iter().find(|held| held.net.addr() == wanted.underlay).map(|held| held.index)
+}
+
 /// A device as it should be; `None` while no link has the address that its outer packets come from.
-fn state(device: TunnelDevice, wanted: &Vxlan, links: &[Link], addresses: &[Address]) -> Option<DeviceState> {
-    let Vxlan { vni, port, underlay, address, mac, mtu } = wanted;
-    let holder = addresses.iter().find(|held| held.net.addr() == *underlay)?;
-    let below = links.iter().find(|link| link.index == holder.index)?;
+fn state(device: TunnelDevice, wanted: &Wanted, links: &[Link], addresses: &[Address]) -> Option<DeviceState> {
+    let Wanted { vxlan, underlay, address, mtu } = wanted;
+    let holder = holder(wanted, addresses)?;
+    let below = links.iter().find(|link| link.index == holder)?;
     let room = below.mtu.saturating_sub(device.overhead());
     Some(DeviceState {
-        spec: VxlanSpec { vni: *vni, port: *port, local: *underlay, below: below.index },
-        mac: *mac,
+        kind: match vxlan {
+            Some(((vni, port), mac)) => DeviceKind::Vxlan {
+                spec: VxlanSpec { vni: *vni, port: *port, local: *underlay, below: below.index },
+                mac: *mac,
+            },
+            None => DeviceKind::Ipip,
+        },
         mtu: mtu.map_or(room, |mtu| mtu.min(room)),
         up: true,
         addresses: address.iter().copied().collect::<BTreeSet<_>>(),

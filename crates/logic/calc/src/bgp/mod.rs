@@ -25,6 +25,7 @@ use tortie_desired::{BgpFilter, BgpPeer, BgpSpeaker};
 use tortie_facts::Key;
 use tortie_net::{AsNumber, Family, IpNet};
 
+use crate::config::ClusterRoutes;
 use crate::labels::LabelSet;
 
 const DEFAULT_AS: AsNumber = AsNumber(64512);
@@ -94,6 +95,12 @@ impl Bgp {
     /// The labels of a node; none if the node is not there.
     pub(crate) fn labels(&self, node: &str) -> Option<&BTreeMap<String, String>> {
         self.nodes.get(node).map(|node| &node.labels)
+    }
+
+    /// Which learned routes a node's kernel gets.
+    pub(crate) fn cluster_routes(&self, node: &str) -> ClusterRoutes {
+        let set = [node, ""].into_iter().find_map(|name| self.settings.get(name)?.cluster_routes);
+        set.unwrap_or(ClusterRoutes::BGP)
     }
 
     /// The addresses of all nodes.

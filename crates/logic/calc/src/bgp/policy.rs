@@ -22,8 +22,8 @@ pub(crate) struct Prefixes {
     pub(crate) blocks: Vec<IpNet>,
     /// Pools, and whether they may be announced.
     pub(crate) pools: Vec<(IpNet, bool)>,
-    /// Pools whose packets go through tunnels, whose routes are not BGP's.
-    pub(crate) tunnelled: Vec<IpNet>,
+    /// Pools whose routes are not BGP's.
+    pub(crate) unlearned: Vec<IpNet>,
     /// Addresses of this node's workloads and their interfaces.
     pub(crate) workloads: Vec<(IpAddr, Arc<str>)>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Prefixes {
 impl Bgp {
     /// The rules for a node.
     pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, ranges: BTreeMap<IpNet, BgpPeer>) -> BgpPolicy {
-        let Prefixes { blocks, pools, tunnelled, workloads } = prefixes;
+        let Prefixes { blocks, pools, unlearned, workloads } = prefixes;
         let global = self.settings.get("").cloned().unwrap_or_default();
         let own = self.settings.get(me);
         let reflects = self.nodes.get(me).is_some_and(|node| node.cluster.is_some());
@@ -53,7 +53,7 @@ impl Bgp {
             export,
             communities: advertised.unwrap_or_default(),
             workloads: workloads.map(|(addr, interface)| (IpNet::from(addr), interface)).collect(),
-            unprogrammed: global.services.iter().copied().chain(tunnelled).collect(),
+            unprogrammed: global.services.iter().copied().chain(unlearned).collect(),
             normal_priority: global.normal_priority.map(|priority| priority.unwrap_or(DEFAULT_PRIORITY)),
             bind_to_node: global.bind_to_node || own.is_some_and(|own| own.bind_to_node),
             ignored_interfaces: ignored.iter().map(|name| Arc::from(name.as_str())).collect(),

@@ -10,7 +10,7 @@ use tortie_net::{AsNumber, Family, IpNet};
 
 use super::extras::Extras;
 use super::peers::whole_secs;
-use crate::read::not_yet;
+use crate::config::ClusterRoutes;
 
 /// A BGPConfiguration, texts read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) struct BgpSettings {
     pub(super) outside: Vec<IpNet>,
     /// `None`: not given, so that of all nodes counts.
     pub(super) advertisements: Option<Vec<(IpNet, Vec<Community>)>>,
+    /// Which learned routes the kernel gets.
+    pub(super) cluster_routes: Option<ClusterRoutes>,
     pub(super) normal_priority: [Option<u32>; 2],
     /// For the mesh.
     pub(super) extras: Extras,
@@ -57,11 +59,6 @@ impl BgpSettings {
             ipv4_normal_route_priority,
             ipv6_normal_route_priority,
         } = &resource.spec;
-        let elsewhere = matches!(
-            program_cluster_routes,
-            Some(BgpProgramClusterRoutes::Disabled | BgpProgramClusterRoutes::EnabledIpipOnly)
-        );
-        problems.extend(not_yet(&[("spec.programClusterRoutes", elsewhere)]));
         let mut nets = |field: &str, texts: Vec<&IpNetText>| -> Vec<IpNet> {
             let texts = texts.into_iter().filter(|text| !text.is_empty());
             let read = texts.filter_map(|text| {
@@ -96,6 +93,10 @@ impl BgpSettings {
             outside: balancers.iter().chain(&externals).copied().collect(),
             advertisements: (!prefix_advertisements.is_empty())
                 .then(|| advertisements(prefix_advertisements, communities, problems)),
+            cluster_routes: program_cluster_routes.as_ref().map(|which| ClusterRoutes {
+                ipip: matches!(which, BgpProgramClusterRoutes::Enabled | BgpProgramClusterRoutes::EnabledIpipOnly),
+                plain: matches!(which, BgpProgramClusterRoutes::Enabled | BgpProgramClusterRoutes::EnabledNoEncapOnly),
+            }),
             normal_priority: [*ipv4_normal_route_priority, *ipv6_normal_route_priority]
                 .map(|priority| priority.and_then(|value| u32::try_from(value).ok())),
             extras: Extras::of(&resource.metadata.annotations, problems),

@@ -13,6 +13,7 @@ use crate::batch::{put, replace, replace_set};
 use crate::bgp::Workload;
 use crate::config::WorkloadSettings;
 use crate::matching::is_host;
+use crate::tunnels::Wanted;
 
 impl Calculator {
     /// Tunnels, their far ends, and the routes to other nodes. Comes after this node's own routes, which win.
@@ -22,14 +23,26 @@ impl Calculator {
                 *route = self.flushed.remote.get(net).or_else(|| self.flushed.peer_routes.get(net)).cloned();
             }
         }
-        self.tunnels.set_wanted(self.config.vxlan(self.bgp.labels(&self.node)), self.routes.vxlan_families());
+        let labels = self.bgp.labels(&self.node);
+        self.tunnels.set_wanted(Wanted {
+            vxlan: self.config.vxlan(labels),
+            ipip: self.config.ipip(labels),
+            blocks: self.config.cluster_routes(labels),
+            learned: self.bgp.cluster_routes(&self.node),
+            pools: self.routes.encapsulated(),
+        });
         if self.tunnels.settle(&self.node) {
             out.tunnels = replace(&mut self.flushed.tunnels, self.tunnels.devices().clone());
+            let ipip = self.tunnels.ipip_device().cloned();
+            if ipip != self.flushed.ipip {
+                self.flushed.ipip.clone_from(&ipip);
+                out.ipip = Some(ipip);
+            }
             out.vteps = replace(&mut self.flushed.vteps, self.tunnels.vteps().clone());
             self.remote.mark_all();
         }
         let routes = &self.routes;
-        for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.vxlan(block)) {
+        for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.encap(block)) {
             let told = put(&mut self.flushed.remote, net, route);
             let told = told.map(|(net, route)| (net, route.or_else(|| self.flushed.peer_routes.get(&net).cloned())));
             out.routes.extend(told.filter(|(net, _)| !self.flushed.routes.contains_key(net)));
@@ -59,7 +72,7 @@ impl Calculator {
         let mut announced = self.flushed.workload_announcements.clone();
         announced.extend(self.bgp.services(&self.node));
         out.announcements = replace_set(&mut self.flushed.announcements, announced);
-        let prefixes = self.routes.prefixes(&self.local);
+        let prefixes = self.routes.prefixes(&self.local, self.bgp.cluster_routes(&self.node));
         let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
         if policy != self.flushed.bgp_policy {
             self.flushed.bgp_policy = policy.clone();

@@ -6,7 +6,7 @@ use tortie_api::{FelixConfigurationSpec, NatOutgoingExclusions, Port, ProtoPort,
 use tortie_desired::{Failsafe, HostAction, LogLimit, Period};
 use tortie_net::Protocol;
 
-use super::{Overrides, ServiceLoops};
+use super::{ClusterRoutes, Overrides, ServiceLoops};
 
 /// Upstream's default of `logActionRateLimitBurst`, lines.
 const DEFAULT_LOG_BURST: u32 = 5;
@@ -79,6 +79,16 @@ impl Overrides {
             vxlan_port: number(spec.vxlan_port, 1 << 16).and_then(|port| u16::try_from(port).ok()),
             vxlan_mtu: number(spec.vxlan_mtu, 1 << 16),
             vxlan_mtu_v6: number(spec.vxlan_mtu_v6, 1 << 16),
+            ipip_enabled: spec.ipip_enabled,
+            ipip_mtu: number(spec.ipip_mtu, 1 << 16),
+            cluster_routes: spec.program_cluster_routes.as_deref().filter(|word| !word.is_empty()).and_then(|word| {
+                let found = ClusterRoutes::of(word);
+                if found.is_none() {
+                    let choices = "Enabled, Disabled, EnabledIPIPOnly, EnabledNoEncapOnly";
+                    problems.push(format!("spec.programClusterRoutes: {word:?} is none of {choices}"));
+                }
+                found
+            }),
             router_id: None,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tortie_desired::{Batch, HostEndpoint, Member, RouteTarget, Rule, SetChange, SetId, SetKind, Step, Tables};
+use tortie_desired::{
+    Batch, HostEndpoint, Member, RouteTarget, Rule, SetChange, SetId, SetKind, Step, Tables, TunnelDevice,
+};
 
 fn sets_of(rules: &[Rule]) -> impl Iterator<Item = &SetId> {
     rules.iter().flat_map(|rule| rule.source.set_ids().chain(rule.destination.set_ids()))
@@ -59,8 +61,13 @@ pub fn tables(tables: &Tables) {
     assert!(used_profiles.iter().all(|name| tables.profiles.contains_key(*name)), "profiles");
     for (net, route) in &tables.routes {
         if let RouteTarget::Tunnel { device, node, via } = &route.target {
-            assert!(tables.tunnels.contains_key(device), "{net}: {route:?}");
-            assert_eq!(tables.vteps.get(via).map(|vtep| &vtep.node), Some(node), "{net}: {route:?}");
+            let far = if *device == TunnelDevice::Ipip {
+                tables.ipip.as_ref().and_then(|ipip| ipip.peers.get(via))
+            } else {
+                assert!(tables.tunnels.contains_key(device), "{net}: {route:?}");
+                tables.vteps.get(via).map(|vtep| &vtep.node)
+            };
+            assert_eq!(far, Some(node), "{net}: {route:?}");
         }
     }
     for (id, (kind, members)) in &tables.sets {
@@ -96,6 +103,7 @@ pub fn batch(before: &Tables, batch: &Batch) {
     let mut sets: BTreeSet<SetId> = before.sets.keys().cloned().collect();
     let mut policies: BTreeSet<_> = before.policies.keys().cloned().collect();
     let mut tunnels: BTreeSet<_> = before.tunnels.keys().copied().collect();
+    tunnels.extend(before.ipip.as_ref().map(|_| TunnelDevice::Ipip));
     let mut vteps: BTreeSet<_> = before.vteps.keys().copied().collect();
     for step in batch.in_order() {
         match step {
@@ -127,11 +135,14 @@ pub fn batch(before: &Tables, batch: &Batch) {
             }
             Step::Tunnel(device, Some(_)) => drop(tunnels.insert(device)),
             Step::Tunnel(device, None) => assert!(tunnels.remove(&device), "{device}"),
+            Step::Ipip(Some(_)) => drop(tunnels.insert(TunnelDevice::Ipip)),
+            Step::Ipip(None) => assert!(tunnels.remove(&TunnelDevice::Ipip)),
             Step::Vtep(addr, Some(_)) => drop(vteps.insert(*addr)),
             Step::Vtep(addr, None) => assert!(vteps.remove(addr), "{addr}"),
             Step::Route(net, Some(route)) => {
                 if let RouteTarget::Tunnel { device, node: _, via } = &route.target {
-                    assert!(tunnels.contains(device) && vteps.contains(via), "{net}: {route:?}");
+                    let far = *device == TunnelDevice::Ipip || vteps.contains(via);
+                    assert!(tunnels.contains(device) && far, "{net}: {route:?}");
                 }
             }
             Step::Route(net, None) => assert!(before.routes.contains_key(net), "{net}"),

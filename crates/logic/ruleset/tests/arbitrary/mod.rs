@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, Failsafe, FloatingAddress, HostAction, HostEndpoint, HostInterface, IcmpMatch,
-    Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange,
+    Ipip, Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange,
     SetId, SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
 use tortie_net::{Family, IpNet, PortRange, Protocol};
@@ -263,12 +263,22 @@ fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
+fn ipip_device(peers: Vec<std::net::IpAddr>) -> Ipip {
+    Ipip {
+        underlay: std::net::IpAddr::from([192, 0, 2, 1]),
+        address: None,
+        mtu: None,
+        peers: peers.into_iter().map(|peer| (peer, Arc::from("far"))).collect(),
+        learned: std::collections::BTreeMap::new(),
+    }
+}
+
 /// A batch of a few changes of every kind.
 pub fn batch() -> impl Strategy<Value = Batch> {
     let profile = policy().prop_map(|p| Arc::new(Profile { ingress: p.ingress.clone(), egress: p.egress.clone() }));
     let host = (host_endpoint(), any::<[bool; 2]>())
         .prop_map(|((interface, endpoint), there)| (interface, (there != [false; 2]).then(|| Arc::new(endpoint))));
-    let tunnels = option::weighted(0.2, any::<bool>());
+    let tunnels = (option::weighted(0.2, any::<bool>()), option::weighted(0.2, option::of(vec(address(), 0..3))));
     let vteps = btree_map(address(), option::weighted(0.6, address()), 0..2);
     (
         option::weighted(0.15, settings()),
@@ -280,7 +290,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
         (tunnels, vteps),
         btree_map(net(), option::weighted(0.6, any::<bool>().prop_map(|nat_outgoing| Pool { nat_outgoing })), 0..3),
     )
-        .prop_map(|(settings, sets, policies, profiles, endpoints, host, (tunnels, vteps), pools)| {
+        .prop_map(|(settings, sets, policies, profiles, endpoints, host, ((tunnels, ipip), vteps), pools)| {
             let vtep = |underlay| Vtep { node: Arc::from("far"), mac: tortie_net::Mac([2, 0, 0, 0, 0, 2]), underlay };
             Batch {
                 settings,
@@ -290,6 +300,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
                 endpoints,
                 host_endpoints: host.into_iter().collect(),
                 tunnels: tunnels.map(|there| (TunnelDevice::VxlanV4, there.then(tunnel))).into_iter().collect(),
+                ipip: ipip.map(|peers| peers.map(ipip_device)),
                 vteps: vteps.into_iter().map(|(addr, underlay)| (addr, underlay.map(vtep))).collect(),
                 pools,
                 ..Batch::default()
