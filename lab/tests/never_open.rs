@@ -142,6 +142,15 @@ fn connections(from: &Place, to: &Place, stop: &AtomicBool) -> (u64, u64) {
     })
 }
 
+/// How many datagrams sockets of a place had no room for, of all time.
+fn overflows(place: &Place) -> u64 {
+    let text = place.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/snmp")?)).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|name| name == "RcvbufErrors").unwrap();
+    numbers.split(' ').nth(at).unwrap().parse().unwrap()
+}
+
 fn flush(node: &Node) {
     let done = node.command("nft").unwrap().args(["flush", "ruleset"]).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -232,9 +241,10 @@ fn no_forbidden_packet_passes_while_the_node_dies_rules_are_flushed_and_policies
     let forbidden = forbidden.map(Prober::stop);
     let rate: f64 = forbidden.iter().map(tortie_lab::Report::rate).sum();
     let lost: u64 = allowed.lost().into_iter().filter(|range| range.end > flowing).map(|r| r.end - r.start).sum();
+    let unread = overflows(&b.place());
     println!(
         "{killed} kills, {flushed} flushes and {changes} changes of all policies in {took:.0} s: of {} forbidden \
-         packets at {rate:.0}/s {} arrived; of {} allowed ones at {:.0}/s {lost} were lost; of {sent} new allowed \
+         packets at {rate:.0}/s {} arrived; of {} allowed ones at {:.0}/s {lost} were lost, with room for all but {unread} at the receiver; of {sent} new allowed \
          connections {} failed",
         forbidden.iter().map(|report| report.sent).sum::<u64>(),
         forbidden.iter().map(|report| report.received).sum::<u64>(),
