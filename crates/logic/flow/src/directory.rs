@@ -195,7 +195,11 @@ impl Directory {
                 candidates.into_iter().flatten().find(|subject| lists(subject, *hook, owner, *direction))
             }
             Cause::EndOfTier { host: of_host, .. } | Cause::NothingMatched { host: of_host, .. } => {
-                if *of_host { host } else { workload }
+                if *of_host {
+                    host
+                } else {
+                    workload
+                }
             }
             Cause::Beside { what, direction: _ } => match what {
                 Beside::Invalid => workload.or(host),
