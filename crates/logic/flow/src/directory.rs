@@ -142,11 +142,15 @@ impl Directory {
             Cause::Missing { owner, direction: _ } => name(record, owner, &tiers, direction),
             Cause::EndOfTier { tier, direction: _, host: _ } => {
                 record.tier = Some(tier.to_string());
-                let own = tiers.into_iter().filter(|t| t.tier == *tier);
+                let own = tiers.into_iter().filter(|t| t.tier == *tier && decides(subject, t));
                 record.asked = own.flat_map(|t| listed(t, direction)).map(ToString::to_string).collect();
             }
             Cause::NothingMatched { direction: _, host: _ } => {
-                let policies = tiers.into_iter().flat_map(|t| listed(t, direction)).map(ToString::to_string);
+                let policies = tiers
+                    .into_iter()
+                    .filter(|t| decides(subject, t))
+                    .flat_map(|t| listed(t, direction))
+                    .map(ToString::to_string);
                 let profiles = subject.map(profiles).unwrap_or_default().iter().map(|name| format!("pro/{name}"));
                 record.asked = policies.chain(profiles).collect();
             }
@@ -227,6 +231,17 @@ fn tiers<'a>(subject: &Subject<'a>, hook: Hook) -> Vec<&'a TierPolicies> {
                 Hook::Input => tiers.iter().collect(),
                 Hook::Output | Hook::Postrouting => untracked.iter().chain(tiers).collect(),
             }
+        }
+    }
+}
+
+/// Whether the end of the tier, or of all tiers, says anything: those before connection tracking and before NAT end
+/// without a decision.
+fn decides(subject: Option<&Subject<'_>>, tier: &TierPolicies) -> bool {
+    match subject {
+        None | Some(Subject::Workload(_, _)) => true,
+        Some(Subject::Host(host)) => {
+            !host.untracked.iter().chain(&host.pre_dnat).any(|early| std::ptr::eq(early, tier))
         }
     }
 }
