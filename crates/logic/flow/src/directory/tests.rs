@@ -1,3 +1,5 @@
+//! Who is named for a packet, and what was asked of it.
+
 use tortie_desired::{PolicyKind, PolicyStage, TierAction};
 use tortie_net::Protocol;
 
