@@ -281,7 +281,7 @@ fn beside(scene: &Scene<'_>) -> Vec<Row> {
             &far_node.place(),
             foreign_vxlan,
             by_source(no_node),
-            json!({ "cause": "foreign-vxlan", "direction": "ingress", "hook": "input" }),
+            json!({ "cause": "foreign-tunnel", "direction": "ingress", "hook": "input" }),
         ),
         udp("service loop", &b_at, "10.96.0.9".parse().unwrap(), 20049, json!({ "cause": "service-loop" })),
     ]

@@ -176,7 +176,7 @@ fn why(record: &Record) -> String {
         "packet-rate" => "above its rate of packets".to_owned(),
         "connections" => "above its number of connections".to_owned(),
         "service-loop" => "nobody translated this service address".to_owned(),
-        "foreign-vxlan" => "VXLAN of a stranger".to_owned(),
+        "foreign-tunnel" => "a tunnel packet of a stranger".to_owned(),
         other => other.to_owned(),
     }
 }

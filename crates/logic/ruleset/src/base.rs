@@ -255,7 +255,7 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let Shape { names, settings, host, .. } = shape;
     let mut literals = Literals::new(*names);
     let mut rules = Vec::new();
-    let foreign = Cause::Beside { what: Beside::ForeignVxlan, direction: Direction::Ingress };
+    let foreign = Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress };
     for tunnel in shape.tunnels {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
         rules.push(end(settings, tunnel.matches(), &foreign, Verdict::Drop));

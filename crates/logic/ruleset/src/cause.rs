@@ -65,8 +65,8 @@ pub enum Beside {
     Connections,
     /// To a service's address that nobody translated.
     ServiceLoop,
-    /// VXLAN to the node from who is no node of the cluster.
-    ForeignVxlan,
+    /// VXLAN or IPIP to the node from who is no node of the cluster.
+    ForeignTunnel,
 }
 
 impl Beside {
@@ -82,7 +82,7 @@ impl Beside {
         Beside::PacketRate,
         Beside::Connections,
         Beside::ServiceLoop,
-        Beside::ForeignVxlan,
+        Beside::ForeignTunnel,
     ];
 
     /// One word for it.
@@ -98,7 +98,7 @@ impl Beside {
             Beside::PacketRate => "packet-rate",
             Beside::Connections => "connections",
             Beside::ServiceLoop => "service-loop",
-            Beside::ForeignVxlan => "foreign-vxlan",
+            Beside::ForeignTunnel => "foreign-tunnel",
         }
     }
 }
