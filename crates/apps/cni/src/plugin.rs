@@ -106,7 +106,8 @@ fn passed_on(operation: Operation, version: &str) -> bool {
         | Operation::IpamAdd
         | Operation::IpamDel
         | Operation::NodeStatus
-        | Operation::BgpRoutes => false,
+        | Operation::BgpRoutes
+        | Operation::Drops => false,
     }
 }
 

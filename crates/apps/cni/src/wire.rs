@@ -52,6 +52,8 @@ pub enum Operation {
     IpamDel,
     /// What the BGP peer whose address is the argument `PEER` tells and is told.
     BgpRoutes,
+    /// Packets that ended, those after the record whose number is the argument `AFTER`.
+    Drops,
     /// The node's own state, for `calicoctl node status`.
     NodeStatus,
 }

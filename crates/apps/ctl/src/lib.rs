@@ -8,6 +8,7 @@ pub mod bgp;
 mod cli;
 mod commands;
 mod drive;
+pub mod drops;
 mod files;
 mod merge;
 mod old;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use tiny_http::{Response, Server};
 use tracing::{debug, info};
 
+use crate::drops::Drops;
+
 /// The loop turns at least once a second; longer than this means that it hangs.
 const MOST_SILENCE: Duration = Duration::from_secs(60);
 
@@ -25,6 +27,8 @@ pub struct Health {
     refused: AtomicBool,
     /// Numbers for `/metrics`.
     pub numbers: Numbers,
+    /// Packets that ended.
+    pub drops: Drops,
 }
 
 /// Numbers for `/metrics`, with upstream's names where it has them.
@@ -58,6 +62,7 @@ impl Default for Health {
             in_sync: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             numbers: Numbers::default(),
+            drops: Drops::default(),
         }
     }
 }
@@ -138,6 +143,7 @@ impl Health {
              {name}_sum {seconds}\n{name}_count {}\n",
             get(applies)
         ));
+        text.push_str(&self.drops.metrics());
         text
     }
 }

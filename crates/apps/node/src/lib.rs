@@ -11,6 +11,7 @@
 //!        +--devices--> reaper, mend --> kernel     |
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
+//!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   http (health, metrics) reads Health, which the agent writes
 //!   reports --the node is alive, by a clock, on etcd alone--> store
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
@@ -25,6 +26,7 @@ mod bgp;
 mod clean;
 mod cluster;
 mod cni;
+mod drops;
 mod environment;
 mod health;
 mod host;
@@ -198,6 +200,8 @@ impl Node {
         overrides: Overrides,
     ) -> Result<Node> {
         let health = Arc::new(Health::default());
+        let record_drops = environment.drop_records && drops::start(health.clone())?;
+        let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;

@@ -69,6 +69,8 @@ enum Program {
     },
     /// BGP sessions of the node on this host: peers, routes, and why a session is not up.
     Bgp(tortie_ctl::bgp::BgpArgs),
+    /// Packets that ended on this node, each with its cause: which rule, which policies, or which check.
+    Drops(tortie_ctl::drops::DropsArgs),
     /// A network of nodes, routers and pods out of network namespaces on this machine.
     Lab(tortie_lab::cli::LabArgs),
     /// Three nodes on this machine: routes over BGP, and policies that close and open paths.
@@ -164,6 +166,7 @@ fn main() -> ExitCode {
             end(answer(&store, |store, out| tortie_why::cli::show(&args, store, host.trim(), out)))
         }
         Program::Bgp(args) => end(tortie_ctl::bgp::run(&args, &mut io::stdout().lock())),
+        Program::Drops(args) => end(tortie_ctl::drops::run(&args, &mut io::stdout().lock())),
         Program::Lab(args) => end(tortie_lab::cli::run(args)),
         Program::Demo(args) => end(tortie_lab::cli::demo(args)),
         Program::Completion { shell } => {

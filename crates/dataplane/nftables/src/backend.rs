@@ -24,7 +24,7 @@ use crate::write;
 pub const TABLE: &str = "tortie";
 
 /// The longest name that the kernel takes is 255 bytes; longer ones are hashed well before.
-const MAX_NAME_LEN: usize = 200;
+pub const MAX_NAME_LEN: usize = 200;
 
 /// Choices at opening; the default is right for a node.
 #[derive(Clone, Debug)]

@@ -148,7 +148,8 @@ fn canonical(expressions: &[u8]) -> Vec<(Option<&str>, BTreeMap<u16, &[u8]>)> {
         .map(|(_, item)| {
             let item = Attributes(item);
             let name = item.text(expr::NAME);
-            let is_filling = |kind: u16| name == Some("limit") && kind == expr::LIMIT_PAD;
+            // What was counted is no part of a rule.
+            let is_filling = |kind: u16| name == Some("counter") || name == Some("limit") && kind == expr::LIMIT_PAD;
             (name, item.nested(expr::DATA).filter(|(kind, _)| !is_filling(*kind)).collect())
         })
         .collect()

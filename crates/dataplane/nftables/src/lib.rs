@@ -8,6 +8,7 @@
 
 mod backend;
 mod compare;
+mod counters;
 mod element;
 mod error;
 mod events;
@@ -20,7 +21,8 @@ mod uapi;
 mod wire;
 mod write;
 
-pub use backend::{CommitReport, Nftables, Options, RepairReport, TABLE};
+pub use backend::{CommitReport, MAX_NAME_LEN, Nftables, Options, RepairReport, TABLE};
+pub use counters::Counters;
 pub use error::{Error, Object};
 pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;

@@ -167,10 +167,15 @@ pub(crate) mod expr {
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
 
+    pub(crate) const LOG_GROUP: u16 = 1;
     pub(crate) const LOG_PREFIX: u16 = 2;
+    pub(crate) const LOG_SNAPLEN: u16 = 3;
     pub(crate) const LOG_LEVEL: u16 = 5;
     /// `LOG_NOTICE`, as upstream's rules.
     pub(crate) const LEVEL_NOTICE: u32 = 5;
+
+    pub(crate) const COUNTER_BYTES: u16 = 1;
+    pub(crate) const COUNTER_PACKETS: u16 = 2;
 
     pub(crate) const REJECT_TYPE: u16 = 1;
     pub(crate) const REJECT_CODE: u16 = 2;

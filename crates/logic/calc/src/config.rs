@@ -67,6 +67,8 @@ pub struct Overrides {
     pub ipip_mtu: Option<u32>,
     /// The routes to other nodes' pods that are worked out from blocks; BGP's are the others.
     pub cluster_routes: Option<ClusterRoutes>,
+    /// See [`Settings::record_drops`]; off unless said otherwise.
+    pub record_drops: Option<bool>,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
 }
@@ -163,6 +165,7 @@ impl Overrides {
             ipip_enabled: _,
             ipip_mtu: _,
             cluster_routes: _,
+            record_drops,
             router_id: _,
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
@@ -177,6 +180,7 @@ impl Overrides {
         set(&mut settings.vxlan_port, vxlan_port);
         set(&mut settings.vxlan_from_workloads, vxlan_from_workloads);
         set(&mut settings.ipip_from_workloads, ipip_from_workloads);
+        set(&mut settings.record_drops, record_drops);
         settings.nat.ports = nat_ports.or(settings.nat.ports);
         settings.nat.address = nat_address.or(settings.nat.address);
         set(&mut settings.nat.exclude_hosts, nat_exclude_hosts);

@@ -6,16 +6,18 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use tortie_desired::{HostAction, Settings};
 use tortie_net::{Family, IpNet, PortRange, Protocol};
 
+use crate::cause::{Beside, Cause};
 use crate::host::{AtPoint, Host, Point};
 use crate::literal::Literals;
 use crate::model::{Base, Chain, CtState, Direction, Match, Name, Rule, Side, Statement, Verdict};
 use crate::names::{self, Names};
 use crate::policy::ACCEPT_MARK;
+use crate::record::end;
+use crate::workload::SPOOFED;
 
 /// ICMPv6 types that a workload may send to the host whatever its policy says, as upstream: multicast listener
 /// query, report and done; router and neighbour solicitation; neighbour advertisement. Not router advertisements.
@@ -94,10 +96,23 @@ fn chain(base: Base, rules: Vec<Rule>) -> Chain {
 }
 
 /// The prefixes of workload interfaces. An empty prefix means none, not all.
-fn of_workloads(settings: &Settings, side: Side, verdict: &Verdict) -> Vec<Rule> {
+fn of_workloads(settings: &Settings, side: Side) -> impl Iterator<Item = Match> {
     let prefixes = settings.interface_prefixes.iter().filter(|p| !p.is_empty());
-    let rule = |p: &Arc<str>| Rule::new([Match::InterfacePrefix { side, prefix: p.clone() }], verdict.clone());
-    prefixes.map(rule).collect()
+    prefixes.map(move |p| Match::InterfacePrefix { side, prefix: p.clone() })
+}
+
+fn accept_workloads(settings: &Settings, side: Side) -> impl Iterator<Item = Rule> {
+    of_workloads(settings, side).map(|m| Rule::new([m], Verdict::Accept))
+}
+
+/// Drops what comes from or goes to an interface with the name of a workload's, that is none.
+fn cut_off(settings: &Settings, side: Side) -> impl Iterator<Item = Rule> {
+    let direction = match side {
+        Side::Source => Direction::Egress,
+        Side::Destination => Direction::Ingress,
+    };
+    let cause = Cause::Beside { what: Beside::UnknownInterface, direction };
+    of_workloads(settings, side).map(move |m| end(settings, [m], &cause, Verdict::Drop))
 }
 
 fn dispatch(side: Side) -> Rule {
@@ -141,7 +156,7 @@ fn forget_mark() -> Rule {
 fn raw_chain(shape: &Shape<'_>, base: Base, point: Point) -> Chain {
     let mut rules = vec![forget_mark()];
     if point == Point::RawIn {
-        rules.extend(of_workloads(shape.settings, Side::Source, &Verdict::Accept));
+        rules.extend(accept_workloads(shape.settings, Side::Source));
     }
     rules.extend(to_point(shape, point));
     chain(base, rules)
@@ -177,7 +192,7 @@ fn from_workload(shape: &Shape<'_>) -> Chain {
     }
     rules.extend(anti_spoof(settings));
     rules.push(dispatch(Side::Source));
-    rules.extend(of_workloads(settings, Side::Source, &Verdict::Drop));
+    rules.extend(cut_off(settings, Side::Source));
     chain(Base::FromWorkload, rules)
 }
 
@@ -188,7 +203,7 @@ fn anti_spoof(settings: &Settings) -> Vec<Rule> {
     managed
         .map(|(family, set)| {
             let foreign = Match::InterfaceAddressIn { family, set: Name::from(set), negate: true };
-            Rule::new([Match::Family(family), from_known(), foreign], Verdict::Drop)
+            end(settings, [Match::Family(family), from_known(), foreign], &SPOOFED, Verdict::Drop)
         })
         .collect()
 }
@@ -201,7 +216,7 @@ fn to_workload(shape: &Shape<'_>) -> Chain {
     let side = Side::Destination;
     let mut rules: Vec<Rule> = own_first(shape, side).into_iter().collect();
     rules.extend([established(), dispatch(side)]);
-    rules.extend(of_workloads(shape.settings, side, &Verdict::Drop));
+    rules.extend(cut_off(shape.settings, side));
     chain(Base::ToWorkload, rules)
 }
 
@@ -217,10 +232,11 @@ fn to_host(shape: &Shape<'_>) -> Option<Chain> {
     // In a chain of their own, as policy of the host ends the base chain.
     let loops: Vec<IpNet> = settings.service_loops.iter().copied().collect();
     let ends = if settings.reject_service_loops { Verdict::Reject } else { Verdict::Drop };
+    let cause = Cause::Beside { what: Beside::ServiceLoop, direction: Direction::Egress };
     let mut blocked = Vec::new();
     for family in Family::ALL.into_iter().filter(|f| settings.ipv6 || *f == Family::V4) {
         if let Some(inside) = literals.nets(Side::Destination, family, &loops, false) {
-            blocked.push(Rule::new([Match::Family(family), inside], ends.clone()));
+            blocked.push(end(settings, [Match::Family(family), inside], &cause, ends.clone()));
         }
     }
     let dispatch = to_point(shape, Point::ForwardOut);
@@ -239,9 +255,10 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let Shape { names, settings, host, .. } = shape;
     let mut literals = Literals::new(*names);
     let mut rules = Vec::new();
+    let foreign = Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress };
     for tunnel in shape.tunnels {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
-        rules.push(Rule::new(tunnel.matches(), Verdict::Drop));
+        rules.push(end(settings, tunnel.matches(), &foreign, Verdict::Drop));
     }
     if settings.endpoint_to_host != HostAction::Drop {
         rules.extend(own_first(shape, Side::Source));
@@ -253,13 +270,16 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
         rules.push(Rule::new(matches, Verdict::Jump(Name::from(names::NEIGHBOUR_DISCOVERY))));
     }
     match settings.endpoint_to_host {
-        HostAction::Drop => rules.push(Rule::new([from_known()], Verdict::Drop)),
+        HostAction::Drop => {
+            let cause = Cause::Beside { what: Beside::ToHost, direction: Direction::Egress };
+            rules.push(end(settings, [from_known()], &cause, Verdict::Drop));
+        }
         HostAction::Accept | HostAction::Return => {
             rules.extend(anti_spoof(settings));
             rules.push(dispatch(Side::Source));
         }
     }
-    rules.extend(of_workloads(settings, Side::Source, &Verdict::Drop));
+    rules.extend(cut_off(settings, Side::Source));
     if host.points.contains_key(&Point::In) {
         rules.extend(early.then(accepted_before));
         rules.extend(to_point(shape, Point::In));
@@ -304,7 +324,7 @@ fn translated(shape: &Shape<'_>) -> Chain {
 /// other nodes, translated or not.
 fn never_judged(shape: &Shape<'_>, literals: &mut Literals) -> Vec<Rule> {
     let mut rules = vec![established()];
-    rules.extend(of_workloads(shape.settings, Side::Destination, &Verdict::Accept));
+    rules.extend(accept_workloads(shape.settings, Side::Destination));
     let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
     rules.push(Rule::new([known], Verdict::Accept));
     rules.extend(shape.tunnels.iter().filter_map(|tunnel| tunnel.accept(literals, Side::Destination)));

@@ -1,12 +1,14 @@
 //! The ruleset as rendered so far, and what was touched since the last delta was taken.
 //!
-//! Invariant: a literal set is there exactly as long as a chain refers to it.
+//! Invariant: a literal set is there exactly as long as a chain refers to it, and so is a chain that records drops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::delta::{Delta, MapEdit, SetEdit};
 use crate::model::{Chain, DispatchMap, Element, Name, Ruleset, Set, SetType};
+use crate::names::Names;
+use crate::record;
 
 #[derive(Clone, Debug, Default)]
 struct TouchedSet {
@@ -15,10 +17,13 @@ struct TouchedSet {
     before: BTreeMap<Element, bool>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Current {
+    names: Names,
     pub(crate) ruleset: Ruleset,
     literal_users: BTreeMap<Name, usize>,
+    /// How many chains end packets in a chain that records them.
+    record_users: BTreeMap<Name, usize>,
     sets: BTreeMap<Name, TouchedSet>,
     chains: BTreeMap<Name, Option<Arc<Chain>>>,
     maps: BTreeMap<(Name, Arc<str>), Option<Name>>,
@@ -27,7 +32,28 @@ pub(crate) struct Current {
 }
 
 impl Current {
-    pub(crate) fn put_chain(&mut self, name: Name, chain: Chain) {
+    pub(crate) fn new(max_name_len: usize) -> Current {
+        Current {
+            names: Names { max_len: max_name_len },
+            ruleset: Ruleset::default(),
+            literal_users: BTreeMap::new(),
+            record_users: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            touched_maps: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn put_chain(&mut self, name: Name, mut chain: Chain) {
+        for (end, recording) in record::outline(&mut chain, self.names) {
+            let users = self.record_users.entry(end.clone()).or_default();
+            *users += 1;
+            if *users == 1 {
+                let had = self.ruleset.chains.insert(end.clone(), Arc::new(recording));
+                self.chains.entry(end).or_insert(had);
+            }
+        }
         for (literal, set) in &chain.literals {
             let users = self.literal_users.entry(literal.clone()).or_default();
             *users += 1;
@@ -52,6 +78,15 @@ impl Current {
             if *users == 0 {
                 self.literal_users.remove(literal);
                 self.remove_set(literal);
+            }
+        }
+        for end in had.iter().flat_map(|chain| record::ends(chain)) {
+            let users = self.record_users.get_mut(&end).expect("counted when the chain was put");
+            *users -= 1;
+            if *users == 0 {
+                self.record_users.remove(&end);
+                let had = self.ruleset.chains.remove(&end);
+                self.chains.entry(end).or_insert(had);
             }
         }
         self.chains.entry(name).or_insert(had);

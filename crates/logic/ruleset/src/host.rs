@@ -175,7 +175,7 @@ fn chains(
         // Nothing is known of flows yet.
         Point::RawIn | Point::RawOut => vec![],
         Point::BeforeNat | Point::ForwardIn | Point::ForwardOut | Point::In | Point::Out => {
-            clean(&Settings { ipv6: true, ..settings.clone() })
+            clean(point.direction(), &Settings { ipv6: true, ..settings.clone() })
         }
     };
     head.extend(point.failsafe().map(|chain| Rule::new([], Verdict::Jump(Name::from(chain)))));

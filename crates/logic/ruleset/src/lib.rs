@@ -5,6 +5,7 @@
 //! their history; packets of unknown workload interfaces are dropped; what nothing allows is denied.
 
 mod base;
+mod cause;
 mod current;
 mod delta;
 mod groups;
@@ -16,14 +17,17 @@ mod names;
 mod nat;
 mod place;
 mod policy;
+mod record;
 mod render;
 mod sets;
 mod workload;
 
+pub use cause::{Beside, Cause, CauseOwner, EGRESS_GROUP, INGRESS_GROUP};
 pub use delta::{ChainEdit, Delta, MapEdit, SetEdit};
 pub use model::{
     Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rate, Rule, Ruleset, Set, SetType, Side,
     Statement, Verdict,
 };
 pub use policy::{ACCEPT_MARK, PASS_MARK};
+pub use record::{RECORD_BURST, RECORD_RATE, drop_chain};
 pub use render::Renderer;

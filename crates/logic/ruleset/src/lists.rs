@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use tortie_desired::{PolicyId, Settings, TierAction, TierPolicies};
 
+use crate::cause::{Cause, CauseOwner};
 use crate::model::{Chain, Direction, Match, Name, Rule, Statement, Verdict};
 use crate::names::Names;
 use crate::policy::{PASS_MARK, deny};
+use crate::record::end;
 
 /// What a list of tiers needs to know of a policy or profile in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) struct Referents<'a> {
     pub(crate) names: Names,
     pub(crate) settings: &'a Settings,
     pub(crate) direction: Direction,
+    /// Whether the lists are those of a host endpoint.
+    pub(crate) host: bool,
     pub(crate) policy: &'a dyn Fn(&PolicyId) -> Option<Shape>,
     pub(crate) profile: &'a dyn Fn(&str) -> Option<Shape>,
 }
@@ -45,14 +49,15 @@ pub(crate) fn chains(
     head: Vec<Rule>,
     tiers: &[TierPolicies],
     profiles: &[Arc<str>],
-    end: End,
+    after: End,
     name: &dyn Fn(usize) -> Name,
     referents: &Referents<'_>,
 ) -> Vec<(Name, Chain)> {
-    let Referents { names, settings, direction, policy, profile } = referents;
+    let Referents { names, settings, direction, host, policy, profile } = referents;
+    let (direction, host) = (*direction, *host);
     let mut done: Vec<(Name, Chain)> = Vec::new();
     let mut rules = head;
-    let denied = || Rule::new([], deny(settings));
+    let denied = |cause: Cause| end(settings, [], &cause, deny(settings));
     for tier in tiers {
         let policies = match direction {
             Direction::Ingress => &tier.ingress,
@@ -62,14 +67,14 @@ pub(crate) fn chains(
             continue;
         }
         let next = name(done.len() + 1);
-        let goes_on = end == End::Silent || tier.default_action == TierAction::Pass;
+        let goes_on = after == End::Silent || tier.default_action == TierAction::Pass;
         let mut left_early = false;
         for id in policies {
             match policy(id) {
-                None => rules.push(denied()),
+                None => rules.push(denied(Cause::Missing { owner: CauseOwner::Policy(id.clone()), direction })),
                 Some(Shape { has_rules: false, passes: _ }) => {}
                 Some(Shape { has_rules: true, passes }) => {
-                    rules.push(Rule::new([], Verdict::Jump(names.policy(*direction, id))));
+                    rules.push(Rule::new([], Verdict::Jump(names.policy(direction, id))));
                     if passes {
                         rules.push(leave(next.clone()));
                         left_early = true;
@@ -78,7 +83,7 @@ pub(crate) fn chains(
             }
         }
         if !goes_on {
-            rules.push(denied());
+            rules.push(denied(Cause::EndOfTier { tier: tier.tier.clone(), direction, host }));
         } else if left_early {
             rules.push(Rule::new([], Verdict::Goto(next.clone())));
         }
@@ -91,17 +96,17 @@ pub(crate) fn chains(
             rules = Vec::new();
         }
     }
-    if end == End::Deny {
+    if after == End::Deny {
         for id in profiles {
             match profile(id) {
-                None => rules.push(denied()),
+                None => rules.push(denied(Cause::Missing { owner: CauseOwner::Profile(id.clone()), direction })),
                 Some(Shape { has_rules: true, passes: _ }) => {
-                    rules.push(Rule::new([], Verdict::Jump(names.profile(*direction, id))));
+                    rules.push(Rule::new([], Verdict::Jump(names.profile(direction, id))));
                 }
                 Some(Shape { has_rules: false, passes: _ }) => {}
             }
         }
-        rules.push(denied());
+        rules.push(denied(Cause::NothingMatched { direction, host }));
     }
     done.push((name(done.len()), Chain { rules, ..Chain::default() }));
     done

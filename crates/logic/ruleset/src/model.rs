@@ -15,7 +15,7 @@ use tortie_net::{Family, PortRange, Protocol};
 pub type Name = Arc<str>;
 
 /// Direction of traffic, seen from the workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// Towards the workload.
     Ingress,
@@ -206,6 +206,15 @@ pub enum Statement {
         /// What the line starts with.
         prefix: Arc<str>,
     },
+    /// Tell listeners of the packet (NFLOG).
+    Record {
+        /// The group that is told.
+        group: u16,
+        /// Why the packet ends: [`crate::Cause::prefix`].
+        prefix: Arc<str>,
+    },
+    /// Count packets.
+    Count,
     /// Set these bits of the packet's mark.
     SetMark(u32),
     /// Clear these bits of the packet's mark.

@@ -93,6 +93,11 @@ impl Names {
         if number == 0 { self.fit(prefix, text) } else { self.fit(prefix, &format!("{text}/{number}")) }
     }
 
+    /// A chain that tells of packets and ends them.
+    pub(crate) fn recording(self, prefix: &str, cause: &str) -> Name {
+        self.fit(prefix, cause)
+    }
+
     /// A policy's chain.
     pub(crate) fn policy(self, direction: Direction, id: &PolicyId) -> Name {
         let prefix = match direction {

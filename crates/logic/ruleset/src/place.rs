@@ -248,6 +248,7 @@ impl Renderer {
                 names: self.names,
                 settings: &tables.settings,
                 direction,
+                host: true,
                 policy: &policy.0,
                 profile: &profile.0,
             },
@@ -255,6 +256,7 @@ impl Renderer {
                 names: self.names,
                 settings: &tables.settings,
                 direction,
+                host: true,
                 policy: &policy.1,
                 profile: &profile.1,
             },
@@ -267,6 +269,7 @@ impl Renderer {
             names: self.names,
             settings: &tables.settings,
             direction,
+            host: false,
             policy: &|id| self.shape(&Owner::Policy(id.clone()), direction),
             profile: &|name| self.shape(&Owner::Profile(Arc::from(name)), direction),
         })

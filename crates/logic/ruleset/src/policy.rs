@@ -12,9 +12,11 @@ use tortie_desired::{
 };
 use tortie_net::{Family, Protocol};
 
+use crate::cause::{Cause, CauseOwner};
 use crate::literal::Literals;
-use crate::model::{Chain, Match, Rate, Rule, Side, Statement, Verdict};
+use crate::model::{Chain, Direction, Match, Rate, Rule, Side, Statement, Verdict};
 use crate::names::Names;
+use crate::record;
 
 /// The mark bit that says, between a policy's chain and the chain that jumped there, that a rule said Pass.
 /// Upstream uses the same bit for the same purpose.
@@ -32,6 +34,9 @@ pub(crate) struct Context<'a> {
     pub(crate) kind_of: &'a dyn Fn(&SetId) -> Option<SetKind>,
     /// Where the policy is evaluated; `None`: it is a profile, so that Pass has no tier to leave.
     pub(crate) stage: Option<PolicyStage>,
+    /// Whose rules they are.
+    pub(crate) owner: &'a CauseOwner,
+    pub(crate) direction: Direction,
     /// What log lines start with.
     pub(crate) log_prefix: &'a Arc<str>,
 }
@@ -71,15 +76,15 @@ pub(crate) fn deny(settings: &Settings) -> Verdict {
 pub(crate) fn chain(rules: &[Desired], context: &Context<'_>) -> Chain {
     let mut literals = Literals::new(context.names);
     let mut rendered = Vec::new();
-    for rule in rules {
+    for (index, rule) in rules.iter().enumerate() {
         for matches in expand(rule, context, &mut literals) {
-            rendered.push(act(rule.action, matches, context));
+            rendered.push(act(rule.action, index, matches, context));
         }
     }
     Chain { base: None, rules: rendered, literals: literals.sets }
 }
 
-fn act(action: Action, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
+fn act(action: Action, index: usize, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
     let early = matches!(context.stage, Some(PolicyStage::PreDnat | PolicyStage::Untracked));
     let (statements, verdict) = match action {
         Action::Allow if context.stage == Some(PolicyStage::Untracked) => {
@@ -87,11 +92,11 @@ fn act(action: Action, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
         }
         Action::Allow if early => (vec![Statement::SetMark(ACCEPT_MARK)], Some(Verdict::Accept)),
         Action::Allow => (vec![], Some(Verdict::Accept)),
-        Action::Deny if early => (vec![], Some(Verdict::Drop)),
-        Action::Deny => (vec![], Some(deny(context.settings))),
+        Action::Deny if early => return denied(index, matches, context, Verdict::Drop),
+        Action::Deny => return denied(index, matches, context, deny(context.settings)),
         Action::Pass if context.stage.is_some() => (vec![Statement::SetMark(PASS_MARK)], Some(Verdict::Return)),
         // After the profiles comes nothing but the denial.
-        Action::Pass => (vec![], Some(deny(context.settings))),
+        Action::Pass => return denied(index, matches, context, deny(context.settings)),
         Action::Log => {
             matches.extend(context.settings.log_limit.map(|limit| {
                 let LogLimit { rate, period, burst } = limit;
@@ -101,6 +106,11 @@ fn act(action: Action, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
         }
     };
     Rule { matches, statements, verdict }
+}
+
+fn denied(index: usize, matches: Vec<Match>, context: &Context<'_>, verdict: Verdict) -> Rule {
+    let cause = Cause::Rule { owner: context.owner.clone(), direction: context.direction, index };
+    record::end(context.settings, matches, &cause, verdict)
 }
 
 /// The conditions of the rules that stand for a desired rule; none if it can match no packet.

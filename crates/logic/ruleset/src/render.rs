@@ -12,6 +12,7 @@ use tortie_desired::{
 };
 use tortie_net::Family;
 
+use crate::cause::CauseOwner;
 use crate::current::Current;
 use crate::delta::Delta;
 use crate::groups::Groups;
@@ -65,7 +66,7 @@ impl Renderer {
     pub fn new(tables: &Tables, max_name_len: usize) -> Renderer {
         let mut renderer = Renderer {
             names: Names { max_len: max_name_len },
-            current: Current::default(),
+            current: Current::new(max_name_len),
             owners: BTreeMap::new(),
             set_kinds: BTreeMap::new(),
             set_users: BTreeMap::new(),
@@ -230,6 +231,10 @@ impl Renderer {
                 (ingress, egress, None, policy::log_prefix(&tables.settings, None, name))
             }),
         };
+        let whose = match owner {
+            Owner::Policy(id) => CauseOwner::Policy(id.clone()),
+            Owner::Profile(name) => CauseOwner::Profile(name.clone()),
+        };
         let mut shapes = Shapes::default();
         let empty = Vec::new();
         let is_there = rules.is_some();
@@ -253,6 +258,8 @@ impl Renderer {
                 settings: &tables.settings,
                 kind_of: &|id| kinds.get(id).copied(),
                 stage,
+                owner: &whose,
+                direction,
                 log_prefix: &log_prefix,
             };
             let chain = policy::chain(rules, &context);

@@ -6,36 +6,44 @@
 use tortie_desired::{Endpoint, Limits, PacketRate, Period, Settings};
 use tortie_net::{Family, IpNet, PortRange, Protocol};
 
+use crate::cause::{Beside, Cause};
 use crate::literal::Literals;
 use crate::model::{Chain, CtState, Direction, Match, Name, Rate, Rule, Side, Verdict};
 use crate::names::Names;
 use crate::policy::deny;
+use crate::record::end;
 
 /// IP in IP (RFC 2003).
 pub(crate) const IPIP: Protocol = Protocol(4);
 
+/// What ends packets with foreign sources.
+pub(crate) const SPOOFED: Cause = Cause::Beside { what: Beside::Spoofed, direction: Direction::Egress };
+
 /// What a group's first chain starts with.
 pub(crate) fn hygiene(direction: Direction, settings: &Settings) -> Vec<Rule> {
-    let mut rules = clean(settings);
+    let mut rules = clean(direction, settings);
+    let denied = |matches: Vec<Match>, what| end(settings, matches, &Cause::Beside { what, direction }, deny(settings));
     if direction == Direction::Egress {
         // Tunnelled packets would carry what policy does not see.
         if !settings.vxlan_from_workloads {
             let port =
                 Match::Port { side: Side::Destination, range: PortRange::single(settings.vxlan_port), negate: false };
-            rules.push(Rule::new([Match::Protocol { protocol: Protocol::UDP, negate: false }, port], deny(settings)));
+            let udp = Match::Protocol { protocol: Protocol::UDP, negate: false };
+            rules.push(denied(vec![udp, port], Beside::Vxlan));
         }
         if !settings.ipip_from_workloads {
-            rules.push(Rule::new([Match::Protocol { protocol: IPIP, negate: false }], deny(settings)));
+            rules.push(denied(vec![Match::Protocol { protocol: IPIP, negate: false }], Beside::Ipip));
         }
     }
     rules
 }
 
 /// Drops what no policy is asked about.
-pub(crate) fn clean(settings: &Settings) -> Vec<Rule> {
-    let invalid = (!settings.accept_invalid).then_some(Match::Conntrack(CtState::Invalid));
-    let unmanaged = (!settings.ipv6).then_some(Match::Family(Family::V6));
-    unmanaged.into_iter().chain(invalid).map(|m| Rule::new([m], Verdict::Drop)).collect()
+pub(crate) fn clean(direction: Direction, settings: &Settings) -> Vec<Rule> {
+    let invalid = (!settings.accept_invalid).then_some((Match::Conntrack(CtState::Invalid), Beside::Invalid));
+    let unmanaged = (!settings.ipv6).then_some((Match::Family(Family::V6), Beside::Ipv6Off));
+    let rule = |(m, what)| end(settings, [m], &Cause::Beside { what, direction }, Verdict::Drop);
+    unmanaged.into_iter().chain(invalid).map(rule).collect()
 }
 
 /// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
@@ -69,12 +77,14 @@ pub(crate) fn own_chain(
     }
     if let Some(PacketRate { per_second, burst }) = packets {
         let rate = Rate { packets: per_second, period: Period::Second, burst };
-        rules.push(Rule::new([Match::Rate { rate, over: true }], Verdict::Drop));
+        let cause = Cause::Beside { what: Beside::PacketRate, direction };
+        rules.push(end(settings, [Match::Rate { rate, over: true }], &cause, Verdict::Drop));
     }
     rules.push(Rule::new([Match::Conntrack(CtState::EstablishedOrRelated)], Verdict::Accept));
     if let Some(limit) = connections {
         let tcp = Match::Protocol { protocol: Protocol::TCP, negate: false };
-        rules.push(Rule::new([tcp, Match::ConnectionsOver(limit)], Verdict::Reset));
+        let cause = Cause::Beside { what: Beside::Connections, direction };
+        rules.push(end(settings, [tcp, Match::ConnectionsOver(limit)], &cause, Verdict::Reset));
     }
     rules.push(Rule::new([], Verdict::Goto(group.clone())));
     Chain { base: None, rules, literals: literals.sets }
@@ -91,7 +101,8 @@ fn anti_spoof(endpoint: &Endpoint, settings: &Settings, literals: &mut Literals)
                 Some(Match::Address { net, .. }) if net.prefix_len() == 0 => return None,
                 foreign => foreign,
             };
-            Some(Rule::new([Match::Family(family)].into_iter().chain(foreign).collect::<Vec<_>>(), Verdict::Drop))
+            let matches: Vec<Match> = [Match::Family(family)].into_iter().chain(foreign).collect();
+            Some(end(settings, matches, &SPOOFED, Verdict::Drop))
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use tortie_desired::{
     TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
-use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict};
+use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict, drop_chain};
 
 /// A chain as text, one rule a line; the notation is this test's own.
 fn print(ruleset: &Ruleset, chain: &str) -> Vec<String> {
@@ -21,6 +21,8 @@ fn rule(rule: &Rule) -> String {
     let matches = matches.iter().map(condition);
     let statements = statements.iter().map(|s| match s {
         Statement::Log { prefix } => format!("log {prefix:?}"),
+        Statement::Record { group, prefix } => format!("record {group} {prefix:?}"),
+        Statement::Count => "count".to_owned(),
         Statement::SetMark(bits) => format!("set {bits:#x}"),
         Statement::ClearMark(bits) => format!("clear {bits:#x}"),
         Statement::NoTrack => "notrack".to_owned(),
@@ -234,6 +236,36 @@ fn settings_shape_the_rules() {
         ["IPv4 src @cali4-masq-ipam-pools dst !@cali4-all-ipam-pools masquerade"]
     );
     assert!(ruleset.sets.keys().all(|name| !name.starts_with("cali6")));
+}
+
+#[test]
+fn what_ends_packets_tells_of_them_in_chains_that_come_and_go_with_it() {
+    let mut tables = tables();
+    tables.settings.record_drops = true;
+    let mut renderer = Renderer::new(&tables, 200);
+    assert_eq!(
+        print(renderer.ruleset(), "cali-gi-cali1/1"),
+        ["jump cali-pi-np/ns/web", "goto cali-drop-DPI/second"],
+        "a rule costs what passes as much as before"
+    );
+    assert_eq!(
+        print(renderer.ruleset(), "cali-drop-DPI/second"),
+        ["over 100/Second burst 200 count drop", "record 1 \"DPI|second\" drop"]
+    );
+    assert_eq!(drop_chain("DPI|second", 200)[0], "cali-drop-DPI/second".into());
+    // A rule that denies comes, and goes again.
+    let id = policy_id("web");
+    for denies in [true, false] {
+        let rules = vec![Desired::any(if denies { Action::Deny } else { Action::Allow })];
+        let policy = Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: rules, egress: vec![] };
+        let batch = Batch { policies: [(id.clone(), Some(Arc::new(policy)))].into(), ..Batch::default() };
+        tables.apply(&batch);
+        let delta = renderer.update(&tables, &batch);
+        let chains: Vec<&str> = delta.chains.keys().map(|name| &**name).collect();
+        assert_eq!(chains, ["cali-drop-DPI0/np/ns/web", "cali-pi-np/ns/web"]);
+        assert_eq!(renderer.ruleset().chains.contains_key("cali-drop-DPI0/np/ns/web"), denies);
+    }
+    assert_eq!(*renderer.ruleset(), *Renderer::new(&tables, 200).ruleset());
 }
 
 #[test]

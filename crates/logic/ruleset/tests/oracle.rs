@@ -9,10 +9,13 @@ use std::sync::Arc;
 use interpreter::Trip;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tortie_desired::{Endpoint, HostEndpoint, HostInterface, Member, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_desired::{
+    Action, Endpoint, EndpointId, HostAction, HostEndpoint, HostInterface, Member, SetKind, Tables, TunnelDevice, Vtep,
+    Vxlan,
+};
 use tortie_net::{Family, IpNet, Mac, Protocol};
-use tortie_ruleset::{ACCEPT_MARK, Renderer, Ruleset};
-use tortie_verdict::{Packet, Source, Target, Way, evaluate_way};
+use tortie_ruleset::{ACCEPT_MARK, Beside, Cause, CauseOwner, Direction, Renderer, Ruleset};
+use tortie_verdict::{Packet, Place, Source, Step, Target, Way, evaluate_way};
 
 /// Sets hold what their kind says; the calculator yields no others.
 fn tidy(tables: &mut Tables) {
@@ -68,17 +71,91 @@ fn receiver<'a>(tables: &'a Tables, packet: &Packet) -> Option<Result<&'a Endpoi
 }
 
 fn passes(ruleset: &Ruleset, tables: &Tables, way: &Way<'_>, packet: &Packet) -> bool {
+    outcome(ruleset, tables, way, packet).is_ok()
+}
+
+/// Whether the packet passes; if not, what is told of it.
+fn outcome(ruleset: &Ruleset, tables: &Tables, way: &Way<'_>, packet: &Packet) -> Result<(), Option<Arc<str>>> {
     // What others leave in the mark must not count.
-    let trip = |from, to, mark| Trip { ruleset, packet: *packet, arrived_for: way.arrived_for, from, to, mark };
+    let trip = |from, to| {
+        let mark = ACCEPT_MARK;
+        let mut trip = Trip { ruleset, packet: *packet, arrived_for: way.arrived_for, from, to, mark, recorded: None };
+        if trip.passes() { Ok(()) } else { Err(trip.recorded) }
+    };
     let out = receiver(tables, packet).and_then(Result::ok).map(|e| &*e.interface).or(way.leaves_by);
     match (way.source, way.target) {
-        (Source::Host, Target::Host) => {
-            trip(None, Some("lo"), ACCEPT_MARK).passes() && trip(Some("lo"), None, ACCEPT_MARK).passes()
-        }
-        (Source::Host, Target::Routed) => trip(None, out, ACCEPT_MARK).passes(),
-        (Source::Interface(from), Target::Host) => trip(Some(from), None, ACCEPT_MARK).passes(),
-        (Source::Interface(from), Target::Routed) => trip(Some(from), out, ACCEPT_MARK).passes(),
+        (Source::Host, Target::Host) => trip(None, Some("lo")).and_then(|()| trip(Some("lo"), None)),
+        (Source::Host, Target::Routed) => trip(None, out),
+        (Source::Interface(from), Target::Host) => trip(Some(from), None),
+        (Source::Interface(from), Target::Routed) => trip(Some(from), out),
     }
+}
+
+fn to_host_ends(tables: &Tables) -> bool {
+    tables.settings.endpoint_to_host == HostAction::Drop
+}
+
+fn loops(tables: &Tables, packet: &Packet) -> bool {
+    tables.settings.service_loops.iter().any(|net| net.contains(&packet.dst))
+}
+
+/// The step that ended the packet. A rule of a profile that passes it on to nobody is told of itself.
+fn decider(steps: &[Step]) -> Option<&Step> {
+    match steps {
+        [.., rule @ Step::Rule { place: Place::Profile(_), action: Action::Pass, .. }, Step::NothingMatched { .. }] => {
+            Some(rule)
+        }
+        steps => steps.last(),
+    }
+}
+
+/// What must be told of a packet that the oracle ended with this step.
+fn cause(tables: &Tables, source: Source<'_>, packet: &Packet, step: &Step) -> Option<Cause> {
+    let towards = |direction: &tortie_verdict::Direction| match direction {
+        tortie_verdict::Direction::Ingress => Direction::Ingress,
+        tortie_verdict::Direction::Egress => Direction::Egress,
+    };
+    let owner = |place: &Place| match place {
+        Place::Policy { tier: _, policy } => CauseOwner::Policy(policy.clone()),
+        Place::Profile(name) => CauseOwner::Profile(name.clone()),
+    };
+    let is_host = |endpoint: &EndpointId| tables.host_endpoints.values().any(|host| host.id() == *endpoint);
+    let from = |what| Cause::Beside { what, direction: Direction::Egress };
+    Some(match step {
+        Step::Rule { endpoint: _, direction, place, index, action: _ } => {
+            Cause::Rule { owner: owner(place), direction: towards(direction), index: *index }
+        }
+        Step::Missing { endpoint: _, direction, place } => {
+            Cause::Missing { owner: owner(place), direction: towards(direction) }
+        }
+        Step::EndOfTier { endpoint, direction, tier, action: _ } => {
+            Cause::EndOfTier { tier: tier.clone(), direction: towards(direction), host: is_host(endpoint) }
+        }
+        Step::NothingMatched { endpoint, direction } => {
+            Cause::NothingMatched { direction: towards(direction), host: is_host(endpoint) }
+        }
+        Step::UnknownInterface(_) => from(Beside::UnknownInterface),
+        Step::Ipv6Off(endpoint) => {
+            let sends = matches!(source, Source::Interface(from) if *tables.endpoints[endpoint].interface == *from);
+            let direction = if sends { Direction::Egress } else { Direction::Ingress };
+            Cause::Beside { what: Beside::Ipv6Off, direction }
+        }
+        Step::Spoofed(_) => from(Beside::Spoofed),
+        Step::ToHost(_) => from(Beside::ToHost),
+        Step::Encapsulated(_) if packet.protocol == Protocol::UDP => from(Beside::Vxlan),
+        Step::Encapsulated(_) => from(Beside::Ipip),
+        Step::ServiceLoop(_) => from(Beside::ServiceLoop),
+        Step::Tunnel { ipip: _, allowed: _ } => {
+            Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress }
+        }
+        Step::MixedFamilies
+        | Step::Blackhole(_)
+        | Step::FromHost(_)
+        | Step::AtHost { .. }
+        | Step::Failsafe(_)
+        | Step::Open(_)
+        | Step::NotOurs => return None,
+    })
 }
 
 /// `TORTIE_FULL` asks for the full number.
@@ -108,9 +185,22 @@ proptest! {
             // kernel can't reject later.
             let way = Way { source, target, leaves_by: Some(to), arrived_for: before };
             let oracle = evaluate_way(&tables, &packet, &way);
-            let passes = passes(renderer.ruleset(), &tables, &way, &packet);
+            let outcome = outcome(renderer.ruleset(), &tables, &way, &packet);
             let context = || format!("{way:?} {packet:?} {:?}\n{:#?}", oracle.steps, renderer.ruleset().chains);
-            prop_assert_eq!(passes, oracle.allowed, "{}", context());
+            prop_assert_eq!(outcome.is_ok(), oracle.allowed, "{}", context());
+            let Err(recorded) = outcome else { continue };
+            let Some(step) = decider(&oracle.steps).filter(|_| tables.settings.record_drops) else {
+                prop_assert_eq!(recorded, None, "{}", context());
+                continue;
+            };
+            // What ends anyway may end before policy is asked.
+            let ends = |what| recorded == Some(Cause::Beside { what, direction: Direction::Egress }.prefix().into());
+            let early = match target {
+                Target::Host => to_host_ends(&tables) && ends(Beside::ToHost),
+                Target::Routed => loops(&tables, &packet) && ends(Beside::ServiceLoop),
+            };
+            let wanted = cause(&tables, source, &packet, step).map(|cause| cause.prefix());
+            prop_assert!(early || recorded.as_deref() == wanted.as_deref(), "{recorded:?} {}", context());
         }
     }
 }

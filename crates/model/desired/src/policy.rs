@@ -28,6 +28,17 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
+    /// All kinds.
+    pub const ALL: [PolicyKind; 7] = [
+        PolicyKind::GlobalNetworkPolicy,
+        PolicyKind::KubernetesClusterNetworkPolicy,
+        PolicyKind::KubernetesNetworkPolicy,
+        PolicyKind::NetworkPolicy,
+        PolicyKind::StagedGlobalNetworkPolicy,
+        PolicyKind::StagedKubernetesNetworkPolicy,
+        PolicyKind::StagedNetworkPolicy,
+    ];
+
     /// Upstream's short form, as used in chain names: `gnp`, `np`, `knp`, …
     pub fn short(self) -> &'static str {
         match self {

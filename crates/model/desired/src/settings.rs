@@ -99,6 +99,8 @@ pub struct Settings {
     pub service_loops: BTreeSet<IpNet>,
     /// Whether such packets are rejected instead of dropped.
     pub reject_service_loops: bool,
+    /// Whether packets that end are told of by NFLOG, at a limited rate for each cause.
+    pub record_drops: bool,
 }
 
 const fn failsafe(protocol: Protocol, port: u16) -> Failsafe {
@@ -147,6 +149,7 @@ impl Default for Settings {
             nat: NatSettings::default(),
             service_loops: BTreeSet::new(),
             reject_service_loops: false,
+            record_drops: false,
         }
     }
 }

@@ -27,6 +27,7 @@ impl Agent {
             batch.announcements.clear();
         }
         self.tables.apply(&batch);
+        self.health.drops.apply(&batch);
         if now >= self.refresh_at {
             self.refresh_at = now + REFRESH;
             self.rules_current = false;

@@ -12,6 +12,7 @@ mod state;
 mod told;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -102,6 +103,11 @@ impl AgentHandle {
         let (reply, answer) = channel();
         self.post.send(Message::BgpRoutes(peer, reply));
         answer.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| json!({ "error": "the agent does not answer" }))
+    }
+
+    /// Packets that ended, as JSON.
+    pub fn drops(&self, args: &BTreeMap<String, String>) -> Value {
+        self.health.drops.answer(args)
     }
 
     /// The node's state as JSON.

@@ -97,6 +97,7 @@ impl Service {
                 let peer = request.args.get("PEER").and_then(|text| text.parse().ok());
                 return Reply::State(peer.map_or(serde_json::Value::Null, |peer| self.agent.bgp_routes(peer)));
             }
+            Operation::Drops => return Reply::State(self.agent.drops(&request.args)),
             Operation::NodeStatus => return Reply::State(self.agent.state()),
         };
         result.map_or_else(Reply::Failed, Reply::Done)
@@ -108,7 +109,7 @@ impl Service {
             Operation::Add | Operation::Del | Operation::Gc | Operation::IpamAdd | Operation::IpamDel => true,
             // ADD could not work.
             Operation::Status => true,
-            Operation::Check | Operation::NodeStatus | Operation::BgpRoutes => false,
+            Operation::Check | Operation::NodeStatus | Operation::BgpRoutes | Operation::Drops => false,
         };
         // A datastore that can't be read is for the operation itself to deal with.
         if !writes || !lock::is_locked(&*self.store).unwrap_or(false) {

@@ -70,6 +70,8 @@ impl Asks {
             | Operation::Check
             | Operation::Status
             | Operation::Gc
+            // Who speaks with whom is not for everybody.
+            | Operation::Drops
             | Operation::IpamAdd
             | Operation::IpamDel => self == Asks::Anything,
         }

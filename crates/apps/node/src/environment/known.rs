@@ -68,6 +68,7 @@ const KNOWN: &[&str] = &[
     "NO_DEFAULT_POOLS",
     "TORTIE_BGP_SECRETS",
     "TORTIE_BIN",
+    "TORTIE_DROP_RECORDS",
     "TORTIE_LOG",
     "TORTIE_LOG_FORMAT",
     "TORTIE_SQLITE",

@@ -68,6 +68,8 @@ pub struct Environment {
     pub state_dir: PathBuf,
     /// Directory of passwords of BGP sessions, one file `SECRET/KEY` for each.
     pub bgp_secrets: Option<PathBuf>,
+    /// `TORTIE_DROP_RECORDS`: whether packets that end are recorded.
+    pub drop_records: bool,
     /// `TORTIE_LOG`.
     pub log_filter: Option<String>,
     /// `TORTIE_LOG_FORMAT`: whether each line of the log is a JSON object.
@@ -106,6 +108,7 @@ impl Environment {
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
             bgp_secrets: reader.text("TORTIE_BGP_SECRETS").filter(|path| !path.is_empty()).map(PathBuf::from),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
+            drop_records: reader.choice("TORTIE_DROP_RECORDS", &[("on", true), ("off", false)], true),
             log_filter: reader.log_filter("TORTIE_LOG"),
             log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),
             felix: felix::read(vars, reader.faults),

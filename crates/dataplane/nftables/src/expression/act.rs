@@ -12,6 +12,8 @@ use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
 const VERDICT: u32 = 0;
 /// The third data register, 16 bytes.
 const THIRD: u32 = 3;
+/// How much of a recorded packet is told, bytes: its headers.
+const SNAPLEN: u32 = 128;
 /// The longest prefix of log lines that the kernel takes; a longer one is cut, as it must not cost a policy.
 pub(super) const LOG_PREFIX_LEN: usize = 127;
 
@@ -21,6 +23,15 @@ impl Program {
             Statement::Log { prefix } => self.add("log", |w| {
                 w.put_str(expr::LOG_PREFIX, &prefix[..prefix.floor_char_boundary(LOG_PREFIX_LEN)]);
                 w.put_be32(expr::LOG_LEVEL, expr::LEVEL_NOTICE);
+            }),
+            Statement::Record { group, prefix } => self.add("log", |w| {
+                w.put(expr::LOG_GROUP, &group.to_be_bytes());
+                w.put_str(expr::LOG_PREFIX, &prefix[..prefix.floor_char_boundary(LOG_PREFIX_LEN)]);
+                w.put_be32(expr::LOG_SNAPLEN, SNAPLEN);
+            }),
+            Statement::Count => self.add("counter", |w| {
+                w.put(expr::COUNTER_BYTES, &[0; 8]);
+                w.put(expr::COUNTER_PACKETS, &[0; 8]);
             }),
             Statement::SetMark(bits) => self.mark(!bits, *bits),
             Statement::ClearMark(bits) => self.mark(!bits, 0),

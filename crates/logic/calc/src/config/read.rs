@@ -89,6 +89,7 @@ impl Overrides {
                 }
                 found
             }),
+            record_drops: None,
             router_id: None,
         }
     }

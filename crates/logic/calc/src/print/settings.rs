@@ -22,6 +22,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
         nat,
         service_loops,
         reject_service_loops,
+        record_drops,
     } = settings;
     let mut line = |name: &str, differs: bool, value: String| {
         if differs { writeln!(out, "setting {name} {value}") } else { Ok(()) }
@@ -41,6 +42,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
     line("vxlan-port", *vxlan_port != default.vxlan_port, vxlan_port.to_string())?;
     line("vxlan-from-workloads", *vxlan_from_workloads, vxlan_from_workloads.to_string())?;
     line("ipip-from-workloads", *ipip_from_workloads, ipip_from_workloads.to_string())?;
+    line("record-drops", *record_drops, record_drops.to_string())?;
     let NatSettings { ports, address, exclude_hosts } = nat;
     line("nat-ports", ports.is_some(), ports.map(|ports| ports.to_string()).unwrap_or_default())?;
     line("nat-address", address.is_some(), address.map(|address| address.to_string()).unwrap_or_default())?;

@@ -240,9 +240,10 @@ fn endpoint_id() -> impl Strategy<Value = EndpointId> {
 fn settings() -> impl Strategy<Value = Settings> {
     let prefixes = subsequence(vec![Arc::<str>::from("cali"), Arc::from("tap"), Arc::from("")], 0..=3);
     let to_host = select(vec![HostAction::Accept, HostAction::Drop, HostAction::Return]);
-    (prefixes, to_host, any::<[bool; 6]>(), failsafes(), failsafes(), btree_set(net(), 0..2)).prop_map(
+    (prefixes, to_host, any::<[bool; 7]>(), failsafes(), failsafes(), btree_set(net(), 0..2)).prop_map(
         |(interface_prefixes, endpoint_to_host, flags, failsafe_inbound, failsafe_outbound, service_loops)| {
-            let [reject_denied, accept_invalid, ipv6, vxlan_from_workloads, ipip_from_workloads, reject] = flags;
+            let [reject_denied, accept_invalid, ipv6, vxlan_from_workloads, ipip_from_workloads, reject, record_drops] =
+                flags;
             Settings {
                 interface_prefixes,
                 endpoint_to_host,
@@ -257,6 +258,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 ipip_from_workloads,
                 service_loops,
                 reject_service_loops: reject,
+                record_drops,
                 ..Settings::default()
             }
         },

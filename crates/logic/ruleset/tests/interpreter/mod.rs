@@ -1,6 +1,7 @@
 //! A slow packet filter for the first packet of a flow: the chains of a ruleset, rule by rule.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tortie_ruleset::{Base, CtState, Element, Match, Rule, Ruleset, Side, Statement, Verdict};
 use tortie_verdict::Packet;
@@ -19,6 +20,8 @@ pub struct Trip<'a> {
     pub to: Option<&'a str>,
     /// Its mark.
     pub mark: u32,
+    /// What was told of it.
+    pub recorded: Option<Arc<str>>,
 }
 
 impl Trip<'_> {
@@ -61,7 +64,8 @@ impl Trip<'_> {
             }
             for statement in statements {
                 match statement {
-                    Statement::Log { .. } => {}
+                    Statement::Log { .. } | Statement::Count => {}
+                    Statement::Record { group: _, prefix } => self.recorded = Some(prefix.clone()),
                     Statement::SetMark(bits) => self.mark |= bits,
                     Statement::ClearMark(bits) => self.mark &= !bits,
                     Statement::NoTrack => assert!(matches!(base, Base::RawPrerouting | Base::RawOutput)),
