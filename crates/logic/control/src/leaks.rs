@@ -27,6 +27,11 @@ pub type Moment = Duration;
 /// How long a node must be away before what is its own may go. Upstream waits for nothing here.
 pub const NODE_GRACE: Duration = Duration::from_secs(60);
 
+/// How long a node must be away where addresses have this grace period: never longer than those.
+pub fn node_grace(grace: Option<Duration>) -> Duration {
+    grace.map_or(NODE_GRACE, |grace| grace.min(NODE_GRACE))
+}
+
 /// How long the last empty blocks but one of a node are kept if no grace period is set.
 const BLOCK_GRACE: Duration = Duration::from_secs(15 * 60);
 
@@ -148,11 +153,17 @@ impl Leaks {
         }
         let passed = |since: &Moment, wait: Duration| at.saturating_sub(*since) >= wait;
         let due = |one: &Allocation, since: &Moment| {
-            grace.is_some_and(|grace| passed(since, grace)) || (homeless.contains(one) && passed(since, NODE_GRACE))
+            grace.is_some_and(|grace| passed(since, grace))
+                || (homeless.contains(one) && passed(since, node_grace(grace)))
         };
         let suspects = Suspects {
             leaks: self.leaks.iter().filter(|(one, since)| due(one, since)).map(|(one, _)| one.clone()).collect(),
-            nodes: self.nodes.iter().filter(|(_, since)| passed(since, NODE_GRACE)).map(|(n, _)| n.clone()).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .filter(|(_, since)| passed(since, node_grace(grace)))
+                .map(|(node, _)| node.clone())
+                .collect(),
             empty: self
                 .empty
                 .iter()
