@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tortie_api::{Kind, Resource};
-use tortie_control::{Moment, Running, StaleNodes, Users, node_grace};
+use tortie_control::{Course, Moment, Running, StaleNodes, Users, node_grace};
 use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
@@ -31,6 +31,9 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How often nodes are looked at without news, and how long a fault is left alone.
 const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How old the metrics may be.
+const METRICS: Duration = Duration::from_secs(15);
 
 /// What the controllers are wired to.
 pub struct Wiring {
@@ -157,9 +160,13 @@ impl Controllers {
                 board.turned();
                 keeper.leads() && !stop()
             };
+            let seen = match (self.picture.course(), self.kubernetes.course()) {
+                (Course::Forward, Course::Forward) => Course::Forward,
+                (Course::Back, _) | (_, Course::Back) => Course::Back,
+            };
             let beside = self.beside.as_ref().map(|_| &self.kubernetes);
             let pictures = Pictures { main: &self.picture, beside };
-            if let Err(error) = self.collector.turn(&self.stores, &pictures, at, running.leak_grace(), &go_on) {
+            if let Err(error) = self.collector.turn(&self.stores, &pictures, seen, (at, running.leak_grace()), &go_on) {
                 warn!("addresses are not collected completely, which is tried again: {error:#}");
             }
         }
@@ -224,7 +231,7 @@ impl Controllers {
         }
         let at = self.started.elapsed();
         if port != 0 && at >= self.metrics_due {
-            self.metrics_due = at + AGAIN;
+            self.metrics_due = at + METRICS;
             self.board.set_metrics(self.collector.metrics(&self.picture));
         }
         Ok(())

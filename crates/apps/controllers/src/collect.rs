@@ -53,18 +53,18 @@ impl Collector {
         if kubernetes { users.told_by_kubernetes() } else { users }
     }
 
-    /// One look, and the round that it leads to. `go_on` is asked before every step.
+    /// One look, and the round that it leads to. `seen`: whether a fact went back since the last look. `go_on` is asked before every step.
     pub(crate) fn turn(
         &mut self,
         stores: &Stores,
         pictures: &Pictures<'_>,
-        at: Moment,
-        grace: Option<Duration>,
+        seen: Course,
+        (at, grace): (Moment, Option<Duration>),
         go_on: &dyn Fn() -> bool,
     ) -> Result<()> {
         self.next_look = at + grace.map_or(LOOK, |grace| (grace / 4).clamp(Duration::from_secs(1), LOOK));
         let (users, ledger) = (Self::users(pictures, stores.kubernetes), pictures.main.ledger());
-        let (suspects, course) = self.leaks.look(&users, &ledger, pictures.main.revision(), at, grace);
+        let (suspects, course) = self.leaks.look(&users, &ledger, seen, at, grace);
         if course == Course::Back {
             warn!("the datastore shows an older state than before: nothing is collected for a whole grace period");
         }

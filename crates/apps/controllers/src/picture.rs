@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tortie_api::{HostEndpoint, Kind, Node, Resource};
-use tortie_control::{Ledger, Users};
+use tortie_control::{Course, Ledger, Users};
 use tortie_facts::{Filter, Key, OwnerKind, Revision, SyncStatus, Update, Value};
 use tortie_store::mirror::Batch;
 
@@ -12,7 +12,8 @@ use tortie_store::mirror::Batch;
 pub(crate) struct Picture {
     facts: BTreeMap<Key, (Value, Revision)>,
     unreadable: BTreeSet<String>,
-    revision: Revision,
+    /// Whether a fact went back to an older revision since this was asked.
+    back: bool,
     in_sync: bool,
     trouble: Option<String>,
 }
@@ -46,7 +47,7 @@ impl Picture {
         let Batch { updates, invalid, status, trouble } = batch;
         for Update { key, value, revision } in updates {
             self.unreadable.remove(&key.path());
-            self.revision = revision;
+            self.back |= self.facts.get(&key).is_some_and(|(_, known)| value.is_some() && revision < *known);
             match value {
                 Some(value) => drop(self.facts.insert(key, (value, revision))),
                 None => drop(self.facts.remove(&key)),
@@ -74,8 +75,10 @@ impl Picture {
         self.trouble.clone().unwrap_or_else(|| "the first listing is not done yet".to_owned())
     }
 
-    pub(crate) fn revision(&self) -> Revision {
-        self.revision
+    /// Whether a fact went back to an older revision since the last time that this was asked: a backup that was
+    /// restored, or a stale replica.
+    pub(crate) fn course(&mut self) -> Course {
+        if std::mem::take(&mut self.back) { Course::Back } else { Course::Forward }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
