@@ -142,7 +142,7 @@ impl Controllers {
         }
         let locked = self.check_cluster()?;
         let running = configuration::running(&self.picture, &self.env, self.stores.kubernetes)?;
-        self.serve(&running)?;
+        self.serve(&running);
         if locked || !self.keeper.leads() {
             return Ok(());
         }
@@ -217,24 +217,28 @@ impl Controllers {
         Ok(locked)
     }
 
-    /// Keeps the metrics served where the configuration says.
-    fn serve(&mut self, running: &Running) -> Result<()> {
+    /// Keeps the metrics served where the configuration says. A port that is taken is tried again: work goes on.
+    fn serve(&mut self, running: &Running) {
+        let at = self.started.elapsed();
         let port = running.spec.prometheus_metrics_port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        if self.metrics.as_ref().map_or(0, |(port, _)| *port) != port {
+        if self.metrics.as_ref().is_some_and(|(served, _)| *served != port) {
             self.metrics = None;
-            if port != 0 {
-                let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-                let listener = Listener::start(address, Arc::clone(&self.board));
-                let listener = listener.with_context(|| format!("prometheusMetricsPort {port} can't be served"))?;
-                self.metrics = Some((port, listener));
+            self.metrics_due = at;
+        }
+        if port == 0 || at < self.metrics_due {
+            return;
+        }
+        self.metrics_due = at + METRICS;
+        if self.metrics.is_none() {
+            match Listener::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&self.board)) {
+                Ok(listener) => self.metrics = Some((port, listener)),
+                Err(error) => {
+                    warn!("prometheusMetricsPort {port} can't be served, which is tried again: {error}");
+                    self.metrics_due = at + AGAIN;
+                }
             }
         }
-        let at = self.started.elapsed();
-        if port != 0 && at >= self.metrics_due {
-            self.metrics_due = at + METRICS;
-            self.board.set_metrics(self.collector.metrics(&self.picture));
-        }
-        Ok(())
+        self.board.set_metrics(self.collector.metrics(&self.picture));
     }
 }
 
