@@ -148,7 +148,7 @@ impl Controllers {
         }
         let at = self.started.elapsed();
         if at >= self.nodes_due {
-            self.nodes_due = at + EVERY;
+            self.nodes_due = at + node_grace(running.leak_grace()).min(EVERY);
             if let Err(error) = self.nodes(&running, at) {
                 warn!("{error:#}");
                 self.nodes_due = at + AGAIN;
