@@ -24,7 +24,7 @@ const MOST_BYTES: usize = 40_000_000;
 
 /// Where the binary lies, and the names that lead to it.
 const BINARY: &str = "usr/bin/calico";
-const LINKS: [(&str, &str); 16] = [
+const LINKS: [(&str, &str); 18] = [
     ("bin", "usr/bin"),
     ("sbin", "usr/sbin"),
     ("lib", "usr/lib"),
@@ -35,6 +35,8 @@ const LINKS: [(&str, &str); 16] = [
     ("usr/bin/calico-felix", "calico"),
     ("usr/bin/calico-ipam", "calico"),
     ("usr/bin/calicoctl", "calico"),
+    ("usr/bin/kube-controllers", "calico"),
+    ("usr/bin/check-status", "calico"),
     ("usr/sbin/start_runit", "../bin/calico"),
     ("opt/cni/bin/install", "../../../usr/bin/calico"),
     ("opt/cni/bin/calico", "../../../usr/bin/calico"),

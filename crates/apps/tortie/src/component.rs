@@ -62,6 +62,8 @@ pub enum Component {
         #[command(subcommand)]
         command: CniCommand,
     },
+    /// The cluster's controllers.
+    KubeControllers(tortie_controllers::ControllersArgs),
     /// Any other component of upstream.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
@@ -154,6 +156,7 @@ pub fn run(component: Component) -> ExitCode {
         Component::Cni { command: CniCommand::Install } => tortie_install::main(),
         Component::Cni { command: CniCommand::Plugin } => plugin::main(Plugin::Calico),
         Component::Cni { command: CniCommand::Ipam } => plugin::main(Plugin::CalicoIpam),
+        Component::KubeControllers(args) => tortie_controllers::run(&args),
         Component::Other(args) => absent(&args),
     }
 }
@@ -181,6 +184,30 @@ fn absent(args: &[OsString]) -> ExitCode {
     let word = args.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     eprintln!("{word:?} is not in this version of Tortie; docs/limits.md says what is missing");
     ExitCode::FAILURE
+}
+
+/// The programs of upstream's image of controllers.
+#[derive(Parser)]
+#[command(name = "kube-controllers", version)]
+struct KubeControllers {
+    #[command(flatten)]
+    args: tortie_controllers::ControllersArgs,
+}
+
+#[derive(Parser)]
+#[command(name = "check-status", version)]
+struct CheckStatus {
+    #[command(flatten)]
+    args: tortie_controllers::CheckStatus,
+}
+
+/// Runs `kube-controllers`, or its `check-status`, with these arguments.
+pub fn kube_controllers(args: Vec<OsString>) -> ExitCode {
+    let checks = args.first().is_some_and(|name| std::path::Path::new(name).ends_with("check-status"));
+    if checks {
+        return tortie_controllers::check_status(&CheckStatus::parse_from(args).args);
+    }
+    tortie_controllers::run(&KubeControllers::parse_from(args).args)
 }
 
 /// `calico-node` with upstream's flags, each of one dash or two. Without any, the agent itself.

@@ -35,6 +35,8 @@ enum Program {
     },
     /// Run policy and routes alone: no start-up, no BGP (also as `calico-felix`).
     Felix,
+    /// Run the cluster's controllers (also as `kube-controllers`).
+    Controllers(tortie_controllers::ControllersArgs),
     /// Manage resources, addresses and nodes (also as `calicoctl`).
     #[command(disable_help_flag = true)]
     Ctl {
@@ -140,6 +142,7 @@ fn main() -> ExitCode {
         "calico-node" => return component::calico_node(args),
         // The command of upstream's node image.
         "start_runit" => return component::agent(false),
+        "kube-controllers" | "check-status" => return component::kube_controllers(args),
         "calico-felix" => return tortie_node::run(Role::Felix, false),
         _ => {}
     }
@@ -154,6 +157,7 @@ fn main() -> ExitCode {
             end(tortie_node::clean(options, &mut io::stdout().lock()))
         }
         Program::Felix => tortie_node::run(Role::Felix, false),
+        Program::Controllers(args) => tortie_controllers::run(&args),
         Program::Ctl { args } => tortie_ctl::main(std::iter::once("calicoctl".into()).chain(args).collect()),
         Program::Cni { plugin: CniPlugin::Calico } => plugin::main(Plugin::Calico),
         Program::Cni { plugin: CniPlugin::CalicoIpam } => plugin::main(Plugin::CalicoIpam),

@@ -132,7 +132,7 @@ fn upstreams_commands_are_answered() {
         let output = links.run(name, args, &[], "");
         assert!(output.status.success() && !text(&output).is_empty(), "{name} {args:?}: {}", text(&output));
     }
-    for args in [&["component", "typha"][..], &["component", "node", "bpf"], &["component", "kube-controllers"]] {
+    for args in [&["component", "typha"][..], &["component", "node", "bpf"], &["component", "goldmane"]] {
         let output = links.run("calico", args, &[], "");
         assert!(output.status.code() == Some(1) && text(&output).contains("not in this version"), "{}", text(&output));
     }

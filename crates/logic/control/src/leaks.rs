@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tortie_facts::{OwnerKind, Revision};
+use tortie_facts::OwnerKind;
 use tortie_ipam::{Claimed, Owner, block};
 use tortie_net::Family;
 
@@ -26,6 +26,11 @@ pub type Moment = Duration;
 
 /// How long a node must be away before what is its own may go. Upstream waits for nothing here.
 pub const NODE_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a node must be away where addresses have this grace period: never longer than those.
+pub fn node_grace(grace: Option<Duration>) -> Duration {
+    grace.map_or(NODE_GRACE, |grace| grace.min(NODE_GRACE))
+}
 
 /// How long the last empty blocks but one of a node are kept if no grace period is set.
 const BLOCK_GRACE: Duration = Duration::from_secs(15 * 60);
@@ -88,7 +93,6 @@ pub struct Leaks {
     empty: BTreeMap<Empty, Moment>,
     /// The highest sequence number that each block showed.
     numbers: BTreeMap<IpNet, u64>,
-    revision: Revision,
     held_until: Moment,
 }
 
@@ -114,16 +118,17 @@ fn carry<K: Ord>(known: &mut BTreeMap<K, Moment>, found: impl IntoIterator<Item 
 
 impl Leaks {
     /// Takes in a look at a picture of the facts, and says what is due. `grace`: how long an address must seem leaked;
-    /// `None`: only addresses of nodes that are gone are collected.
+    /// `None`: only addresses of nodes that are gone are collected. `seen`: whether a fact was seen to go back to an
+    /// older revision since the last look; a block that does so is noticed here.
     pub fn look(
         &mut self,
         users: &Users,
         ledger: &Ledger,
-        revision: Revision,
+        seen: Course,
         at: Moment,
         grace: Option<Duration>,
     ) -> (Suspects, Course) {
-        let course = self.course(ledger, revision);
+        let course = self.course(ledger, seen);
         if course == Course::Back {
             (self.leaks, self.nodes, self.empty) = Default::default();
             self.held_until = at + grace.unwrap_or(BLOCK_GRACE).max(NODE_GRACE);
@@ -148,11 +153,17 @@ impl Leaks {
         }
         let passed = |since: &Moment, wait: Duration| at.saturating_sub(*since) >= wait;
         let due = |one: &Allocation, since: &Moment| {
-            grace.is_some_and(|grace| passed(since, grace)) || (homeless.contains(one) && passed(since, NODE_GRACE))
+            grace.is_some_and(|grace| passed(since, grace))
+                || (homeless.contains(one) && passed(since, node_grace(grace)))
         };
         let suspects = Suspects {
             leaks: self.leaks.iter().filter(|(one, since)| due(one, since)).map(|(one, _)| one.clone()).collect(),
-            nodes: self.nodes.iter().filter(|(_, since)| passed(since, NODE_GRACE)).map(|(n, _)| n.clone()).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .filter(|(_, since)| passed(since, node_grace(grace)))
+                .map(|(node, _)| node.clone())
+                .collect(),
             empty: self
                 .empty
                 .iter()
@@ -164,13 +175,12 @@ impl Leaks {
     }
 
     /// Notes how far the datastore has come.
-    fn course(&mut self, ledger: &Ledger, revision: Revision) -> Course {
+    fn course(&mut self, ledger: &Ledger, seen: Course) -> Course {
         let lower = |(cidr, number): (&IpNet, u64)| self.numbers.get(cidr).is_some_and(|known| number < *known);
         let mut numbers = ledger.blocks.iter().map(|(cidr, found)| (cidr, found.sequence_number));
-        let back = revision < self.revision || numbers.any(lower);
+        let back = numbers.any(lower);
         self.numbers = ledger.blocks.iter().map(|(cidr, found)| (*cidr, found.sequence_number)).collect();
-        self.revision = revision;
-        if back { Course::Back } else { Course::Forward }
+        if back { Course::Back } else { seen }
     }
 
     /// Takes in a second look, made after the suspects were told, and says what is certainly abandoned.

@@ -3,12 +3,24 @@
 //! Nothing here knows a store, a socket or a thread. A decision is a value that says what to write, or a [`Round`] that
 //! asks and is answered.
 
+mod election;
+mod host_endpoints;
+mod labels;
 mod leaks;
 mod ledger;
+mod nodes;
+mod numbers;
 mod round;
+mod settings;
 mod users;
 
-pub use leaks::{Abandoned, Course, Empty, Leaks, Moment, NODE_GRACE, Suspects};
+pub use election::{DEADLINE, Election, LEASE, RENEW, Record, Step};
+pub use host_endpoints::{HostEndpointChanges, changes as host_endpoint_changes, is_made};
+pub use labels::{kubernetes_name, with_labels};
+pub use leaks::{Abandoned, Course, Empty, Leaks, Moment, NODE_GRACE, Suspects, node_grace};
 pub use ledger::{Allocation, Ledger};
+pub use nodes::StaleNodes;
+pub use numbers::{Reclaimed, metrics};
 pub use round::{Got, Round, Summary, Want};
+pub use settings::{Running, VARIABLES, WrongVariable, default_configuration};
 pub use users::{Holder, Users, node_of};

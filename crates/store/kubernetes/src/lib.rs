@@ -15,6 +15,7 @@ mod derived;
 mod derived_write;
 mod fault;
 mod interest;
+mod lease;
 mod limit;
 mod merge;
 mod meta;
@@ -28,6 +29,7 @@ mod types;
 mod watch;
 mod write;
 
+pub use lease::Lease;
 pub use options::Options;
 pub use store::KubernetesStore;
 pub use types::Group;

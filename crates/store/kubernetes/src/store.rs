@@ -37,6 +37,11 @@ impl KubernetesStore {
         let shared = Shared { runtime: Some(runtime), api, ended: Mutex::default() };
         Ok(KubernetesStore { shared: Arc::new(shared) })
     }
+
+    /// Waits for what is asked of the API.
+    pub(crate) fn wait<T, F: Future<Output = T>>(&self, ask: impl FnOnce(Arc<Api>) -> F) -> T {
+        self.shared.runtime().block_on(ask(Arc::clone(&self.shared.api)))
+    }
 }
 
 impl Shared {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tortie_control::{Got, Leaks, Ledger, Round, Summary, Users, Want};
-use tortie_facts::Revision;
+use tortie_control::{Course, Got, Leaks, Ledger, Round, Summary, Users, Want};
 use tortie_ipam::{Now, Settings};
 use tortie_store::{MemoryStore, Reader};
 
@@ -18,7 +17,6 @@ pub struct Controller {
     leaks: Leaks,
     users: Users,
     ledger: Ledger,
-    revision: Revision,
     /// Until when its picture of users, or of blocks, stays as it is.
     pub deaf_until: [u64; 2],
     round: Option<Round>,
@@ -38,10 +36,10 @@ pub enum Did {
     Ended(Summary),
 }
 
-pub fn users(store: &MemoryStore) -> (Users, Revision) {
+pub fn users(store: &MemoryStore) -> Users {
     let listing = store.list(&Users::filter()).expect("it is up");
     let facts = listing.entries.iter().map(|entry| (&entry.key, &entry.value));
-    (Users::new(facts, listing.invalid.iter().map(|one| one.path.as_str())), listing.revision)
+    Users::new(facts, listing.invalid.iter().map(|one| one.path.as_str()))
 }
 
 pub fn ledger(store: &MemoryStore) -> Ledger {
@@ -61,7 +59,7 @@ impl Controller {
     /// Its pictures become what the store holds, as far as it hears of it.
     pub fn refresh(&mut self, store: &MemoryStore, clock: u64) {
         if clock >= self.deaf_until[0] {
-            (self.users, self.revision) = users(store);
+            self.users = users(store);
         }
         if clock >= self.deaf_until[1] {
             self.ledger = ledger(store);
@@ -93,7 +91,7 @@ impl Controller {
                     let before = self.leaks.suspected().count();
                     let fresh = match bug {
                         Some(Bug::OldLook) => (self.users.clone(), self.ledger.clone()),
-                        _ => (users(store).0, ledger(store)),
+                        _ => (users(store), ledger(store)),
                     };
                     round.answer(&mut self.leaks, Got::Looked(fresh.0, fresh.1));
                     return Did::Looked(before - self.leaks.suspected().count());
@@ -124,7 +122,7 @@ impl Controller {
         let grace = if bug == Some(Bug::NoGrace) { Duration::ZERO } else { GRACE };
         self.next_look = clock + every;
         let at = Duration::from_nanos(clock);
-        let (suspects, _) = self.leaks.look(&self.users, &self.ledger, self.revision, at, Some(grace));
+        let (suspects, _) = self.leaks.look(&self.users, &self.ledger, Course::Forward, at, Some(grace));
         let sweep = clock >= self.next_sweep;
         if sweep {
             self.next_sweep = clock + 300_000_000_000;
