@@ -54,6 +54,8 @@ pub enum Operation {
     BgpRoutes,
     /// The node's own state, for `calicoctl node status`.
     NodeStatus,
+    /// The ranges that Kubernetes gave the node for its pods, as a list of texts.
+    PodCidrs,
 }
 
 /// A call.

@@ -71,6 +71,7 @@ impl Asks {
             | Operation::Status
             | Operation::Gc
             | Operation::IpamAdd
+            | Operation::PodCidrs
             | Operation::IpamDel => self == Asks::Anything,
         }
     }
