@@ -1,15 +1,12 @@
 #!/bin/bash
-# control.sh start|stop: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and, for a way to the pods, BIRD,
-# in the namespace kl-cp.
+# control.sh start|stop|restart|pause: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and, for a way to the pods, BIRD,
+# in the namespace kl-cp. restart: the API server alone; pause: etcd stands still for five seconds.
 . "$(dirname "$(readlink -f "$0")")/settings.sh"; D=$RUN/cp
 # Nothing forks between the shell and the program, so that the id is the program's own.
 run() { local name=$1; shift; (exec nsenter --net=/run/netns/kl-cp setsid "$@") >"$D/$name.log" 2>&1 & echo $! >"$D/$name.pid"; }
 ready() { [ "$(in_control curl -s --cacert "$KEYS/ca.crt" -H "Authorization: Bearer $ADMIN" https://127.0.0.1:6443/readyz)" = ok ]; }
 
-start() {
-    rm -rf "$D"; mkdir -p "$D"; "$HERE/keys.sh" || exit 1
-    run etcd etcd --name lab --data-dir "$D/etcd" --listen-client-urls http://127.0.0.1:2379 \
-        --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 --unsafe-no-fsync
+apiserver() {
     run apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --advertise-address=$CONTROL \
         --secure-port=6443 --tls-cert-file="$KEYS/apiserver.crt" --tls-private-key-file="$KEYS/apiserver.key" \
         --client-ca-file="$KEYS/ca.crt" --token-auth-file="$KEYS/tokens.csv" \
@@ -23,6 +20,13 @@ start() {
         --requestheader-username-headers=X-Remote-User --proxy-client-cert-file="$KEYS/front-proxy.crt" \
         --proxy-client-key-file="$KEYS/front-proxy.key" --enable-aggregator-routing=true --v=1
     wait_for 1200 ready || { tail -5 "$D/apiserver.log"; exit 1; }
+}
+
+start() {
+    rm -rf "$D"; mkdir -p "$D"; "$HERE/keys.sh" || exit 1
+    run etcd etcd --name lab --data-dir "$D/etcd" --listen-client-urls http://127.0.0.1:2379,http://$CONTROL:2379 \
+        --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 --unsafe-no-fsync
+    apiserver
     local as; as() { echo "--kubeconfig=$CONFIGS/$1.kubeconfig --authentication-kubeconfig=$CONFIGS/$1.kubeconfig --authorization-kubeconfig=$CONFIGS/$1.kubeconfig"; }
     run kcm kube-controller-manager $(as kcm) --bind-address=127.0.0.1 --service-account-private-key-file="$KEYS/sa.key" \
         --root-ca-file="$KEYS/ca.crt" --use-service-account-credentials=true --allocate-node-cidrs=false --cluster-cidr=$PODS \
@@ -44,5 +48,7 @@ route() {
 
 case $1 in
 start) start ;;
+restart) stop_one "$D/apiserver.pid"; sleep 3; apiserver ;;
+pause) kill -STOP "$(cat "$D/etcd.pid")"; sleep 5; kill -CONT "$(cat "$D/etcd.pid")" ;;
 stop) for name in sched kcm bird apiserver etcd; do stop_one "$D/$name.pid"; done ;;
 esac

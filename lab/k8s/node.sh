@@ -76,6 +76,8 @@ state = "/run/containerd"
 oom_score = 0
 [grpc]
 address = "/run/containerd/containerd.sock"
+[metrics]
+address = "127.0.0.1:1338"
 [plugins."io.containerd.internal.v1.opt"]
 path = "/var/lib/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]

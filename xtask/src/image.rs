@@ -73,7 +73,7 @@ const FILES: [(&str, &str); 3] = [
 /// one and, if it needs libraries, those of this machine.
 pub fn image(binary: Option<PathBuf>, profile: &str, output: Option<PathBuf>) -> Result<ExitCode> {
     let output = output.unwrap_or_else(|| target().join("tortie-image.tar"));
-    let size = pack_for(binary, profile, &output)?;
+    let size = pack_for(binary, profile, &output, &TAGS)?;
     println!("{}: {size} bytes, {}", output.display(), TAGS[0]);
     if size > MOST_BYTES && profile != "dev" {
         bail!("the image has {size} bytes; at most {MOST_BYTES} are wanted");
@@ -82,12 +82,12 @@ pub fn image(binary: Option<PathBuf>, profile: &str, output: Option<PathBuf>) ->
 }
 
 /// The same without a word; its size in bytes.
-pub fn pack_for(binary: Option<PathBuf>, profile: &str, output: &Path) -> Result<usize> {
+pub fn pack_for(binary: Option<PathBuf>, profile: &str, output: &Path, tags: &[&str]) -> Result<usize> {
     let binary = match binary {
         Some(binary) => binary,
         None => build(profile)?,
     };
-    pack(&binary, output, &TAGS)
+    pack(&binary, output, tags)
 }
 
 /// Builds the binary with the C library inside, so that it runs as a plugin on any host.

@@ -3,7 +3,14 @@
 //! The cluster's programs are built once (`lab/k8s/build.sh`) into a folder outside the tree; where they are not, the
 //! lab says so and is skipped. `lab/k8s/README.md` says what it is made of.
 
-use std::path::{Path, PathBuf};
+mod cluster;
+mod figures;
+mod life;
+mod pods;
+mod swap;
+mod traffic;
+
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{is_root, run, target};
 use crate::image;
 use crate::suite::{Counts, close};
+use cluster::{kubectl, rolled_out, script, step};
 
 /// What the cluster is made of, as `build.sh` builds it.
 const PROGRAMS: [&str; 7] =
@@ -46,6 +54,12 @@ pub struct Options {
     /// Pack this binary instead of building a release.
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Repeated tests at full length.
+    #[arg(long)]
+    full: bool,
+    /// Between nodes: bgp, or vxlan alone without BGP.
+    #[arg(long, default_value = "bgp")]
+    between: String,
     /// Nodes, 1 to 3.
     #[arg(long, default_value_t = 3)]
     nodes: u8,
@@ -65,6 +79,16 @@ enum Suite {
     Policy,
     Conformance,
     All,
+    /// What pods ask for in annotations, and the plugin by hand.
+    Pods,
+    /// Faults of the cluster, under traffic.
+    Faults,
+    /// A DaemonSet of upstream's shape, moved to Tortie's image and back.
+    Swap,
+    /// With the facts in etcd.
+    Etcd,
+    /// How long pods take to start.
+    Figures,
 }
 
 /// Runs the lab, or says why not.
@@ -74,19 +98,31 @@ pub fn lab(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let lab = folder();
-    image::pack_for(options.binary.clone(), "release", &lab.join("images/tortie.tar"))?;
+    image::pack_for(options.binary.clone(), "release", &lab.join("images/tortie.tar"), &[image::TAGS[0], swap::OTHER])?;
     let cluster = Cluster { keep: options.keep };
     let started = Instant::now();
     run(script("cluster.sh").arg("up").arg(options.nodes.to_string()).env("KPMODE", &options.kube_proxy))?;
     println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
     let mut counts = Counts::default();
+    if options.suite == Suite::Faults {
+        cluster.install_without_kinds(&mut counts)?;
+    }
     cluster.install(options, &mut counts)?;
     if counts.failed == 0 {
-        cluster.smoke(&mut counts)?;
+        cluster.smoke(options, &mut counts)?;
+    }
+    if counts.failed == 0 {
+        match options.suite {
+            Suite::Smoke | Suite::Quick | Suite::Policy | Suite::Conformance | Suite::All | Suite::Etcd => {}
+            Suite::Pods => pods::run(&mut counts)?,
+            Suite::Faults => life::faults(&mut counts, options.full)?,
+            Suite::Swap => swap::run(&mut counts)?,
+            Suite::Figures => figures::run(100)?,
+        }
     }
     let focuses: Vec<&str> = match (&options.focus, options.suite) {
         (Some(focus), _) => vec![focus],
-        (None, Suite::Smoke) => vec![],
+        (None, Suite::Smoke | Suite::Pods | Suite::Faults | Suite::Swap | Suite::Etcd | Suite::Figures) => vec![],
         (None, Suite::Quick) => vec![QUICK],
         (None, Suite::Policy) => vec![POLICY],
         (None, Suite::Conformance) => vec![CONFORMANCE],
@@ -128,10 +164,6 @@ fn folder() -> PathBuf {
     }
 }
 
-fn script(name: &str) -> Command {
-    Command::new(Path::new("lab/k8s").join(name))
-}
-
 /// The running cluster; dropping it ends it, unless it is to be kept.
 struct Cluster {
     keep: bool,
@@ -148,17 +180,55 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// Applies the manifests as a user would, with the lab's range of pod addresses, and waits.
-    fn install(&self, options: &Options, counts: &mut Counts) -> Result<()> {
-        let text = std::fs::read_to_string("manifests/tortie.yaml")?;
+    /// The manifests with what a user of this lab would set.
+    fn manifest(&self, name: &str, options: &Options) -> Result<PathBuf> {
+        let text = std::fs::read_to_string(format!("manifests/{name}"))?;
+        let backend = if options.between == "vxlan" { "vxlan" } else { "bird" };
         let text = text
             .replace("# - name: CALICO_IPV4POOL_CIDR", "- name: CALICO_IPV4POOL_CIDR")
-            .replace("#   value: \"192.168.0.0/16\"", "  value: \"10.244.0.0/16\"");
-        let file = target().join("lab-k8s.yaml");
+            .replace("#   value: \"192.168.0.0/16\"", "  value: \"10.244.0.0/16\"")
+            .replace("calico_backend: \"bird\"", &format!("calico_backend: \"{backend}\""))
+            .replace("http://<ETCD_IP>:<ETCD_PORT>", "http://172.30.0.1:2379")
+            .replace(
+                "\"ipam\": { \"type\": \"calico-ipam\" }",
+                "\"feature_control\": { \"ip_addrs_no_ipam\": true, \"floating_ips\": true },\n          \
+                 \"ipam\": { \"type\": \"calico-ipam\" }",
+            );
+        let text = match options.between.as_str() {
+            "vxlan" => text.replace("value: \"CrossSubnet\"", "value: \"Always\""),
+            _ => text,
+        };
+        let file = target().join(format!("lab-k8s-{name}"));
         std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    /// The agents alone, without the kinds that they need: they wait, and their Nodes say what for.
+    fn install_without_kinds(&self, counts: &mut Counts) -> Result<()> {
+        let started = Instant::now();
+        kubectl(&["apply", "-f", "manifests/node.yaml"])?;
+        step(
+            counts,
+            "without the kinds, the Node says that they are missing",
+            started,
+            Duration::from_secs(120),
+            || {
+                let said = life::network_condition("n1")?;
+                Ok(said.starts_with("True") && said.contains("custom resource definitions"))
+            },
+        );
+        Ok(())
+    }
+
+    /// Applies the manifests as a user would, with the lab's range of pod addresses, and waits.
+    fn install(&self, options: &Options, counts: &mut Counts) -> Result<()> {
+        let etcd = options.suite == Suite::Etcd;
+        let file = self.manifest(if etcd { "tortie-etcd.yaml" } else { "tortie.yaml" }, options)?;
         let started = Instant::now();
         kubectl(&["apply", "-f", &file.to_string_lossy()])?;
-        kubectl(&["apply", "-f", "lab/k8s/peer.yaml"])?;
+        if !etcd {
+            kubectl(&["apply", "-f", "lab/k8s/peer.yaml"])?;
+        }
         let nodes = format!("{} nodes Ready", options.nodes);
         let limit = Duration::from_secs(120);
         step(counts, &nodes, started, limit, || {
@@ -168,6 +238,11 @@ impl Cluster {
         });
         for (what, namespace) in [("daemonset/calico-node", "kube-system"), ("deployment/coredns", "kube-system")] {
             step(counts, &format!("{what} rolled out"), started, limit, || rolled_out(namespace, what));
+        }
+        for number in 1..=options.nodes {
+            step(counts, &format!("the network of n{number} is told to be up"), started, limit, || {
+                Ok(life::network_condition(&format!("n{number}"))?.starts_with("False"))
+            });
         }
         if counts.failed > 0 {
             println!("{}", kubectl(&["-n", "kube-system", "get", "pods", "-o", "wide"]).unwrap_or_default());
@@ -180,7 +255,7 @@ impl Cluster {
     }
 
     /// Pods of every node reach each other, a name, a Service and a host port; a policy closes them.
-    fn smoke(&self, counts: &mut Counts) -> Result<()> {
+    fn smoke(&self, options: &Options, counts: &mut Counts) -> Result<()> {
         let started = Instant::now();
         let limit = Duration::from_secs(60);
         kubectl(&["apply", "-f", "lab/k8s/smoke.yaml"])?;
@@ -207,6 +282,10 @@ impl Cluster {
         step(counts, "a Service by its name", Instant::now(), short, || {
             Ok(reaches(from, "web.smoke.svc.cluster.local:80"))
         });
+        if options.suite == Suite::Etcd {
+            // Kubernetes' policies come to etcd with the controllers.
+            return kubectl(&["delete", "namespace", "smoke", "--wait=false"]).map(drop);
+        }
         kubectl(&["apply", "-f", "lab/k8s/smoke-policy.yaml"])?;
         for pod in pods.iter().skip(1).filter(|pod| pod.len() == 3) {
             step(counts, &format!("a policy closes {}", pod[1]), Instant::now(), short, || {
@@ -254,50 +333,9 @@ fn summary(text: &str) -> Option<Counts> {
     Some(Counts { passed: number(" Passed")?, failed: number(" Failed")?, ignored: 0 })
 }
 
-/// Tries until it is so or the time is over; counts and tells.
-fn step(counts: &mut Counts, what: &str, since: Instant, limit: Duration, so: impl Fn() -> Result<bool>) {
-    let until = Instant::now() + limit;
-    loop {
-        match so() {
-            Ok(true) => {
-                println!("ok: {what} ({:.1} s)", since.elapsed().as_secs_f64());
-                counts.passed += 1;
-                return;
-            }
-            _ if Instant::now() < until => std::thread::sleep(Duration::from_millis(200)),
-            Ok(false) => {
-                println!("FAILED: {what}: not within {} s", limit.as_secs());
-                counts.failed += 1;
-                return;
-            }
-            Err(error) => {
-                println!("FAILED: {what}: {error:#}");
-                counts.failed += 1;
-                return;
-            }
-        }
-    }
-}
-
-fn rolled_out(namespace: &str, what: &str) -> Result<bool> {
-    let path = "jsonpath={.status.desiredNumberScheduled}{.spec.replicas} {.status.numberReady}{.status.readyReplicas}";
-    let text = kubectl(&["-n", namespace, "get", what, "-o", path])?;
-    let numbers: Vec<&str> = text.split_whitespace().collect();
-    Ok(matches!(numbers[..], [wanted, ready] if wanted == ready && wanted != "0"))
-}
-
 fn reaches(from: &str, to: &str) -> bool {
     let url = format!("http://{to}/hostname");
     kubectl(&["-n", "smoke", "exec", from, "--", "curl", "-sf", "-m", "2", &url]).is_ok()
-}
-
-/// Runs kubectl with the lab's administrator; what it printed.
-fn kubectl(args: &[&str]) -> Result<String> {
-    let output = script("cluster.sh").arg("kubectl").args(args).output().context("kubectl can't be started")?;
-    if !output.status.success() {
-        bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

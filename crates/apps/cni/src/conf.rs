@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -31,6 +32,14 @@ pub struct Conf {
     pub kubernetes: Kubernetes,
     /// Settings inside the pod.
     pub container_settings: ContainerSettings,
+    /// Which annotations of pods are allowed.
+    pub feature_control: FeatureControl,
+    /// With routes of `host-local`: whether the pod has default routes beside them.
+    pub include_default_routes: bool,
+    /// URLs that must answer well before ADD does anything.
+    pub readiness_gates: Vec<String>,
+    /// Whether ADD is refused before the node has written the file of its MTU.
+    pub require_mtu_file: bool,
     /// `veth`, or empty for it.
     pub device_type: String,
     /// How long to wait for the kernel to hold the policy, seconds; 0: the default.
@@ -60,6 +69,31 @@ pub struct Ipam {
     pub ipv4_pools: Vec<String>,
     /// Pools to take IPv6 addresses from.
     pub ipv6_pools: Vec<String>,
+    /// With `host-local`: where the pod's routes lead; none for the default routes.
+    #[serde(deserialize_with = "destinations")]
+    pub routes: Vec<IpNet>,
+}
+
+/// The destinations of `host-local`'s routes. What belongs to other plugins is not looked at.
+fn destinations<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let Value::Array(routes) = Value::deserialize(deserializer)? else { return Ok(Vec::new()) };
+    let texts = routes.iter().filter_map(|route| route.get("dst")?.as_str());
+    let net = |text: &str| {
+        text.parse()
+            .map(|net: IpNet| net.trunc())
+            .map_err(|_| serde::de::Error::custom(format!("the route's dst {text:?} is no prefix such as 10.0.0.0/8")))
+    };
+    texts.map(net).collect()
+}
+
+/// The `feature_control` object.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FeatureControl {
+    /// Whether pods may name addresses that nobody keeps account of.
+    pub ip_addrs_no_ipam: bool,
+    /// Whether pods may name floating addresses.
+    pub floating_ips: bool,
 }
 
 /// A bool that may be written as text, as upstream's configuration does.
@@ -215,6 +249,16 @@ impl Conf {
     pub fn labels(&self) -> BTreeMap<String, String> {
         let Args { mesos: Mesos { network_info: NetworkInfo { name: _, labels } } } = &self.args;
         labels.labels.iter().map(|Label { key, value }| (label_text(key), label_text(value))).collect()
+    }
+
+    /// Where the pod's routes lead; none means the default routes.
+    pub fn routes(&self) -> Vec<IpNet> {
+        if self.ipam.kind != "host-local" || self.ipam.routes.is_empty() {
+            return Vec::new();
+        }
+        let default = ["0.0.0.0/0", "::/0"].map(|text| text.parse().expect("a literal prefix"));
+        let more = default.into_iter().filter(|_| self.include_default_routes);
+        more.chain(self.ipam.routes.iter().copied()).collect()
     }
 
     /// Whether this plugin's own IPAM gives the addresses.

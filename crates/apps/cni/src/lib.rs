@@ -7,8 +7,10 @@
 pub mod conf;
 mod delegate;
 mod environment;
+mod gates;
 mod known;
 pub mod plugin;
+mod pod_cidrs;
 pub mod spec;
 pub mod wire;
 

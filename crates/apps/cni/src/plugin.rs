@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::conf::Conf;
 use crate::spec::{CniError, Outcome, VERSIONS, code};
 use crate::wire::{self, Operation, Reply, Request};
-use crate::{Environment, delegate};
+use crate::{Environment, delegate, gates, pod_cidrs};
 
 /// How long the node may take when the configuration names no time, seconds. Longer than any wait inside the node.
 const DEFAULT_TIMEOUT_SECS: u64 = 90;
@@ -59,7 +59,7 @@ fn call(plugin: Plugin, text: &str) -> Result<Option<Value>, CniError> {
     if environment.command == "VERSION" {
         return Ok(Some(json!({ "cniVersion": version_of(text), "supportedVersions": VERSIONS })));
     }
-    let raw: Value = serde_json::from_str(text)
+    let mut raw: Value = serde_json::from_str(text)
         .map_err(|error| CniError::new(code::DECODE, format!("the network configuration is no JSON: {error}")))?;
     let conf = Conf::from_value(&raw)?;
     let operation = match (plugin, environment.command.as_str()) {
@@ -73,9 +73,19 @@ fn call(plugin: Plugin, text: &str) -> Result<Option<Value>, CniError> {
         (_, _) => Operation::Status,
     };
     let delegated = plugin == Plugin::Calico && !conf.own_ipam();
+    if operation == Operation::Add {
+        gates::pass(&conf.readiness_gates)?;
+    }
     let ipam = match operation {
-        Operation::Add if delegated => delegate::run(&environment, &conf.ipam.kind, &raw)?,
-        _ => None,
+        Operation::Add if delegated => {
+            pod_cidrs::fill_in(&mut raw, || ask_pod_cidrs(&environment, &conf))?;
+            delegate::run(&environment, &conf.ipam.kind, &raw)?
+        }
+        _ => {
+            // host-local finds what it gave by the container, so that any range will do.
+            pod_cidrs::fill_in(&mut raw, || Ok(vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()]))?;
+            None
+        }
     };
     let result = ask_node(operation, &environment, &conf, raw.clone(), ipam);
     if delegated {
@@ -106,6 +116,7 @@ fn passed_on(operation: Operation, version: &str) -> bool {
         | Operation::IpamAdd
         | Operation::IpamDel
         | Operation::NodeStatus
+        | Operation::PodCidrs
         | Operation::BgpRoutes
         | Operation::Drops => false,
     }
@@ -147,7 +158,32 @@ fn ask_node(
     match reply {
         Reply::Done(outcome) => Ok(outcome),
         Reply::Failed(error) => Err(error),
-        Reply::State(_) => Err(CniError::new(code::INTERNAL, "the node gave an answer to another question")),
+        Reply::State(_) => Err(CniError::new(code::INTERNAL, OTHER_QUESTION)),
+    }
+}
+
+/// An answer that fits no question of the plugin's.
+const OTHER_QUESTION: &str = "the node gave an answer to another question";
+
+/// The ranges that Kubernetes gave this node for its pods.
+fn ask_pod_cidrs(environment: &Environment, conf: &Conf) -> Result<Vec<String>, CniError> {
+    let request = Request {
+        operation: Operation::PodCidrs,
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+        netns: environment.netns.clone(),
+        args: environment.args.clone(),
+        conf: Value::Null,
+        ipam: None,
+    };
+    let sockets = sockets(std::env::var_os("TORTIE_STATE_DIR").as_deref());
+    let timeout = conf.policy_setup_timeout_seconds.max(DEFAULT_TIMEOUT_SECS);
+    let reply = exchange_any(&sockets, &request, None, timeout)
+        .map_err(|error| no_node(Operation::PodCidrs, &sockets, &error))?;
+    match reply {
+        Reply::State(cidrs) => serde_json::from_value(cidrs).map_err(|_| CniError::new(code::INTERNAL, OTHER_QUESTION)),
+        Reply::Failed(error) => Err(error),
+        Reply::Done(_) => Err(CniError::new(code::INTERNAL, OTHER_QUESTION)),
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Operation {
     Drops,
     /// The node's own state, for `calicoctl node status`.
     NodeStatus,
+    /// The ranges that Kubernetes gave the node for its pods, as a list of texts.
+    PodCidrs,
 }
 
 /// A call.

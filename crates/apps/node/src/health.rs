@@ -94,7 +94,8 @@ impl Health {
         self.started.elapsed().saturating_sub(last) < MOST_SILENCE
     }
 
-    fn readiness(&self) -> Result<(), &'static str> {
+    /// Whether the node is ready, or why not.
+    pub fn readiness(&self) -> Result<(), &'static str> {
         if !self.is_in_sync() {
             return Err("not in sync with the datastore yet\n");
         }

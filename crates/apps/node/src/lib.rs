@@ -14,6 +14,7 @@
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   http (health, metrics) reads Health, which the agent writes
 //!   reports --the node is alive, by a clock, on etcd alone--> store
+//!   condition --the node's network is up, or why not--> the Kubernetes around the node; it asks the agent and Health
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
 //!
@@ -26,6 +27,7 @@ mod bgp;
 mod clean;
 mod cluster;
 mod cni;
+mod condition;
 mod drops;
 mod environment;
 mod health;
@@ -33,6 +35,7 @@ mod host;
 mod lock;
 mod logging;
 mod memory;
+mod patience;
 mod register;
 mod reports;
 mod settings_before;
@@ -56,10 +59,13 @@ use tortie_nftables::Nftables;
 use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
+use tortie_store_kubernetes::Cluster;
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
 use bgp::{Bgp, Told};
+use condition::Condition;
+pub use condition::shutdown;
 use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
 use tunnel_addresses::TunnelAddresses;
@@ -122,28 +128,56 @@ fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
     let name = startup::node_name(environment)?;
     let overrides = overrides(environment)?;
     info!(version = VERSION, node = name, ?role, "starting");
+    let condition = match role {
+        Role::Node => Condition::of(environment, &name)?,
+        Role::Felix => None,
+    };
     let store = environment.datastore.clone().open()?;
-    if !lock::wait(&*store, &mut signals)? {
+    if !patience::wait(&*store, environment.wait_for_datastore, condition.as_ref(), &mut signals)? {
         return Ok(());
+    }
+    let node = start(role, adopt, environment, &name, store, overrides, &mut signals);
+    if let (Err(error), Some(condition)) = (&node, &condition) {
+        condition.down(&format!("{error:#}"));
+    }
+    let Some(node) = node? else { return Ok(()) };
+    if let Some(condition) = condition {
+        condition.follow(node.health.clone(), node.agent.clone())?;
+    }
+    node.until(signals)
+}
+
+/// All that a node does before it serves; `None`: a signal came first.
+fn start(
+    role: Role,
+    adopt: bool,
+    environment: &Environment,
+    name: &str,
+    store: Arc<dyn Store>,
+    overrides: Overrides,
+    signals: &mut Signals,
+) -> Result<Option<Node>> {
+    if !lock::wait(&*store, signals)? {
+        return Ok(None);
     }
     let (cluster_file, place) = (cluster::file(&environment.node_name_file), environment.datastore.place());
     cluster::check(&*store, &cluster_file, adopt, &place)?;
     if role == Role::Node {
         let interfaces = host::interfaces().context("can't read this host's interfaces")?;
-        let known = addresses::Known::read(&*store, &name)?;
+        let known = addresses::Known::read(&*store, name)?;
         let (ipv4, ipv6) = addresses::find(environment, &interfaces, &known)?;
-        let identity = startup::Identity { name: name.clone(), ipv4, ipv6 };
-        startup::keep_node_name(environment, &name);
+        let identity = startup::Identity { name: name.to_owned(), ipv4, ipv6 };
+        startup::keep_node_name(environment, name);
         startup::run(&*store, environment, &identity)?;
         // The first node of a cluster has just made it.
         cluster::check(&*store, &cluster_file, true, &place)?;
     }
     host::prepare(&environment.node_name_file)?;
-    let felix = felix_settings(&*store, environment, &name)?;
+    let felix = felix_settings(&*store, environment, name)?;
     if matches!(environment.datastore, Choice::Etcd(_)) {
-        reports::start(store.clone(), &name, &felix)?;
+        reports::start(store.clone(), name, &felix)?;
     }
-    Node::start(role, environment, &name, store, &felix, overrides)?.until(signals)
+    Node::start(role, environment, name, store, &felix, overrides).map(Some)
 }
 
 /// What the environment says before every stored setting; looked at before anything is written anywhere.
@@ -185,6 +219,8 @@ fn overlay(merged: &mut serde_json::Value, spec: &FelixConfigurationSpec) -> Res
 /// The running node.
 struct Node {
     post: agent::Post,
+    health: Arc<Health>,
+    agent: AgentHandle,
     thread: std::thread::JoinHandle<()>,
     _listeners: Vec<Listener>,
     _server: Option<cni::Server>,
@@ -217,15 +253,19 @@ impl Node {
         };
         let mut routing = Routing::new(Handle::open()?, RoutingOptions { bgp_routes, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
+        let cluster = environment.kubernetes.clone().map(Cluster::open).transpose().context("can't start a thread")?;
+        let cluster = cluster.map(Arc::new);
         let service = Arc::new(
             cni::Service::new(
                 store.clone(),
-                handle,
+                handle.clone(),
                 name.to_owned(),
                 host::mtu(&felix.mtu_iface_pattern)?,
                 &environment.state_dir,
             )
-            .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?,
+            .with_context(|| format!("can't keep state in {}", environment.state_dir.display()))?
+            .in_kubernetes(cluster)
+            .keeping_mtu_in(environment.node_name_file.with_file_name("mtu")),
         );
         let tunnel_addresses = match role {
             Role::Node => Some(TunnelAddresses::new(store.clone(), service.clone(), felix).start()?),
@@ -255,7 +295,7 @@ impl Node {
             format!("can't listen in {}; TORTIE_STATE_DIR says where", environment.state_dir.display())
         })?;
         let thread = std::thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run())?;
-        Ok(Node { post, thread, _listeners: listeners, _server: Some(server) })
+        Ok(Node { post, health, agent: handle, thread, _listeners: listeners, _server: Some(server) })
     }
 
     fn until(self, mut signals: Signals) -> Result<()> {

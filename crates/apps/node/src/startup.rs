@@ -2,6 +2,7 @@
 //!
 //! Everything is created only if absent and never overwritten, as several nodes start at once.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -92,7 +93,10 @@ fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
         if info.spec.cluster_guid.is_empty() {
             info.spec.cluster_guid.clone_from(&guid);
         }
-        info.spec.calico_version = crate::VERSION.to_owned();
+        // A newer version's nodes may be in the cluster already; upstream's count as newer.
+        if !is_newer(&info.spec.calico_version, crate::VERSION) {
+            info.spec.calico_version = crate::VERSION.to_owned();
+        }
         let mut types: Vec<&str> = info.spec.cluster_type.split(',').filter(|t| !t.is_empty()).collect();
         for word in &environment.cluster_type {
             if !types.contains(&word.as_str()) {
@@ -104,6 +108,18 @@ fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
     })
     .context("can't write the ClusterInformation")?;
     Ok(())
+}
+
+/// Whether a stored version such as `v3.30.1` is newer than ours; one that can't be read is not.
+fn is_newer(stored: &str, ours: &str) -> bool {
+    let numbers = |text: &str| -> Option<[u32; 3]> {
+        let core = text.strip_prefix('v').unwrap_or(text);
+        let core = core.split(['-', '+']).next().unwrap_or_default();
+        let mut parts = core.split('.').map(|part| part.parse().ok());
+        let all = [parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?];
+        parts.next().is_none().then_some(all)
+    };
+    matches!((numbers(stored), numbers(ours)), (Some(stored), Some(ours)) if stored > ours)
 }
 
 fn tiers(store: &dyn Store) -> Result<()> {
@@ -160,17 +176,44 @@ fn pools(store: &dyn Store, environment: &Environment, identity: &Identity) -> R
             _ => None,
         })
         .collect();
+    for pool in &present {
+        if let Some(what) = overlap(*pool, identity, environment.service_address) {
+            warn!(%pool, "a pool {what}: packets for those go astray");
+        }
+    }
     let has = |family| present.iter().any(|net| Family::of_net(*net) == family);
     if !environment.pool4.disabled && !has(Family::V4) {
         let cidr = environment.pool4.cidr.unwrap_or_else(|| default_pool4(identity.ipv4));
+        free("CALICO_IPV4POOL_CIDR", cidr, identity, environment)?;
         make_pool(store, POOL4, cidr, &environment.pool4)?;
     }
     let wanted6 = environment.pool6.cidr.is_some() || identity.ipv6.is_some();
     if !environment.pool6.disabled && wanted6 && !has(Family::V6) {
         let cidr = environment.pool6.cidr.unwrap_or_else(unique_local_pool);
+        free("CALICO_IPV6POOL_CIDR", cidr, identity, environment)?;
         make_pool(store, POOL6, cidr, &environment.pool6)?;
     }
     Ok(())
+}
+
+/// Refuses a pool that takes addresses which are in use already.
+fn free(variable: &str, cidr: IpNet, identity: &Identity, environment: &Environment) -> Result<()> {
+    match overlap(cidr, identity, environment.service_address) {
+        None => Ok(()),
+        Some(what) => bail!("the environment variable {variable}={cidr}: such a pool {what}; choose another range"),
+    }
+}
+
+/// What of the cluster's own a pool takes, if it does.
+fn overlap(pool: IpNet, identity: &Identity, service: Option<IpAddr>) -> Option<String> {
+    for own in identity.ipv4.iter().chain(&identity.ipv6) {
+        let net = own.trunc();
+        if pool.contains(&net) || net.contains(&pool) {
+            return Some(format!("overlaps {net}, the network of this host"));
+        }
+    }
+    let service = service.filter(|service| pool.contains(service))?;
+    Some(format!("has {service}, the address of the Kubernetes API (KUBERNETES_SERVICE_HOST), and with it Services"))
 }
 
 fn make_pool(store: &dyn Store, name: &str, cidr: IpNet, settings: &PoolSettings) -> Result<()> {
@@ -267,6 +310,44 @@ mod tests {
         let before = store.list(&Filter::All).expect("it works");
         run(&store, &environment(), &identity("node1", "10.0.0.1/24")).expect("the store works");
         assert_eq!(store.list(&Filter::All).expect("it works").revision, before.revision);
+    }
+
+    #[test]
+    fn a_pool_takes_neither_the_hosts_network_nor_services() {
+        let identity = identity("a", "10.1.2.3/24");
+        let service = Some("10.96.0.1".parse().expect("a literal"));
+        for (pool, part) in [
+            ("10.0.0.0/8", Some("10.1.2.0/24")),
+            ("10.1.2.128/25", Some("10.1.2.0/24")),
+            ("10.64.0.0/10", Some("10.96.0.1")),
+            ("192.168.0.0/16", None),
+            ("fd00::/48", None),
+        ] {
+            let found = overlap(pool.parse().expect("a literal"), &identity, service);
+            assert_eq!(found.is_some(), part.is_some(), "{pool}");
+            assert!(found.is_none_or(|text| text.contains(part.unwrap_or_default())), "{pool}");
+        }
+        let mut environment = environment();
+        environment.pool4.cidr = Some("10.1.0.0/16".parse().expect("a literal"));
+        let store = tortie_store::MemoryStore::new();
+        let error = run(&store, &environment, &identity).expect_err("it overlaps").to_string();
+        assert!(error.contains("CALICO_IPV4POOL_CIDR") && error.contains("10.1.2.0/24"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_version_of_the_cluster_stays() {
+        for (stored, newer) in [
+            ("v3.30.1", true),
+            ("v0.1.1", true),
+            ("0.2", true),
+            ("v0.1.0", false),
+            ("v0.1.0-5-gabcdef", false),
+            ("v0.0.9", false),
+            ("master", false),
+            ("", false),
+        ] {
+            assert_eq!(is_newer(stored, "v0.1.0"), newer, "{stored}");
+        }
     }
 
     #[test]

@@ -165,7 +165,14 @@ fn node(command: NodeCommand) -> ExitCode {
     match command {
         NodeCommand::Health(checks) => health::answer(checks.run()),
         NodeCommand::Init { best_effort: _ } => said("there is no eBPF dataplane in this version: nothing to prepare"),
-        NodeCommand::Shutdown => said("pods keep their network while the agent is away: nothing to shut down"),
+        NodeCommand::Shutdown => match tortie_node::shutdown() {
+            Ok(true) => said("told Kubernetes that this node's network is going away"),
+            Ok(false) => said("nobody is to be told that this node's network is going away"),
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
         NodeCommand::Other(args) => match args.first().and_then(|word| word.to_str()) {
             Some("startup" | "allocate-tunnel-addrs" | "node-services" | "monitor-addresses" | "complete-startup") => {
                 said("the agent does this itself (`calico-node`, `tortie node`): nothing done")

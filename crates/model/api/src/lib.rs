@@ -17,7 +17,6 @@ mod icmp;
 mod json;
 mod kind;
 pub mod kinds;
-mod loose;
 mod metadata;
 mod nets;
 mod path;
@@ -28,6 +27,7 @@ mod resource;
 mod rule;
 mod text;
 mod timestamp;
+mod walk;
 mod yaml;
 
 pub mod ipam;

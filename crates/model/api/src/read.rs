@@ -1,11 +1,10 @@
 //! Strict reading: unknown fields, wrong types and wrong words are errors that name the nearest right one.
 
-use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{FieldError, ReadError, nearest};
-use crate::loose::Loose;
+use crate::walk::Walk;
 
 /// How exactly types must fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,21 +18,7 @@ pub(crate) enum Typing {
 /// Reads one kind. Members that are null count as absent, as they do for Go.
 pub(crate) fn read<T: DeserializeOwned>(mut value: Value, typing: Typing) -> Result<T, ReadError> {
     strip_nulls(&mut value);
-    match typing {
-        Typing::Exact => read_from(value),
-        Typing::Loose => read_from(Loose(value)),
-    }
-}
-
-fn read_from<'de, T, D>(deserializer: D) -> Result<T, ReadError>
-where
-    T: DeserializeOwned,
-    D: Deserializer<'de, Error = serde_json::Error>,
-{
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        ReadError::Field(explain(if path == "." { "" } else { &path }, &error.into_inner().to_string()))
-    })
+    T::deserialize(Walk { value, typing }).map_err(|fault| ReadError::Field(explain(&fault.path(), &fault.message)))
 }
 
 /// Takes away what a path of this module's errors names; false if it names nothing.

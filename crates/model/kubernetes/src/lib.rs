@@ -34,7 +34,7 @@ pub use namespace::{Namespace, namespace, namespace_profile_name};
 pub use network_policy::{NetworkPolicy, NetworkPolicySpec, network_policy, staged_network_policy};
 pub use node::{KubernetesNode, PodCidrs, node};
 pub use node_patch::node_patch;
-pub use pod::{Pod, endpoint_name, pod};
+pub use pod::{Pod, PodIp, endpoint_name, pod};
 pub use pod_patch::{pod_patch, pod_removal_patch};
 pub use service::{Service, service};
 pub use service_account::{ServiceAccount, service_account, service_account_profile_name};

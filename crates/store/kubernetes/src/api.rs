@@ -265,6 +265,7 @@ fn request(ask: &Ask) -> Result<Request<Body>, http::Error> {
         Verb::Create => (Method::POST, Some("application/json")),
         Verb::Update => (Method::PUT, Some("application/json")),
         Verb::Patch => (Method::PATCH, Some("application/merge-patch+json")),
+        Verb::PatchLists => (Method::PATCH, Some("application/strategic-merge-patch+json")),
         Verb::Delete => (Method::DELETE, Some("application/json")),
     };
     let mut request = Request::builder()

@@ -15,6 +15,8 @@ pub(crate) enum Verb {
     Create,
     Update,
     Patch,
+    /// A patch that merges lists of objects by their keys, where [`Verb::Patch`] replaces them.
+    PatchLists,
     Delete,
 }
 
@@ -27,7 +29,7 @@ impl Verb {
             Verb::Watch => "watch",
             Verb::Create => "create",
             Verb::Update => "update",
-            Verb::Patch => "patch",
+            Verb::Patch | Verb::PatchLists => "patch",
             Verb::Delete => "delete",
         }
     }
@@ -36,7 +38,7 @@ impl Verb {
     pub(crate) fn reads(self) -> bool {
         match self {
             Verb::Get | Verb::List | Verb::Watch => true,
-            Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => false,
+            Verb::Create | Verb::Update | Verb::Patch | Verb::PatchLists | Verb::Delete => false,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - Reported statuses ([`tortie_facts::Key::Status`]) have no place in this store: they are accepted and dropped.
 
 mod api;
+mod cluster;
 mod config;
 mod custom;
 mod derived;
@@ -29,6 +30,7 @@ mod types;
 mod watch;
 mod write;
 
+pub use cluster::{Cluster, PodOf};
 pub use lease::Lease;
 pub use options::Options;
 pub use store::KubernetesStore;

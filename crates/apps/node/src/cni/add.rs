@@ -18,6 +18,7 @@ use tortie_store::{Expect, Reader, Write, resource};
 use tracing::warn;
 
 use super::addresses::Ask;
+use super::asked::Asked;
 use super::device::{self, DeviceError, Wanted};
 use super::mend::{Kept, own_cookie};
 use super::workload::Workload;
@@ -37,9 +38,14 @@ impl Service {
         let _turn = self.turn(&workload.interface)?;
         let cookie = self.taken(request, &workload, &netns)?;
         self.foreign(&workload)?;
+        if conf.require_mtu_file && !self.mtu_file.exists() {
+            let file = self.mtu_file.display();
+            return Err(CniError::new(code::TRY_AGAIN, format!("require_mtu_file is set, but there is no {file} yet")));
+        }
         self.ensure_profile(&conf, &workload)?;
-        let mac = device::random_mac();
-        let addresses = self.record(&conf, &workload, request, mac)?;
+        let asked = self.asked(&conf, &workload)?;
+        let mac = asked.as_ref().and_then(|asked| asked.mac).unwrap_or_else(device::random_mac);
+        let addresses = self.record(&conf, &workload, request, asked.as_ref(), mac)?;
         let made = self.make(&conf, &workload, request, (&netns, cookie), &addresses, mac);
         if made.is_err() {
             // The runtime calls DEL too, but an address should not wait for that.
@@ -114,7 +120,18 @@ impl Service {
     }
 
     /// Gets addresses and writes them and the endpoint in one call of the store.
-    fn record(&self, conf: &Conf, workload: &Workload, request: &Request, mac: Mac) -> Result<Vec<IpAddr>, CniError> {
+    fn record(
+        &self,
+        conf: &Conf,
+        workload: &Workload,
+        request: &Request,
+        asked: Option<&Asked>,
+        mac: Mac,
+    ) -> Result<Vec<IpAddr>, CniError> {
+        if let Some(asked) = asked {
+            // What the pod asks for beside addresses is read before any is given.
+            asked.endpoint(&[])?;
+        }
         let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
         let old = Reader::get(&*self.store, &key).map_err(store_fault)?;
         if let Some(old) = &old {
@@ -122,7 +139,7 @@ impl Service {
             self.release_old(old, workload)?;
         }
         let endpoint = |addresses: &[IpAddr]| {
-            let mut new = Resource::from(endpoint(conf, workload, addresses, mac, &self.node));
+            let mut new = Resource::from(endpoint(conf, workload, asked, addresses, mac, &self.node));
             resource::stamp_new(&mut new);
             let expect = old.as_ref().map_or(Expect::Absent, |old| Expect::Revision(old.revision));
             Write { key: key.clone(), expect, value: Some(Value::resource(new)) }
@@ -135,7 +152,11 @@ impl Service {
             self.store.write_one(endpoint(&addresses)).map_err(store_fault)?;
             return Ok(addresses);
         }
-        self.addresses.assign(&Ask::of(conf, workload, &request.args)?, Some(&endpoint))
+        if let Some(asked) = asked.filter(|asked| !asked.bare.is_empty()) {
+            self.store.write_one(endpoint(&asked.bare)).map_err(store_fault)?;
+            return Ok(asked.bare.clone());
+        }
+        self.addresses.assign(&Ask::of(conf, workload, &request.args, asked)?, Some(&endpoint))
     }
 
     fn make(
@@ -147,6 +168,7 @@ impl Service {
         addresses: &[IpAddr],
         mac: Mac,
     ) -> Result<(), CniError> {
+        let routes = conf.routes();
         let wanted = Wanted {
             host_name: &workload.interface,
             pod_name: &workload.ifname,
@@ -154,6 +176,7 @@ impl Service {
             mtu: self.mtu(conf),
             mac,
             addresses,
+            routes: &routes,
             forwarding: conf.container_settings.allow_ip_forwarding,
         };
         let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
@@ -187,6 +210,7 @@ impl Service {
             mac: wanted.mac.to_string(),
             mtu: wanted.mtu,
             addresses: wanted.addresses.to_vec(),
+            routes: wanted.routes.to_vec(),
             forwarding: wanted.forwarding,
         };
         if let Err(error) = self.keeper.keep(&kept) {
@@ -206,27 +230,44 @@ fn taken(ifname: &str) -> CniError {
     )
 }
 
-fn endpoint(conf: &Conf, workload: &Workload, addresses: &[IpAddr], mac: Mac, node: &str) -> WorkloadEndpoint {
-    let mut labels = conf.labels();
+fn endpoint(
+    conf: &Conf,
+    workload: &Workload,
+    asked: Option<&Asked>,
+    addresses: &[IpAddr],
+    mac: Mac,
+    node: &str,
+) -> WorkloadEndpoint {
+    // It was read without addresses before, and addresses add nothing that could be wrong.
+    let WorkloadEndpoint { metadata: pod, spec: said } =
+        asked.and_then(|asked| asked.endpoint(addresses).ok()).unwrap_or_default();
+    let mut labels = pod.labels;
+    labels.extend(conf.labels());
     labels.insert("projectcalico.org/namespace".to_owned(), workload.namespace.clone());
     labels.insert("projectcalico.org/orchestrator".to_owned(), workload.orchestrator.to_owned());
-    if !workload.service_account.is_empty() && workload.service_account.len() < 63 {
-        labels.insert("projectcalico.org/serviceaccount".to_owned(), workload.service_account.clone());
+    let account = match said.service_account_name.as_str() {
+        "" => workload.service_account.clone(),
+        account => account.to_owned(),
+    };
+    if !account.is_empty() && account.len() < 63 {
+        labels.insert("projectcalico.org/serviceaccount".to_owned(), account.clone());
     }
     let mut metadata = Metadata::in_namespace(workload.namespace.as_str(), workload.endpoint.as_str());
     metadata.labels = labels;
+    metadata.generate_name = pod.generate_name;
     let spec = WorkloadEndpointSpec {
         orchestrator: workload.orchestrator.to_owned(),
         node: node.to_owned(),
         container_id: workload.container_id.clone(),
         pod: workload.pod.clone(),
         endpoint: workload.ifname.clone(),
-        service_account_name: workload.service_account.clone(),
+        profiles: workload.profiles(conf, &account),
+        service_account_name: account,
         ip_networks: addresses.iter().map(|addr| IpNetText::from(host_net(*addr))).collect(),
-        profiles: workload.profiles(conf),
         interface_name: workload.interface.clone(),
         mac: mac.to_string(),
-        ..WorkloadEndpointSpec::default()
+        // Ports, limits, allowed sources and floating addresses.
+        ..said
     };
     WorkloadEndpoint { metadata, spec }
 }

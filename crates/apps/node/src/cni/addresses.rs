@@ -20,6 +20,7 @@ use tortie_ipam::{
 use tortie_net::{Family, IpNet, host_net};
 use tortie_store::{Expect as StoreExpect, Reader, Store, Write, WriteError};
 
+use super::asked::Asked;
 use super::workload::Workload;
 use super::{Service, store_fault};
 
@@ -28,7 +29,7 @@ use super::{Service, store_fault};
 pub struct Ask {
     handle: String,
     attrs: BTreeMap<String, String>,
-    namespace: String,
+    namespace_labels: BTreeMap<String, String>,
     wanted: Vec<IpAddr>,
     families: Vec<(Family, Vec<String>)>,
     purpose: IpPoolAllowedUse,
@@ -36,7 +37,12 @@ pub struct Ask {
 
 impl Ask {
     /// Reads what the configuration and the runtime ask for.
-    pub fn of(conf: &Conf, workload: &Workload, args: &BTreeMap<String, String>) -> Result<Ask, CniError> {
+    pub fn of(
+        conf: &Conf,
+        workload: &Workload,
+        args: &BTreeMap<String, String>,
+        asked: Option<&Asked>,
+    ) -> Result<Ask, CniError> {
         let on = |setting: Option<TextBool>, default| setting.map_or(default, |TextBool(on)| on);
         let mut families = Vec::new();
         if on(conf.ipam.assign_ipv4, true) {
@@ -45,8 +51,9 @@ impl Ask {
         if on(conf.ipam.assign_ipv6, false) {
             families.push((Family::V6, conf.ipam.ipv6_pools.clone()));
         }
+        let families = asked.map_or(families.clone(), |asked| asked.families(families));
         let wanted = match args.get("IP").map(|text| (text, text.parse())) {
-            None => Vec::new(),
+            None => asked.map(|asked| asked.fixed.clone()).unwrap_or_default(),
             Some((_, Ok(addr))) => vec![addr],
             Some((text, Err(_))) => {
                 return Err(CniError::new(code::INVALID_ENVIRONMENT, format!("CNI_ARGS: IP={text} is no address")));
@@ -63,8 +70,10 @@ impl Ask {
             attrs.insert("pod".to_owned(), workload.pod.clone());
             attrs.insert("namespace".to_owned(), workload.namespace.clone());
         }
-        let (handle, namespace) = (workload.handle.clone(), workload.namespace.clone());
-        Ok(Ask { handle, attrs, namespace, wanted, families, purpose: IpPoolAllowedUse::Workload })
+        let mut namespace_labels = asked.map(|asked| asked.namespace_labels().clone()).unwrap_or_default();
+        namespace_labels.insert("projectcalico.org/name".to_owned(), workload.namespace.clone());
+        let handle = workload.handle.clone();
+        Ok(Ask { handle, attrs, namespace_labels, wanted, families, purpose: IpPoolAllowedUse::Workload })
     }
 
     /// One address for a tunnel device, of upstream's type of address, out of pools with these ranges.
@@ -72,7 +81,7 @@ impl Ask {
         Ask {
             handle,
             attrs: BTreeMap::from([("type".to_owned(), kind.to_owned())]),
-            namespace: String::new(),
+            namespace_labels: BTreeMap::new(),
             wanted: Vec::new(),
             families: vec![(family, pools.iter().map(ToString::to_string).collect())],
             purpose: IpPoolAllowedUse::Tunnel,
@@ -194,19 +203,14 @@ impl Addresses {
         };
         let client = Client {
             node_labels: known.node_labels.clone(),
-            namespace_labels: match ask.purpose {
-                IpPoolAllowedUse::Workload => {
-                    BTreeMap::from([("projectcalico.org/name".to_owned(), ask.namespace.clone())])
-                }
-                IpPoolAllowedUse::Tunnel | IpPoolAllowedUse::LoadBalancer => BTreeMap::new(),
-            },
+            namespace_labels: ask.namespace_labels.clone(),
             purpose: ask.purpose,
             ..Client::workload(self.node.as_str())
         };
         let mut given: Vec<IpAddr> = Vec::new();
-        for addr in &ask.wanted {
+        for (index, addr) in ask.wanted.iter().enumerate() {
             let plan = AssignAt::new(client.clone(), holder.clone(), *addr, settings.clone(), now());
-            self.run(known, plan, &ask.handle, true, None)?;
+            self.run(known, plan, &ask.handle, index == 0, None)?;
             given.push(*addr);
         }
         let families: Vec<_> = if ask.wanted.is_empty() { ask.families.clone() } else { Vec::new() };
@@ -397,7 +401,8 @@ impl Service {
     pub(super) fn ipam_add(&self, call: &Call) -> Result<CniOutcome, CniError> {
         let conf = Conf::from_value(&call.conf)?;
         let workload = Workload::of(call, &conf, &self.node)?;
-        let mut ask = Ask::of(&conf, &workload, &call.args)?;
+        let asked = self.asked(&conf, &workload)?;
+        let mut ask = Ask::of(&conf, &workload, &call.args, asked.as_ref())?;
         let (key, value) = block::WITHOUT_ENDPOINT;
         ask.attrs.insert(key.to_owned(), value.to_owned());
         let addresses = self.addresses.assign(&ask, None)?;

@@ -40,6 +40,7 @@ impl Service {
                 return wrong(format!("the endpoint does not have the address {} of prevResult", ip.address.addr()));
             }
         }
+        let routes = conf.routes();
         let wanted = Wanted {
             host_name: &workload.interface,
             pod_name: &workload.ifname,
@@ -47,6 +48,7 @@ impl Service {
             mtu: self.mtu(&conf),
             mac: Mac::WORKLOAD_HOST_SIDE,
             addresses: &addresses,
+            routes: &routes,
             forwarding: conf.container_settings.allow_ip_forwarding,
         };
         let found = device::check(&wanted).map_err(|error| CniError::new(code::INTERNAL, error.to_string()))?;

@@ -37,6 +37,8 @@ pub struct Wanted<'a> {
     pub mac: Mac,
     /// The pod's addresses.
     pub addresses: &'a [IpAddr],
+    /// Where the pod's routes lead; none for a default route of each family.
+    pub routes: &'a [IpNet],
     /// Whether the pod may forward packets.
     pub forwarding: bool,
 }
@@ -94,6 +96,18 @@ fn families<'a>(wanted: &'a Wanted<'_>) -> impl Iterator<Item = Family> + 'a {
     Family::ALL.into_iter().filter(|family| wanted.addresses.iter().any(|addr| Family::of(*addr) == *family))
 }
 
+/// The pod's routes of a family.
+fn routes(wanted: &Wanted<'_>, family: Family) -> Vec<IpNet> {
+    if wanted.routes.is_empty() {
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        return vec![IpNet::new(any, 0).expect("a prefix of no bits is one")];
+    }
+    wanted.routes.iter().copied().filter(|net| Family::of_net(*net) == family).collect()
+}
+
 /// Runs inside the pod's namespace.
 fn pod_side(wanted: &Wanted<'_>) -> Result<(), Error> {
     let mut pod = Handle::open()?;
@@ -110,16 +124,17 @@ fn pod_side(wanted: &Wanted<'_>) -> Result<(), Error> {
         for addr in wanted.addresses.iter().filter(|addr| Family::of(**addr) == family) {
             pod.add_address(&AddressSpec::new(link.index, host_net(*addr)))?;
         }
-        let (gateway, everywhere) = match family {
-            Family::V4 => (IpAddr::V4(GATEWAY4), IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
-            Family::V6 => (IpAddr::V6(GATEWAY6), IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0)),
+        let gateway = match family {
+            Family::V4 => IpAddr::V4(GATEWAY4),
+            Family::V6 => IpAddr::V6(GATEWAY6),
         };
-        let everywhere = everywhere.expect("a prefix of no bits is one");
         pod.set_neighbour(link.index, gateway, Mac::WORKLOAD_HOST_SIDE)?;
         if family == Family::V4 {
             pod.replace_route(Route::link(host_net(gateway), link.index, RouteProtocol::BOOT))?;
         }
-        pod.replace_route(Route::via(everywhere, vec![NextHop::via(gateway, link.index)], RouteProtocol::BOOT))?;
+        for net in routes(wanted, family) {
+            pod.replace_route(Route::via(net, vec![NextHop::via(gateway, link.index)], RouteProtocol::BOOT))?;
+        }
     }
     let forward = if wanted.forwarding { "1" } else { "0" };
     sysctl_write_if_different(&["ipv4", "ip_forward"], forward)?;
@@ -170,15 +185,16 @@ pub fn check(wanted: &Wanted<'_>) -> Result<Vec<String>, Error> {
                 wrong.push(format!("the container's interface {} lacks the address {addr}", wanted.pod_name));
             }
         }
-        let routes = pod.routes(&tortie_netlink::RouteFilter::default())?;
-        for family in families(wanted) {
-            let default = |r: &Route| {
-                r.net.prefix_len() == 0
-                    && Family::of_net(r.net) == family
-                    && r.hops.iter().any(|hop| hop.interface == link.index)
-            };
-            if !routes.iter().any(default) {
-                wrong.push(format!("the container has no {family} default route on {}", wanted.pod_name));
+        let held = pod.routes(&tortie_netlink::RouteFilter::default())?;
+        for net in families(wanted).flat_map(|family| routes(wanted, family)) {
+            let leads = |r: &Route| r.net == net && r.hops.iter().any(|hop| hop.interface == link.index);
+            if !held.iter().any(leads) {
+                let name = if net.prefix_len() == 0 {
+                    format!("{} default route", Family::of_net(net))
+                } else {
+                    format!("route to {net}")
+                };
+                wrong.push(format!("the container has no {name} on {}", wanted.pod_name));
             }
         }
         Ok(wrong)

@@ -56,6 +56,7 @@ fn workload_of(endpoint: &tortie_api::WorkloadEndpoint, handle: String) -> Workl
         orchestrator: if endpoint.spec.orchestrator == "k8s" { "k8s" } else { "cni" },
         namespace: endpoint.metadata.namespace.clone(),
         pod: endpoint.spec.pod.clone(),
+        uid: String::new(),
         service_account: endpoint.spec.service_account_name.clone(),
         container_id: endpoint.spec.container_id.clone(),
         ifname: endpoint.spec.endpoint.clone(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tortie_net::Mac;
+use tortie_net::{IpNet, Mac};
 use tortie_netlink::{Handle, Netns};
 use tracing::{info, warn};
 
@@ -39,6 +39,9 @@ pub(super) struct Kept {
     pub(super) mac: String,
     pub(super) mtu: u32,
     pub(super) addresses: Vec<IpAddr>,
+    /// Where the pod's routes lead; none for the default routes.
+    #[serde(default)]
+    pub(super) routes: Vec<IpNet>,
     pub(super) forwarding: bool,
 }
 
@@ -137,6 +140,7 @@ impl Service {
             mtu: kept.mtu,
             mac,
             addresses: &kept.addresses,
+            routes: &kept.routes,
             forwarding: kept.forwarding,
         };
         match Handle::open().map_err(Into::into).and_then(|mut host| device::create(&mut host, &wanted)) {
@@ -192,6 +196,7 @@ mod tests {
             mac: "02:00:00:00:00:01".into(),
             mtu: 1500,
             addresses: vec!["10.0.0.1".parse().expect("a literal")],
+            routes: vec!["10.0.0.0/8".parse().expect("a literal")],
             forwarding: false,
         };
         keeper.keep(&kept).expect("written");

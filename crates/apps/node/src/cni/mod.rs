@@ -6,6 +6,7 @@
 
 mod add;
 mod addresses;
+mod asked;
 mod check;
 mod del;
 mod device;
@@ -20,15 +21,19 @@ use addresses::Addresses;
 pub use addresses::Ask;
 pub use server::Server;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tortie_api::{Kind, Resource};
 use tortie_cni::spec::{CniError, Outcome, code};
 use tortie_cni::wire::{Operation, Reply, Request};
+use tortie_facts::Key;
 use tortie_netlink::Netns;
-use tortie_store::Store;
+use tortie_store::{Reader, Store};
+use tortie_store_kubernetes::Cluster;
+use tracing::warn;
 
 use crate::agent::AgentHandle;
 use crate::lock;
@@ -52,8 +57,12 @@ pub struct Service {
     pub addresses: Addresses,
     /// Name of this node.
     pub node: String,
+    /// The Kubernetes around this node, if there is one.
+    cluster: Option<Arc<Cluster>>,
     /// MTU of pods, when the configuration names none.
     mtu: AtomicU32,
+    /// Where that MTU is kept for other programs.
+    mtu_file: PathBuf,
     reaper: Reaper,
     keeper: Keeper,
     turns: Turns,
@@ -71,12 +80,52 @@ impl Service {
         let addresses = Addresses::new(store.clone(), node.clone());
         let keeper = Keeper::open(state_dir)?;
         let (mtu, turns) = (AtomicU32::new(mtu), Turns::default());
-        Ok(Service { store, agent, addresses, node, mtu, reaper: Reaper::start()?, keeper, turns })
+        let (cluster, mtu_file) = (None, PathBuf::new());
+        let reaper = Reaper::start()?;
+        Ok(Service { store, agent, addresses, node, cluster, mtu, mtu_file, reaper, keeper, turns })
+    }
+
+    /// The same, which asks the Kubernetes around the node what pods want.
+    pub fn in_kubernetes(self, cluster: Option<Arc<Cluster>>) -> Service {
+        Service { cluster, ..self }
+    }
+
+    /// The same, which keeps the MTU of pods in a file for other programs.
+    pub fn keeping_mtu_in(self, mtu_file: PathBuf) -> Service {
+        let service = Service { mtu_file, ..self };
+        service.keep_mtu();
+        service
     }
 
     /// Sets the MTU of pods to come, bytes.
     pub fn set_mtu(&self, mtu: u32) {
-        self.mtu.store(mtu, Ordering::Relaxed);
+        if self.mtu.swap(mtu, Ordering::Relaxed) != mtu {
+            self.keep_mtu();
+        }
+    }
+
+    fn keep_mtu(&self) {
+        if self.mtu_file.as_os_str().is_empty() {
+            return;
+        }
+        let mtu = self.mtu.load(Ordering::Relaxed).to_string();
+        let folder = self.mtu_file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = folder.and_then(|()| std::fs::write(&self.mtu_file, mtu)) {
+            warn!(path = %self.mtu_file.display(), %error, "the pods' MTU can't be kept for other programs");
+        }
+    }
+
+    /// The ranges that Kubernetes gave this node for its pods.
+    fn pod_cidrs(&self) -> Result<Vec<String>, CniError> {
+        if let Some(cluster) = &self.cluster {
+            return cluster.pod_cidrs(&self.node).map_err(store_fault);
+        }
+        let key = Key::resource(Kind::Node, "", &self.node);
+        let entry = Reader::get(&*self.store, &key).map_err(store_fault)?;
+        Ok(match entry.as_ref().and_then(|entry| entry.value.as_resource()).map(|resource| &**resource) {
+            Some(Resource::Node(node)) => node.status.pod_cidrs.iter().map(|net| net.0.clone()).collect(),
+            _ => Vec::new(),
+        })
     }
 
     /// Does one call.
@@ -99,6 +148,9 @@ impl Service {
             }
             Operation::Drops => return Reply::State(self.agent.drops(&request.args)),
             Operation::NodeStatus => return Reply::State(self.agent.state()),
+            Operation::PodCidrs => {
+                return self.pod_cidrs().map_or_else(Reply::Failed, |cidrs| Reply::State(cidrs.into()));
+            }
         };
         result.map_or_else(Reply::Failed, Reply::Done)
     }
@@ -109,7 +161,11 @@ impl Service {
             Operation::Add | Operation::Del | Operation::Gc | Operation::IpamAdd | Operation::IpamDel => true,
             // ADD could not work.
             Operation::Status => true,
-            Operation::Check | Operation::NodeStatus | Operation::BgpRoutes | Operation::Drops => false,
+            Operation::Check
+            | Operation::NodeStatus
+            | Operation::BgpRoutes
+            | Operation::Drops
+            | Operation::PodCidrs => false,
         };
         // A datastore that can't be read is for the operation itself to deal with.
         if !writes || !lock::is_locked(&*self.store).unwrap_or(false) {

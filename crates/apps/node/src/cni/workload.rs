@@ -14,6 +14,8 @@ pub struct Workload {
     pub namespace: String,
     /// The pod; empty outside Kubernetes.
     pub pod: String,
+    /// The pod's uid, if the runtime told it.
+    pub uid: String,
     /// The service account, if the runtime told it.
     pub service_account: String,
     /// The container.
@@ -62,6 +64,7 @@ impl Workload {
                 orchestrator: "cni",
                 namespace: "default".to_owned(),
                 pod,
+                uid: String::new(),
                 service_account: String::new(),
                 endpoint,
                 interface: format!("cali{short}"),
@@ -80,6 +83,7 @@ impl Workload {
             orchestrator: "k8s",
             endpoint: EndpointName::of_pod(node, &pod, &ifname).join().map_err(bad_name)?,
             interface: wep::interface_name("cali", &namespace, &pod),
+            uid: arg("K8S_POD_UID"),
             service_account: arg("K8S_POD_SERVICE_ACCOUNT"),
             namespace,
             pod,
@@ -90,9 +94,9 @@ impl Workload {
     }
 
     /// The profiles of a new endpoint: those of its namespace and service account, or the network's own.
-    pub fn profiles(&self, conf: &Conf) -> Vec<String> {
+    pub fn profiles(&self, conf: &Conf, account: &str) -> Vec<String> {
         if self.orchestrator == "k8s" && conf.policy.kind == "k8s" {
-            let account = if self.service_account.is_empty() { "default" } else { &self.service_account };
+            let account = if account.is_empty() { "default" } else { account };
             vec![format!("kns.{}", self.namespace), format!("ksa.{}.{account}", self.namespace)]
         } else {
             vec![conf.name.clone()]

@@ -40,6 +40,14 @@ pub struct Environment {
     pub node_name_file: PathBuf,
     /// `DATASTORE_TYPE` and where that datastore is.
     pub datastore: Choice,
+    /// How to reach the Kubernetes around the node, which is there beside any datastore; `None`: there is none.
+    pub kubernetes: Option<tortie_store_kubernetes::Options>,
+    /// `CALICO_K8S_NODE_REF`: the name of the Kubernetes Node, if it is another than the node's.
+    pub kubernetes_node: Option<String>,
+    /// `KUBERNETES_SERVICE_HOST`, where it is an address: that of the Kubernetes API, mostly out of the range of Services.
+    pub service_address: Option<IpAddr>,
+    /// `WAIT_FOR_DATASTORE`: whether a datastore that does not answer is waited for, instead of ending.
+    pub wait_for_datastore: bool,
     /// `CALICO_NETWORKING_BACKEND`.
     pub backend: Backend,
     /// `CLUSTER_TYPE`, appended to what the cluster says of itself.
@@ -91,10 +99,15 @@ impl Environment {
         let mut faults = Vec::new();
         let unknown = known::check_names(vars, &mut faults);
         let mut reader = values::Reader { vars, faults: &mut faults };
+        let datastore = datastore(vars, felix, reader.faults);
         let environment = Environment {
             node_name: reader.text("NODENAME"),
             node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),
-            datastore: datastore(vars, felix, reader.faults),
+            kubernetes: kubernetes(vars, &datastore),
+            kubernetes_node: reader.text("CALICO_K8S_NODE_REF").filter(|name| !name.is_empty()),
+            service_address: vars.get("KUBERNETES_SERVICE_HOST").and_then(|text| text.parse().ok()),
+            wait_for_datastore: reader.flag("WAIT_FOR_DATASTORE", false),
+            datastore,
             backend: reader.choice("CALICO_NETWORKING_BACKEND", Backend::CHOICES, Backend::Bird),
             cluster_type: reader.list("CLUSTER_TYPE"),
             ipv4: reader.address("IP", AddressChoice::Autodetect),
@@ -126,6 +139,20 @@ fn datastore(vars: &BTreeMap<String, String>, felix: Felix, faults: &mut Vec<Set
         faults.push(SettingError { origin: "the environment variable".to_owned(), name, value, problem });
         Choice::Sqlite(Default::default())
     })
+}
+
+/// The settings of the Kubernetes API that is the datastore; else those of the API that the process is told of or lives
+/// in.
+fn kubernetes(vars: &BTreeMap<String, String>, datastore: &Choice) -> Option<tortie_store_kubernetes::Options> {
+    if let Choice::Kubernetes(options) = datastore {
+        return Some((**options).clone());
+    }
+    let told = ["KUBECONFIG", "K8S_API_ENDPOINT", "KUBERNETES_SERVICE_HOST"];
+    if !told.iter().any(|name| vars.get(*name).is_some_and(|text| !text.is_empty())) {
+        return None;
+    }
+    // Where the API is not the datastore, its settings are checked when it is first asked.
+    tortie_store_kubernetes::Options::from_variables(|name| vars.get(name).cloned()).ok()
 }
 
 /// The address and, if given, the prefix length of a text such as `10.0.0.1` or `10.0.0.1/24`.
