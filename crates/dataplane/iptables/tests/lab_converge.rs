@@ -42,7 +42,7 @@ fn converges(flavour: Flavour) {
     run("ipset", &["add", "other", "192.0.2.1"]);
     let before = others(flavour);
     let batches = proptest::collection::vec((arbitrary::batch(), 0u8..8), 1..5);
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&batches, |batches| {
         let fail = |e: Error| TestCaseError::fail(e.to_string());
         let mut backend = Iptables::new(Options::new(flavour));

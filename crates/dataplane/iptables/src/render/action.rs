@@ -10,6 +10,7 @@ use tortie_ruleset::{Name, Rule, Side, Statement, Verdict};
 
 use super::plan::{Entry, unsupported};
 use super::{DONE_MARK, Output, chain_name, clear_mark, set_mark, tree};
+use crate::content::Table;
 use crate::error::Error;
 
 /// The longest prefix of log lines; a longer one is cut, as it must not cost a policy.
@@ -60,7 +61,10 @@ impl Output<'_> {
                 | Verdict::SourceNat { address: _, ports: _ }
                 | Verdict::DestinationNat(_)),
             ) => {
-                // The kernel resets TCP alone, and wants the rule to say so.
+                // The kernel rejects in its filter table alone.
+                let rejects = matches!(end, Verdict::Reject | Verdict::Reset);
+                let end = if rejects && self.table != Table::Filter { &Verdict::Drop } else { end };
+                // It resets TCP alone, and wants the rule to say so.
                 let tcp = if *end == Verdict::Reset && !steps.is_empty() { "-p 6 " } else { "" };
                 let end = format!("{tcp}{}", terminal(end, self.family));
                 ends(self.then("-g", steps, end))
