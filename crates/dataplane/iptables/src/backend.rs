@@ -154,7 +154,7 @@ impl Iptables {
         self.held = None;
         let renderer = Renderer::new(tables, CHAIN_LEN);
         let ruleset = renderer.ruleset();
-        let seen = self.observe()?;
+        let seen = observe(self.options.flavour)?;
         self.close_first(tables, &seen)?;
         let seen_sets = sets::observe()?;
         self.choose_names(ruleset, &seen_sets);
@@ -173,7 +173,7 @@ impl Iptables {
             };
             report.repaired.extend(wrong.then_some(kernel));
         }
-        let seen = if self.options.covered || seen_is_closed(&seen) { seen } else { self.observe()? };
+        let seen = if self.options.covered || seen_is_closed(&seen) { seen } else { observe(self.options.flavour)? };
         let changes: Vec<Change> = places()
             .filter_map(|place| {
                 let (seen, wanted) = (seen.get(&place).cloned(), contents.get(&place).cloned());
@@ -254,27 +254,37 @@ impl Iptables {
         Ok((contents, wanted))
     }
 
-    fn observe(&self) -> Result<BTreeMap<Place, Seen>, Error> {
-        let mut all = BTreeMap::new();
-        for family in families() {
-            let text = run(&self.options.flavour.program(family, "save"), &[], "")?;
-            all.extend(save::parse(&text).into_iter().map(|(table, seen)| ((family, table), seen)));
-        }
-        Ok(all)
-    }
-
     /// Removes every rule, chain and set of ours, and of upstream, from this flavour of iptables.
     pub fn remove_all(&mut self) -> Result<(), Error> {
         self.held = None;
-        let changes: Vec<Change> = self
-            .observe()?
-            .iter()
-            .filter_map(|(place, seen)| Change::from_seen(*place, self.place(), seen, &Content::default()))
-            .collect();
-        make_all(self.options.flavour, &changes)?;
-        self.stuck = sets::destroy(sets::observe()?.into_keys().collect(), PATIENCE);
-        Ok(())
+        remove(self.options.flavour, false)
     }
+}
+
+/// Removes every rule and chain of ours, and of upstream, from a flavour of iptables; and, unless they are kept, the
+/// sets that then are not in use.
+pub fn remove(flavour: Flavour, keeps_sets: bool) -> Result<(), Error> {
+    let changes: Vec<Change> = observe(flavour)?
+        .iter()
+        .filter_map(|(place, seen)| Change::from_seen(*place, HookPlace::First, seen, &Content::default()))
+        .collect();
+    make_all(flavour, &changes)?;
+    if !keeps_sets {
+        let left = sets::destroy(sets::observe()?.into_keys().collect(), PATIENCE);
+        if !left.is_empty() {
+            tracing::warn!(sets = ?left, "sets are still in use and stay");
+        }
+    }
+    Ok(())
+}
+
+fn observe(flavour: Flavour) -> Result<BTreeMap<Place, Seen>, Error> {
+    let mut all = BTreeMap::new();
+    for family in families() {
+        let text = run(&flavour.program(family, "save"), &[], "")?;
+        all.extend(save::parse(&text).into_iter().map(|(table, seen)| ((family, table), seen)));
+    }
+    Ok(all)
 }
 
 /// The families that the kernel has.

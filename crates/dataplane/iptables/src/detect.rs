@@ -1,6 +1,6 @@
 //! Which iptables a host uses, and what is left of ours in it.
 
-use std::path::Path;
+use std::fs;
 
 use tortie_net::Family;
 
@@ -59,7 +59,8 @@ fn saved(flavour: Flavour, family: Family) -> Result<Option<String>, Error> {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
-    if flavour == Flavour::Legacy && !Path::new(names).exists() {
+    let used = || fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty());
+    if flavour == Flavour::Legacy && !used() {
         return Ok(None);
     }
     run(&flavour.program(family, "save"), &[], "").map(Some)

@@ -16,7 +16,7 @@ mod save;
 mod sets;
 mod transition;
 
-pub use backend::{Iptables, Options};
+pub use backend::{Iptables, Options, remove};
 pub use content::Flavour;
 pub use detect::{detect, is_installed, leftovers};
 pub use error::Error;

@@ -1,10 +1,14 @@
 //! Running iptables' and ipset's programs, each with a deadline.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 
 use crate::error::Error;
 
@@ -13,13 +17,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a program in the calling thread's network namespace and returns what it printed. It is given `input`.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
-    let spawned = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A change that waits for its turn must not come after its node's end, into the tables of the next one.
+    // SAFETY: between fork and exec the closure makes one system call and takes no lock.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+    let spawned = command.spawn();
     let no_program =
         |error: std::io::Error| Error::NoProgram { program: program.to_owned(), reason: error.to_string() };
     let mut child = spawned.map_err(no_program)?;

@@ -17,6 +17,7 @@ mod port;
 mod socket;
 mod transaction;
 mod uapi;
+mod upstream;
 mod wire;
 mod write;
 
@@ -24,4 +25,5 @@ pub use backend::{CommitReport, Nftables, Options, RepairReport, TABLE};
 pub use error::{Error, Object};
 pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;
+pub use upstream::{holds_policy, remove_upstream};
 pub use write::replacement;
