@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pods::{Pod, arrives, is_dropped, node};
-use support::run;
+use support::{lab, run};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, FloatingAddress, Limits, NatSettings, PacketRate, Policy, PolicyId,
     PolicyKind, PolicyStage, Pool, Rule, Settings, Tables, TierAction, TierPolicies,

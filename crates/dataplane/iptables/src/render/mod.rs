@@ -10,6 +10,8 @@
 mod action;
 mod conditions;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
