@@ -47,7 +47,7 @@ fn has_iptables() -> bool {
 /// Runs a program on the node, with an input.
 fn on(node: &Node, program: &str, args: &[&str], input: &str) -> String {
     let mut command = node.command(program).unwrap();
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -87,7 +87,7 @@ fn streams([a, b, c]: &[Pod; 3]) -> (Prober, [Prober; 2]) {
     let stream = |from: &Pod, port| Prober::start(&from.place(), &b.place(), Family::V4, port, RATE).unwrap();
     let allowed = stream(a, 9000);
     assert!(allowed.wait_received(100, START), "the allowed stream flows");
-    (allowed, [stream(a, 9001), stream(c, 9000)])
+    (allowed, [stream(a, 9001), stream(c, 9003)])
 }
 
 fn restart(node: &Node, rules: Rules) {
@@ -180,7 +180,7 @@ fn from_upstreams_rules_to_ours_nothing_is_ever_open() {
         let gone = || (!on(node, "ipset", &["list", "-n"], "").contains("cali40s:old")).then_some(());
         assert!(wait(SOON, gone).is_some(), "the set is gone");
         let [a, b, _] = &pods;
-        for (port, wanted) in [(9000, true), (9001, false)] {
+        for (port, wanted) in [(9500, true), (9700, false)] {
             let seen = probe::ask(&a.place(), &b.place(), &Probe::udp(port)).unwrap();
             assert_eq!(seen == Outcome::Dropped, !wanted, "{name}, {port}: {seen:?}");
         }
