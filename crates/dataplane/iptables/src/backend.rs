@@ -333,7 +333,7 @@ fn mixed(held: &Held, delta: &Delta) -> Vec<Name> {
             | Match::InterfaceAddressIn { family: _, set, negate: _ }
             | Match::PortIn { side: _, set, negate: _ } => Some(set),
             Match::Conntrack(_)
-            | Match::Translated { negate: _ }
+            | Match::Translated
             | Match::Family(_)
             | Match::Protocol { protocol: _, negate: _ }
             | Match::InterfacePrefix { side: _, prefix: _ }

@@ -123,7 +123,7 @@ impl Writer<'_> {
                 self.put(format_args!("-m conntrack --ctstate RELATED,ESTABLISHED"));
             }
             Match::Conntrack(CtState::Invalid) => self.put(format_args!("-m conntrack --ctstate INVALID")),
-            Match::Translated { negate } => self.put(format_args!("-m conntrack {}--ctstate DNAT", not(*negate))),
+            Match::Translated => self.put(format_args!("-m conntrack --ctstate DNAT")),
             Match::InterfacePrefix { side, prefix } => self.prefix(*side, prefix)?,
             Match::InterfaceIn { side, set } => {
                 if self.out.interfaces.replace((*side, set.clone())).is_some() {

@@ -93,12 +93,14 @@ pub(crate) fn gate(prefixes: &[std::sync::Arc<str>]) -> Result<Content, Error> {
     Ok(content)
 }
 
-/// The name that a chain has in its table: names of the ruleset say a table where iptables needs none.
+/// The name that a chain has in its table, by which it is known as ours: names of the ruleset say a table where iptables
+/// needs none.
 fn chain_name(name: &Name, base: Option<Base>) -> Name {
-    match base {
-        Some(base) => place(base).2.into(),
-        None => ["raw-", "mangle-"].iter().find_map(|table| name.strip_prefix(table)).map_or(name.clone(), Name::from),
+    if let Some(base) = base {
+        return place(base).2.into();
     }
+    let plain = ["raw-", "mangle-"].iter().find_map(|table| name.strip_prefix(table)).unwrap_or(name);
+    if plain.starts_with("cali-") { plain.into() } else { format!("cali-{plain}").into() }
 }
 
 fn set_mark(bits: u32) -> String {

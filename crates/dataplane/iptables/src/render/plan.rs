@@ -102,7 +102,7 @@ pub(crate) fn concerns(rule: &Rule, family: Family) -> bool {
         | Match::AddressPortIn { side: _, family: of, set: _, negate: _ } => *of == family,
         Match::Address { side: _, net, negate: _ } => Family::of_net(*net) == family,
         Match::Conntrack(_)
-        | Match::Translated { negate: _ }
+        | Match::Translated
         | Match::Protocol { protocol: _, negate: _ }
         | Match::InterfacePrefix { side: _, prefix: _ }
         | Match::InterfaceIn { side: _, set: _ }
