@@ -12,7 +12,7 @@ use tortie_oracle::{
 
 const WORLDS: u64 = 250;
 /// Worlds for each flavour of iptables, whose programs take their time.
-const IPTABLES_WORLDS: u64 = 20;
+const IPTABLES_WORLDS: u64 = 70;
 /// Flows through each world.
 const FLOWS: usize = 800;
 
