@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::etcd;
 use crate::lab::Lab;
-use crate::topology::{Store, Subnet, Topology};
+use crate::topology::{Rules, Store, Subnet, Topology};
 
 /// A lab to make: by default three nodes on 172.17.8.0/24 with the pool 192.168.0.0/16, IPv4 only.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ pub struct LabBuilder {
     pools: Vec<String>,
     no_pool: bool,
     store: Option<Store>,
+    rules: Option<Rules>,
     env: Vec<(String, String)>,
     node_env: Vec<(String, String, String)>,
 }
@@ -87,6 +88,12 @@ impl LabBuilder {
         self
     }
 
+    /// Which packet filter holds the nodes' policy; by default what [`Rules::from_env`] says.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = Some(rules);
+        self
+    }
+
     /// A variable of every node process's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -139,6 +146,7 @@ impl LabBuilder {
             topology.add_router(router)?;
         }
         topology.store = self.store.map_or_else(Store::from_env, Ok)?;
+        topology.rules = self.rules.map_or_else(Rules::from_env, Ok)?;
         if topology.store == Store::Etcd {
             topology.add_service(etcd::MACHINE)?;
         }

@@ -21,7 +21,7 @@ use crate::place::Place;
 use crate::pod::Pod;
 use crate::state::{LabDir, Process, Record};
 use crate::teardown::{Lock, netns_dir, netns_name, teardown, teardown_locked};
-use crate::topology::{Machine, Store, Topology};
+use crate::topology::{Machine, Rules, Store, Topology};
 use crate::view::View;
 use crate::{binary, etcd, fabric, signals};
 
@@ -112,6 +112,11 @@ impl Lab {
     /// Where the nodes keep facts.
     pub fn store(&self) -> Store {
         self.topology().store
+    }
+
+    /// Which packet filter holds the nodes' policy.
+    pub fn rules(&self) -> Rules {
+        self.topology().rules
     }
 
     /// A lab that another process made; dropping it leaves it as it is. Without an id: the only one there is.

@@ -36,5 +36,5 @@ pub use probe::{Echo, Outcome, Probe, Transport};
 pub use prober::{Prober, Report};
 pub use state::{LabDir, NetnsDir, PodRecord, Process, Record};
 pub use teardown::teardown;
-pub use topology::{Attachment, Machine, Store, Subnet, Topology};
+pub use topology::{Attachment, Machine, Rules, Store, Subnet, Topology};
 pub use view::View;

@@ -18,7 +18,7 @@ use crate::lab::Shared;
 use crate::place::Place;
 use crate::state::Process;
 use crate::teardown::signal;
-use crate::topology::Machine;
+use crate::topology::{Machine, Rules};
 use crate::view::View;
 use crate::{cni, routes, signals};
 
@@ -130,6 +130,9 @@ impl Node {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
+        if topology.rules != Rules::default() {
+            env.extend(topology.rules.env().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         for pool in &topology.pools {
             let name = if matches!(pool, IpNet::V4(_)) { "CALICO_IPV4POOL_CIDR" } else { "CALICO_IPV6POOL_CIDR" };
             env.push((name.to_owned(), pool.to_string()));

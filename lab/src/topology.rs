@@ -87,6 +87,45 @@ pub struct Topology {
     /// Where the nodes keep facts.
     #[serde(default)]
     pub store: Store,
+    /// Which packet filter holds the nodes' policy.
+    #[serde(default)]
+    pub rules: Rules,
+}
+
+/// Which packet filter holds the policy of a lab's nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rules {
+    /// nf_tables by netlink.
+    #[default]
+    Nftables,
+    /// iptables' own tables, with ipset.
+    IptablesLegacy,
+    /// iptables over nf_tables, with ipset.
+    IptablesNft,
+}
+
+impl Rules {
+    /// What `TORTIE_LAB_RULES` says, which lets every lab that does not choose by itself run on another one.
+    pub fn from_env() -> Result<Rules> {
+        match std::env::var("TORTIE_LAB_RULES").as_deref() {
+            Err(_) | Ok("" | "nftables") => Ok(Rules::Nftables),
+            Ok("iptables-legacy") => Ok(Rules::IptablesLegacy),
+            Ok("iptables-nft") => Ok(Rules::IptablesNft),
+            Ok(other) => bail!(
+                "environment variable TORTIE_LAB_RULES={other:?}: expected \"nftables\", \"iptables-legacy\" or \
+                 \"iptables-nft\""
+            ),
+        }
+    }
+
+    /// The node's environment that asks for it.
+    pub fn env(self) -> [(&'static str, &'static str); 2] {
+        match self {
+            Rules::Nftables => [("FELIX_NFTABLESMODE", "Enabled"), ("FELIX_IPTABLESBACKEND", "Auto")],
+            Rules::IptablesLegacy => [("FELIX_NFTABLESMODE", "Disabled"), ("FELIX_IPTABLESBACKEND", "Legacy")],
+            Rules::IptablesNft => [("FELIX_NFTABLESMODE", "Disabled"), ("FELIX_IPTABLESBACKEND", "NFT")],
+        }
+    }
 }
 
 /// Where the nodes of a lab keep facts.

@@ -8,17 +8,21 @@ use crate::command::{cargo, has, is_root, run};
 use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
-const PEERS: [(&str, &str); 6] = [
+const PEERS: [(&str, &str); 7] = [
     ("bird", "BGP against BIRD 2"),
     ("vtysh", "BGP against FRR, and two racks"),
     ("etcd", "the datastore etcd"),
     ("gobgpd", "BGP against GoBGP"),
+    ("ipset", "policy in iptables"),
     ("nft", "reading back rules with another tool"),
     ("ip", "reading back routes with another tool"),
 ];
 
 /// Test files whose labs run on etcd too.
 const ON_ETCD: [&str; 5] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan"];
+
+/// Test files whose labs run on iptables too, of both flavours.
+const ON_IPTABLES: [&str; 4] = ["quick_walk", "host_endpoints", "faults", "never_open"];
 
 /// Runs the lab tests and prints the summary; `full`: random and repeated ones at full length, with their figures shown.
 pub fn lab(filter: Option<&str>, full: bool) -> Result<ExitCode> {
@@ -58,17 +62,22 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     }
     let mut counts = cargo_test(&mut command)?;
     if has("etcd") {
-        counts.add(on_etcd(filter)?);
+        counts.add(again("etcd", &ON_ETCD, ("TORTIE_LAB_STORE", "etcd"), filter)?);
+    }
+    for rules in ["iptables-legacy", "iptables-nft"] {
+        if has(rules) && has("ipset") {
+            counts.add(again(rules, &ON_IPTABLES, ("TORTIE_LAB_RULES", rules), filter)?);
+        }
     }
     Ok(Counts { ignored: 0, ..counts })
 }
 
-/// Runs some of the lab tests again, with labs on a real etcd.
-fn on_etcd(filter: Option<&str>) -> Result<Counts> {
-    println!("again, with labs on etcd: {}", ON_ETCD.join(", "));
+/// Runs some of the lab tests again, with labs that a variable tells to use something else.
+fn again(what: &str, files: &[&str], (name, value): (&str, &str), filter: Option<&str>) -> Result<Counts> {
+    println!("again, with labs on {what}: {}", files.join(", "));
     let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast"];
-    args.extend(ON_ETCD.iter().flat_map(|name| ["--test", name]));
+    args.extend(files.iter().flat_map(|name| ["--test", name]));
     args.extend(["--", "--ignored", "--test-threads=1"]);
     args.extend(filter);
-    cargo_test(cargo(&args).env("TORTIE_LAB_STORE", "etcd"))
+    cargo_test(cargo(&args).env(name, value))
 }

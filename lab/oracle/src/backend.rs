@@ -1,7 +1,10 @@
 //! What makes the kernel hold the tables: the part that is under test.
 
+use std::os::fd::AsFd;
+
 use anyhow::Result;
 use tortie_desired::{Batch, Tables};
+use tortie_iptables::{Flavour, Iptables, Options};
 use tortie_netlink::Netns;
 use tortie_nftables::Nftables;
 
@@ -37,6 +40,38 @@ impl Backend for NftablesBackend {
 
     fn update(&mut self, tables: &Tables, batch: &Batch) -> Result<()> {
         self.0.commit(tables, batch)?;
+        Ok(())
+    }
+}
+
+/// iptables with ipset, as the node drives it.
+pub struct IptablesBackend {
+    node: Netns,
+    flavour: Flavour,
+    rules: Iptables,
+}
+
+impl IptablesBackend {
+    /// iptables of a namespace.
+    pub fn open(node: &Netns, flavour: Flavour) -> Result<IptablesBackend> {
+        let node = Netns::from(node.as_fd().try_clone_to_owned()?);
+        Ok(IptablesBackend { node, flavour, rules: Iptables::new(Options::new(flavour)) })
+    }
+}
+
+impl Backend for IptablesBackend {
+    fn name(&self) -> String {
+        format!("iptables-{}", self.flavour)
+    }
+
+    fn load(&mut self, tables: &Tables) -> Result<()> {
+        // Its programs work in the namespace of the thread that starts them.
+        self.node.run(|| self.rules.resync(tables))??;
+        Ok(())
+    }
+
+    fn update(&mut self, tables: &Tables, batch: &Batch) -> Result<()> {
+        self.node.run(|| self.rules.commit(tables, batch))??;
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ mod shrink;
 mod socket;
 mod trial;
 
-pub use backend::{Backend, NftablesBackend};
+pub use backend::{Backend, IptablesBackend, NftablesBackend};
 pub use flow::{Flow, flows};
 pub use generate::{Facts, facts};
 pub use network::Network;

@@ -5,11 +5,14 @@
 
 use std::time::Instant;
 
+use tortie_iptables::Flavour;
 use tortie_oracle::{
-    Backend, Disagreement, Facts, Flow, Network, NftablesBackend, Trial, facts, flows, report, shrink,
+    Backend, Disagreement, Facts, Flow, IptablesBackend, Network, NftablesBackend, Trial, facts, flows, report, shrink,
 };
 
 const WORLDS: u64 = 250;
+/// Worlds for each flavour of iptables, whose programs take their time.
+const IPTABLES_WORLDS: u64 = 70;
 /// Flows through each world.
 const FLOWS: usize = 800;
 
@@ -32,8 +35,8 @@ fn least<B: Backend>(trial: &mut Trial<B>, facts: &Facts, flow: Flow) -> Option<
     Some((small, found))
 }
 
-fn run<B: Backend>(trial: &mut Trial<B>) {
-    let default = if std::env::var_os("TORTIE_FULL").is_some() { 20 * WORLDS } else { WORLDS };
+fn run<B: Backend>(trial: &mut Trial<B>, usual: u64) {
+    let default = if std::env::var_os("TORTIE_FULL").is_some() { 20 * usual } else { usual };
     let (first, worlds) = (number("TORTIE_ORACLE_SEED", 1), number("TORTIE_ORACLE_WORLDS", default));
     let begun = Instant::now();
     for seed in first..first + worlds {
@@ -74,5 +77,23 @@ fn run<B: Backend>(trial: &mut Trial<B>) {
 fn nftables_does_with_every_packet_what_the_oracle_says() {
     let network = Network::new().expect("namespaces");
     let backend = NftablesBackend::open(network.node()).expect("nf_tables");
-    run(&mut Trial::new(network, backend));
+    run(&mut Trial::new(network, backend), WORLDS);
+}
+
+fn iptables(flavour: Flavour) {
+    let network = Network::new().expect("namespaces");
+    let backend = IptablesBackend::open(network.node(), flavour).expect("iptables");
+    run(&mut Trial::new(network, backend), IPTABLES_WORLDS);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn iptables_legacy_does_with_every_packet_what_the_oracle_says() {
+    iptables(Flavour::Legacy);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn iptables_nft_does_with_every_packet_what_the_oracle_says() {
+    iptables(Flavour::Nft);
 }

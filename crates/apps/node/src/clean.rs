@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use tortie_cni::wire;
 use tortie_dataplane::PolicyBackend;
 use tortie_desired::TunnelDevice;
+use tortie_iptables::Flavour;
 use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, TABLE_MAIN};
 use tortie_nftables::Nftables;
 
@@ -132,7 +133,15 @@ fn rules(_: &Environment) -> Result<Vec<Step>> {
         let mut backend: Box<dyn PolicyBackend> = Box::new(Nftables::open()?);
         backend.remove_all().map_err(|cause| anyhow::anyhow!("{cause}"))
     };
-    Ok(vec![Step::new(format!("nftables table {}", tortie_nftables::TABLE), remove)])
+    let mut steps = vec![Step::new(format!("nftables table {}", tortie_nftables::TABLE), remove)];
+    for flavour in Flavour::ALL {
+        // Where its programs are missing, nothing can be said of it.
+        if tortie_iptables::leftovers(flavour).unwrap_or(false) {
+            let what = format!("iptables-{flavour}: rules and chains cali-*, and their sets");
+            steps.push(Step::new(what, move || Ok(tortie_iptables::remove(flavour, false)?)));
+        }
+    }
+    Ok(steps)
 }
 
 /// The host's own settings.

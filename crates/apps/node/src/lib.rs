@@ -13,6 +13,7 @@
 //!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   http (health, metrics) reads Health, which the agent writes
+//!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
 //!   reports --the node is alive, by a clock, on etcd alone--> store
 //!   condition --the node's network is up, or why not--> the Kubernetes around the node; it asks the agent and Health
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
@@ -38,6 +39,7 @@ mod memory;
 mod patience;
 mod register;
 mod reports;
+mod rules;
 mod settings_before;
 mod startup;
 mod tunnel_addresses;
@@ -55,7 +57,6 @@ use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor};
-use tortie_nftables::Nftables;
 use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
@@ -276,11 +277,13 @@ impl Node {
         let wake = Box::new(move || bell.ring());
         let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
         let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
+        let rules::Rules { backend, leftovers } = rules::open(felix)?;
         let agent = Agent::new(Parts {
             inbox,
             facts: mirror,
             calculator: Calculator::new(name, overrides),
-            rules: Box::new(Nftables::open()?),
+            rules: backend,
+            leftovers,
             routing,
             tunnels: Tunnels::new(Handle::open)?,
             tunnel_addresses,

@@ -18,6 +18,7 @@ mod port;
 mod socket;
 mod transaction;
 mod uapi;
+mod upstream;
 mod wire;
 mod write;
 
@@ -26,4 +27,5 @@ pub use counters::Counters;
 pub use error::{Error, Object};
 pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;
+pub use upstream::{holds_policy, remove_upstream};
 pub use write::replacement;

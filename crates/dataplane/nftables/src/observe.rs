@@ -81,6 +81,23 @@ pub(crate) fn current_generation(socket: &mut Socket) -> Result<u32, Error> {
     Ok(id)
 }
 
+/// Family and name of every table.
+pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<(u8, String)>, Error> {
+    for _ in 0..ATTEMPTS {
+        let mut tables = Vec::new();
+        let mut writer = Writer::default();
+        let head = Head { kind: msg::GET_TABLE, flags: REQUEST | DUMP, seq: 1, family: 0, resource: 0 };
+        writer.message(head, |_| {});
+        let outcome = socket.dump(&writer.bytes, |m| {
+            tables.extend(m.family().zip(m.attributes().text(table::NAME).map(str::to_owned)));
+        })?;
+        if outcome.into() {
+            return Ok(tables);
+        }
+    }
+    Err(Error::Unsettled)
+}
+
 /// `None` if a dump was interrupted by a change.
 fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Error> {
     let mut found = None;

@@ -144,8 +144,12 @@ impl<'a> Transaction<'a> {
     }
 
     fn message(&mut self, kind: u16, flags: u16, object: Object, inner: impl FnOnce(&mut Writer)) {
+        self.message_in(INET, kind, flags, object, inner);
+    }
+
+    fn message_in(&mut self, family: u8, kind: u16, flags: u16, object: Object, inner: impl FnOnce(&mut Writer)) {
         self.last_start = self.writer.bytes.len();
-        let head = Head { kind, flags: REQUEST | flags, seq: self.sequence(), family: INET, resource: 0 };
+        let head = Head { kind, flags: REQUEST | flags, seq: self.sequence(), family, resource: 0 };
         self.objects.push(object);
         self.writer.message(head, inner);
     }
@@ -163,6 +167,11 @@ impl<'a> Transaction<'a> {
     pub(crate) fn delete_table(&mut self) {
         let name = self.table;
         self.message(msg::DEL_TABLE, 0, Object::Table, |w| w.put_str(table::NAME, name));
+    }
+
+    /// Removes another table, of any family.
+    pub(crate) fn delete_other_table(&mut self, family: u8, name: &str) {
+        self.message_in(family, msg::DEL_TABLE, 0, Object::Table, |w| w.put_str(table::NAME, name));
     }
 
     pub(crate) fn chain(&mut self, name: &Name, base: Option<Base>) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pods::{Pod, arrives, is_dropped, node};
-use support::run;
+use support::{lab, run};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, FloatingAddress, Limits, NatSettings, PacketRate, Policy, PolicyId,
     PolicyKind, PolicyStage, Pool, Rule, Settings, Tables, TierAction, TierPolicies,
@@ -257,4 +257,19 @@ fn what_leaves_the_cluster_is_marked() {
         let packets = if marked { "packets 1" } else { "packets 0" };
         assert_eq!(seen.matches(packets).count(), 2, "{seen}");
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn upstreams_tables_go_and_no_others() {
+    let _alone = lab();
+    assert!(!tortie_nftables::holds_policy().expect("it is read"));
+    for table in ["ip calico", "ip6 calico", "inet calico", "ip other"] {
+        run("nft", &[&format!("add table {table} {{ chain c {{ type filter hook forward priority 0; }}; }}")]);
+    }
+    assert!(tortie_nftables::holds_policy().expect("it is read"));
+    assert_eq!(tortie_nftables::remove_upstream().expect("removal"), 2);
+    assert_eq!(run("nft", &["list", "tables"]), "table inet calico\ntable ip other\n");
+    assert_eq!(tortie_nftables::remove_upstream().expect("nothing is left"), 0);
+    assert!(!tortie_nftables::holds_policy().expect("it is read"));
 }

@@ -69,6 +69,7 @@ impl Agent {
         }
         if self.rules_current && !self.first_pass_done {
             self.first_pass_done = true;
+            self.leftovers.remove(self.rules.name());
             self.health.set_in_sync();
             let interfaces = self.tables.endpoints.values().map(|endpoint| endpoint.interface.clone()).collect();
             self.service.sweep(&interfaces, &self.tables.settings.interface_prefixes);

@@ -24,6 +24,7 @@ use crate::cni::Service;
 use crate::health::Health;
 use crate::lock;
 use crate::memory;
+use crate::rules::Leftovers;
 use crate::tunnel_addresses::Bell;
 
 /// The loop turns at least this often, for liveness.
@@ -42,6 +43,8 @@ pub struct Parts {
     pub calculator: Calculator,
     /// Rules.
     pub rules: Box<dyn PolicyBackend>,
+    /// What other packet filters hold.
+    pub leftovers: Leftovers,
     /// Routes.
     pub routing: Routing<Handle>,
     /// Tunnels.
@@ -66,6 +69,7 @@ pub struct Agent {
     pub(super) facts: Mirror,
     pub(super) calculator: Calculator,
     pub(super) rules: Box<dyn PolicyBackend>,
+    pub(super) leftovers: Leftovers,
     pub(super) routing: Routing<Handle>,
     pub(super) tunnels: Tunnels,
     tunnel_addresses: Option<Bell>,
@@ -106,6 +110,7 @@ impl Agent {
             facts,
             calculator,
             rules,
+            leftovers,
             routing,
             tunnels,
             tunnel_addresses,
@@ -120,6 +125,7 @@ impl Agent {
             facts,
             calculator,
             rules,
+            leftovers,
             routing,
             tunnels,
             tunnel_addresses,

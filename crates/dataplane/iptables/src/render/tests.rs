@@ -1,0 +1,103 @@
+//! What single rules become. That the whole does what the ruleset means, packets show (`lab/oracle`).
+
+use std::sync::Arc;
+
+use tortie_desired::HostAction;
+use tortie_net::{Family, PortRange, Protocol};
+use tortie_ruleset::{Base, Chain, Element, Match, Rule, Ruleset, Set, SetType, Side, Statement, Verdict};
+
+use super::*;
+
+/// The rules of the chain `cali-po-x`, which a base chain jumps to.
+fn rendered(rule: Rule, sets: &[(&str, Set)], family: Family) -> Result<Vec<String>, Error> {
+    let base = Chain {
+        base: Some(Base::Input),
+        rules: vec![Rule::new([], Verdict::Jump("cali-po-x".into()))],
+        ..Chain::default()
+    };
+    let chain = Chain { rules: vec![rule], ..Chain::default() };
+    let ruleset = Ruleset {
+        sets: sets.iter().map(|(name, set)| (Name::from(*name), Arc::new(set.clone()))).collect(),
+        chains: [("filter-INPUT".into(), base.into()), ("cali-po-x".into(), chain.into())].into(),
+        ..Ruleset::default()
+    };
+    let style = Style {
+        filter_allow: Allow::Accept,
+        mangle_allow: Allow::Accept,
+        prefixes: &["cali".into()],
+        to_host: HostAction::Drop,
+        kernel_name: &|name| name.to_string(),
+    };
+    let out = render(&ruleset, family, &style)?;
+    Ok(out.tables[&Table::Filter].chains["cali-po-x"].clone())
+}
+
+fn of(matches: Vec<Match>, family: Family) -> Vec<String> {
+    rendered(Rule::new(matches, Verdict::Drop), &[], family).expect("it can be said")
+}
+
+fn protocol(protocol: Protocol, negate: bool) -> Match {
+    Match::Protocol { protocol, negate }
+}
+
+#[test]
+fn a_rule_stands_in_the_tables_of_its_family_alone() {
+    let net = |text: &str| Match::Address { side: Side::Source, net: text.parse().expect("literal"), negate: false };
+    assert_eq!(of(vec![Match::Family(Family::V6)], Family::V4), [""; 0]);
+    assert_eq!(of(vec![net("fd00::/64")], Family::V4), [""; 0]);
+    assert_eq!(of(vec![net("10.0.0.0/8")], Family::V4), ["-s 10.0.0.0/8 -j DROP"]);
+    assert_eq!(of(vec![net("0.0.0.0/0")], Family::V4), ["-j DROP"]);
+}
+
+#[test]
+fn a_second_condition_on_an_address_is_said_otherwise() {
+    let net =
+        |text: &str, negate| Match::Address { side: Side::Destination, net: text.parse().expect("literal"), negate };
+    let rules = of(vec![net("10.0.0.0/8", false), net("10.1.0.0/16", true)], Family::V4);
+    assert_eq!(rules, ["-d 10.0.0.0/8 -m iprange ! --dst-range 10.1.0.0-10.1.255.255 -j DROP"]);
+}
+
+#[test]
+fn protocols_that_contradict_match_nothing_and_several_that_differ_match_by_a_mark() {
+    let (tcp, udp) = (Protocol::TCP, Protocol::UDP);
+    assert_eq!(of(vec![protocol(tcp, false), protocol(tcp, true)], Family::V4), [""; 0]);
+    assert_eq!(of(vec![protocol(tcp, false), protocol(udp, true)], Family::V4), ["-p 6 -j DROP"]);
+    assert_eq!(of(vec![protocol(tcp, true)], Family::V4), ["! -p 6 -j DROP"]);
+    let several = of(vec![protocol(tcp, true), protocol(udp, true)], Family::V4);
+    assert_eq!(
+        several,
+        [
+            "-j MARK --set-xmark 0x40000/0x40000",
+            "-p 6 -j MARK --set-xmark 0x0/0x40000",
+            "-p 17 -j MARK --set-xmark 0x0/0x40000",
+            "-m mark --mark 0x40000/0x40000 -j DROP",
+        ]
+    );
+}
+
+#[test]
+fn lists_of_ports_are_sets_only_when_they_are_long() {
+    let ports = |count: u16| {
+        let elements = (0..count).map(|n| Element::Ports(PortRange::single(n * 10 + 1))).collect();
+        Set { set_type: SetType::Ports, elements }
+    };
+    let matches =
+        vec![protocol(Protocol::TCP, false), Match::PortIn { side: Side::Destination, set: "p".into(), negate: true }];
+    let rule = Rule::new(matches, Verdict::Drop);
+    let of = |count| rendered(rule.clone(), &[("p", ports(count))], Family::V4).expect("it can be said");
+    assert_eq!(of(3), ["-p 6 -m multiport ! --dports 1,11,21 -j DROP"]);
+    assert_eq!(of(16), ["-p 6 -m set ! --match-set p dst -j DROP"]);
+}
+
+#[test]
+fn what_a_rule_does_beside_its_verdict_stands_in_a_chain() {
+    let rule = Rule {
+        matches: vec![Match::Mark(0x20000)],
+        statements: vec![Statement::ClearMark(0x20000)],
+        verdict: Some(Verdict::Return),
+    };
+    let rules = rendered(rule, &[], Family::V6).expect("it can be said");
+    assert!(rules[0].starts_with("-m mark ! --mark 0x0/0x20000 -g cali-do-"), "{rules:?}");
+    let icmp = Rule::new([Match::Icmp { icmp_type: 255, code: None, negate: false }], Verdict::Drop);
+    assert!(matches!(rendered(icmp, &[], Family::V4), Err(Error::Unsupported { .. })));
+}
