@@ -16,7 +16,6 @@ mod derived_write;
 mod fault;
 mod interest;
 mod limit;
-mod merge;
 mod meta;
 mod names;
 mod object;
