@@ -92,7 +92,10 @@ fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
         if info.spec.cluster_guid.is_empty() {
             info.spec.cluster_guid.clone_from(&guid);
         }
-        info.spec.calico_version = crate::VERSION.to_owned();
+        // A cluster that newer nodes run is not said to be of this version.
+        if !is_newer(&info.spec.calico_version, crate::VERSION) {
+            info.spec.calico_version = crate::VERSION.to_owned();
+        }
         let mut types: Vec<&str> = info.spec.cluster_type.split(',').filter(|t| !t.is_empty()).collect();
         for word in &environment.cluster_type {
             if !types.contains(&word.as_str()) {
@@ -104,6 +107,16 @@ fn cluster(store: &dyn Store, environment: &Environment) -> Result<()> {
     })
     .context("can't write the ClusterInformation")?;
     Ok(())
+}
+
+/// Whether a version such as `v3.30.1-rc2` comes after another; not, if either is no version.
+fn is_newer(version: &str, than: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u32>> {
+        let text = text.strip_prefix('v').unwrap_or(text);
+        let core = text.split(['-', '+']).next()?;
+        core.split('.').map(|part| part.parse().ok()).collect()
+    };
+    matches!((numbers(version), numbers(than)), (Some(version), Some(than)) if version > than)
 }
 
 fn tiers(store: &dyn Store) -> Result<()> {
@@ -229,6 +242,28 @@ mod tests {
         assert_eq!(pool("10.0.0.1/24"), "192.168.0.0/16");
         assert_eq!(pool("192.168.13.31/24"), "172.16.0.0/16");
         assert_eq!(pool("192.0.0.1/8"), "172.16.0.0/16");
+    }
+
+    #[test]
+    fn the_version_of_a_newer_cluster_stays() {
+        for (stored, after) in [
+            ("", crate::VERSION),
+            ("v0.0.9", crate::VERSION),
+            ("nonsense", crate::VERSION),
+            ("v3.34.1-rc2", "v3.34.1-rc2"),
+            ("3.30.0", "3.30.0"),
+        ] {
+            let store = tortie_store::MemoryStore::new();
+            let mut info =
+                ClusterInformation { metadata: Metadata::named("default"), spec: ClusterInformationSpec::default() };
+            info.spec.calico_version = stored.to_owned();
+            resource::ensure(&store, info.into()).expect("it is empty");
+            cluster(&store, &environment()).expect("it can be written");
+            let key = Key::resource(Kind::ClusterInformation, "", "default");
+            let entry = Reader::get(&store, &key).expect("readable").expect("there");
+            let Some(Resource::ClusterInformation(info)) = entry.value.as_resource().map(|r| &**r) else { panic!() };
+            assert_eq!(info.spec.calico_version, after, "{stored}");
+        }
     }
 
     #[test]
