@@ -29,6 +29,7 @@ pub struct Figure {
 /// All benchmarks.
 pub const FIGURES: &[Figure] = &[
     Figure { name: "cni", what: "CNI ADD and DEL, one at a time, beside ptp + host-local", run: cni::run },
+    Figure { name: "etcd-cni", what: "the same with a node on etcd", run: cni::on_etcd },
     Figure { name: "cni-parallel", what: "CNI ADD, 16 at once, 500 pods, beside ptp + host-local", run: parallel::run },
     Figure {
         name: "policy-latency",
