@@ -29,7 +29,8 @@ pub(crate) fn close(document: &mut Value, unknown: &[String]) {
             rest.split_once(']')?.0.parse().ok()
         };
         let places: BTreeSet<usize> = unknown.iter().filter_map(index).collect();
-        let Some(rules) = document["spec"][direction].as_array_mut() else { continue };
+        let rules = document.get_mut("spec").and_then(|spec| spec.get_mut(direction)).and_then(Value::as_array_mut);
+        let Some(rules) = rules else { continue };
         for (_, rule) in rules.iter_mut().enumerate().filter(|(at, _)| places.contains(at)) {
             if rule["action"] == "Allow" || rule["action"] == "Pass" {
                 *rule = json!({ "action": rule["action"], end: { "selector": "!all()" } });

@@ -265,6 +265,9 @@ proptest::proptest! {
         let at = at % text.len();
         let end = (at + len).min(text.len());
         text.splice(at..end, [byte]);
+        if let Ok((resource, _)) = Resource::from_stored_json(&String::from_utf8_lossy(&text)) {
+            let _ = resource.to_stored_json();
+        }
         if let Ok(mut resource) = Resource::from_json(&String::from_utf8_lossy(&text)) {
             resource.apply_defaults();
             let _ = resource.validate();
