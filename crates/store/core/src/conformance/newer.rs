@@ -38,7 +38,7 @@ pub fn what_newer_versions_wrote_survives_a_change(subject: &dyn Subject) {
         stored["newer"] = json!({ "list": [1, { "a": null }] });
         stored["metadata"]["newer"] = json!("text");
         stored["metadata"]["annotations"]["nobody.example/knows"] = json!("kept");
-        stored["spec"]["newer"] = json!({ "order": 100.0 });
+        stored["spec"]["newer"] = json!({ "order": 100.5 });
         let known = Resource::from_stored_json(&stored.to_string()).expect("all else is known").0;
         let key = resource_key(&known);
         if !subject.plants(*kind) {
