@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use tortie_lab::{Lab, Node, Store};
+use tortie_lab::{Lab, Node, Store, wait};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -212,6 +212,9 @@ fn etcd_holds_exactly_what_upstream_documents() {
     let late = two.add_pod("default", "late", &[]).unwrap();
     early.delete().unwrap();
     let kept = one.add_pod("default", "kept", &[]).unwrap();
+    // A node says that it is alive some seconds after its start.
+    let reported = || dump(one).keys().any(|key| key.ends_with("/status")).then_some(());
+    assert!(wait(START, reported).is_some(), "no node reports that it is alive");
     let all = dump(one);
     let [by_block, by_handle] = judge(&all);
     assert_eq!(by_block, by_handle, "handles and blocks tell the same");
