@@ -14,6 +14,7 @@ mod process;
 mod report;
 mod samples;
 mod scenario;
+mod stores;
 mod topology;
 mod traffic;
 mod watcher;
@@ -73,6 +74,12 @@ fn main() -> Result<ExitCode> {
     }
     if name == "calculation" && !rest.is_empty() {
         return calculation::program(&rest).map(|()| ExitCode::SUCCESS);
+    }
+    if name == "snapshot" && !rest.is_empty() {
+        return stores::snapshot::program(&rest).map(|()| ExitCode::SUCCESS);
+    }
+    if name == "addresses" && !rest.is_empty() {
+        return stores::addresses::program(&rest).map(|()| ExitCode::SUCCESS);
     }
     if name == "list" {
         for Figure { name, what, .. } in FIGURES {

@@ -56,6 +56,15 @@ pub fn names(bed: &Bed, setting: &Setting) -> Result<PathBuf> {
 impl Agent {
     /// Starts the node on a host and waits until it is in sync.
     pub fn start(bed: &Bed, setting: &Setting, host: &Netns, database: &Path, wish: Wish) -> Result<Agent> {
+        let mut env = vec![("TORTIE_SQLITE".to_owned(), database.display().to_string())];
+        if wish.sync_normal {
+            env.push(("TORTIE_SQLITE_SYNC".to_owned(), "normal".to_owned()));
+        }
+        Agent::start_on(bed, setting, host, env)
+    }
+
+    /// The same on the store that the environment names.
+    pub fn start_on(bed: &Bed, setting: &Setting, host: &Netns, env: Vec<(String, String)>) -> Result<Agent> {
         let program = names(bed, setting)?.join("calico-node");
         let state = bed.folder("state")?;
         let log = bed.path("node.log");
@@ -63,7 +72,7 @@ impl Agent {
         let mut command = Command::new(&program);
         command
             .env_clear()
-            .env("TORTIE_SQLITE", database)
+            .envs(env)
             .env("TORTIE_STATE_DIR", &state)
             .env("NODENAME", NODE)
             .env("IP", "autodetect")
@@ -74,9 +83,6 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        if wish.sync_normal {
-            command.env("TORTIE_SQLITE_SYNC", "normal");
-        }
         let begun = Instant::now();
         let child = host.run(|| command.spawn())?.with_context(|| format!("can't start {}", program.display()))?;
         let mut process = Running::of(child);

@@ -15,6 +15,7 @@ use crate::node::{Agent, Wish};
 use crate::plugin::{Plugin, children_seconds};
 use crate::report::{Finding, Stat, Target};
 use crate::samples::Samples;
+use crate::stores::etcd::Etcd;
 use crate::topology::host;
 
 /// Calls that are not counted: caches, first block.
@@ -32,19 +33,42 @@ impl Cost {
     }
 }
 
+/// Which store the node uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// A file, and whether its writes need not survive a power failure.
+    File { sync_normal: bool },
+    /// An etcd on the host, which does not wait for the disk.
+    Etcd,
+}
+
 /// Runs it with the default durability, then with `TORTIE_SQLITE_SYNC=normal`.
 pub fn run(setting: &Setting) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (sync_normal, title) in [(false, ""), (true, ", sync normal")] {
-        findings.extend(rounds(setting, Wish { sync_normal }, title)?);
+        findings.extend(rounds(setting, Kept::File { sync_normal }, title)?);
     }
     Ok(findings)
 }
 
-fn rounds(setting: &Setting, wish: Wish, title: &str) -> Result<Vec<Finding>> {
+/// Runs it with etcd.
+pub fn on_etcd(setting: &Setting) -> Result<Vec<Finding>> {
+    rounds(setting, Kept::Etcd, ", etcd")
+}
+
+fn rounds(setting: &Setting, kept: Kept, title: &str) -> Result<Vec<Finding>> {
     let mut bed = Bed::new()?;
     let (ours_host, ptp_host) = (host(&mut bed, "ours")?, host(&mut bed, "ptp")?);
-    let agent = Agent::start(&bed, setting, &ours_host.netns, &bed.path("tortie.db"), wish)?;
+    let (agent, _etcd) = match kept {
+        Kept::File { sync_normal } => {
+            let wish = Wish { sync_normal };
+            (Agent::start(&bed, setting, &ours_host.netns, &bed.path("tortie.db"), wish)?, None)
+        }
+        Kept::Etcd => {
+            let etcd = Etcd::start(&bed, Some(&ours_host.netns))?;
+            (Agent::start_on(&bed, setting, &ours_host.netns, etcd.env())?, Some(etcd))
+        }
+    };
     let ours = Plugin::ours(&bed, setting, &agent)?;
     let ptp = Plugin::ptp(&bed).context("ptp is not installed (Debian's containernetworking-plugins): no peer")?;
     let count = setting.times(200) + WARM_UP;
@@ -62,9 +86,12 @@ fn rounds(setting: &Setting, wish: Wish, title: &str) -> Result<Vec<Finding>> {
             one(&ptp, &ptp_host.netns, command, &ptp_pods, n, &mut ptp_cost)?;
         }
         our_cost.cpu += agent.cpu_seconds()? - node_before;
-        let main = title.is_empty();
         let mut push = |name: &str, stat, target, seen: &Samples, peer: &Samples| {
-            let target = if main { target } else { Target::None };
+            let target = match kept {
+                Kept::File { sync_normal: false } => target,
+                Kept::Etcd if (command, name) == ("ADD", "p50") => Target::AtMost(12.0),
+                Kept::File { sync_normal: true } | Kept::Etcd => Target::None,
+            };
             findings.extend(Finding::beside(
                 format!("{command} {name}{title}"),
                 "ms",

@@ -5,6 +5,8 @@ mod calculation;
 mod cni;
 mod control;
 mod datapath;
+mod etcd;
+mod etcd_addresses;
 mod latency;
 mod memory;
 mod parallel;
@@ -27,6 +29,7 @@ pub struct Figure {
 /// All benchmarks.
 pub const FIGURES: &[Figure] = &[
     Figure { name: "cni", what: "CNI ADD and DEL, one at a time, beside ptp + host-local", run: cni::run },
+    Figure { name: "etcd-cni", what: "the same with a node on etcd", run: cni::on_etcd },
     Figure { name: "cni-parallel", what: "CNI ADD, 16 at once, 500 pods, beside ptp + host-local", run: parallel::run },
     Figure {
         name: "policy-latency",
@@ -47,6 +50,21 @@ pub const FIGURES: &[Figure] = &[
         name: "calculation",
         what: "from facts to desired state, without a kernel: snapshots and single steps",
         run: calculation::run,
+    },
+    Figure {
+        name: "etcd-calicoctl",
+        what: "calicoctl apply, get, delete of 10,000 resources in etcd, and get nodes: time, memory",
+        run: etcd::calicoctl,
+    },
+    Figure {
+        name: "etcd-snapshot",
+        what: "100,000 objects of etcd listed and calculated, beside the same read by etcdctl",
+        run: etcd::snapshot,
+    },
+    Figure {
+        name: "etcd-ipam",
+        what: "addresses on etcd, one at a time and from 16 processes, beside the bare round trips",
+        run: etcd_addresses::run,
     },
     Figure { name: "binary-size", what: "size of the stripped release binary", run: control::size },
     Figure { name: "calicoctl", what: "calicoctl version, whole process, beside /bin/true", run: control::version },

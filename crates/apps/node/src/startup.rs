@@ -275,6 +275,28 @@ mod tests {
     }
 
     #[test]
+    fn the_version_of_a_newer_cluster_stays() {
+        for (stored, after) in [
+            ("", crate::VERSION),
+            ("v0.0.9", crate::VERSION),
+            ("nonsense", crate::VERSION),
+            ("v3.34.1-rc2", "v3.34.1-rc2"),
+            ("3.30.0", "3.30.0"),
+        ] {
+            let store = tortie_store::MemoryStore::new();
+            let mut info =
+                ClusterInformation { metadata: Metadata::named("default"), spec: ClusterInformationSpec::default() };
+            info.spec.calico_version = stored.to_owned();
+            resource::ensure(&store, info.into()).expect("it is empty");
+            cluster(&store, &environment()).expect("it can be written");
+            let key = Key::resource(Kind::ClusterInformation, "", "default");
+            let entry = Reader::get(&store, &key).expect("readable").expect("there");
+            let Some(Resource::ClusterInformation(info)) = entry.value.as_resource().map(|r| &**r) else { panic!() };
+            assert_eq!(info.spec.calico_version, after, "{stored}");
+        }
+    }
+
+    #[test]
     fn a_generated_pool_is_unique_local() {
         let pool = unique_local_pool();
         assert!("fd00::/8".parse::<IpNet>().expect("a literal").contains(&pool));

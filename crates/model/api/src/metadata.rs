@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
 use crate::empty::empty;
+use crate::{Newer, Timestamp};
 
 /// Name, identity, revision and labels. Fields that only a Kubernetes API server uses are accepted and dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Metadata {
     /// Who must let go before the object is deleted.
     #[serde(skip_serializing_if = "empty")]
     pub finalizers: Vec<String>,
+    /// What a newer version stored beside all this, in any part of the resource.
+    #[serde(skip)]
+    pub newer: Newer,
     #[serde(skip_serializing, rename = "managedFields")]
     dropped_managed_fields: Dropped,
     #[serde(skip_serializing, rename = "selfLink")]

@@ -10,7 +10,7 @@ use crate::kind::{Kind, for_each_kind};
 use crate::kinds::*;
 use crate::metadata::Metadata;
 use crate::read::{self, Typing};
-use crate::{UnknownKind, json};
+use crate::{Newer, UnknownKind, json, newer};
 
 /// Declares the struct of a kind: metadata, specification and, for some, status; `kind` and `apiVersion` are written
 /// first and are checked when they are read.
@@ -224,10 +224,20 @@ impl Resource {
     }
 
     /// Reads what a store holds, where a newer version may have written fields that this one does not know: those are
-    /// left out, and their paths returned. Anything else that does not fit is an error as in [`Resource::from_json`].
+    /// left out, and their paths returned; [`Resource::to_stored_json`] writes them again. A rule of a policy that has
+    /// such a field and lets packets on matches nothing. Anything else that does not fit is an error as in
+    /// [`Resource::from_json`].
     pub fn from_stored_json(text: &str) -> Result<(Resource, Vec<String>), ReadError> {
-        let mut value: Value = serde_json::from_str(text).map_err(|e| ReadError::Syntax(e.to_string()))?;
-        let kind = kind_of(&value)?;
+        match Resource::from_json(text) {
+            Err(ReadError::Field(error)) if error.is_unknown_field() => Resource::from_newer(text),
+            other => other.map(|resource| (resource, Vec::new())),
+        }
+    }
+
+    fn from_newer(text: &str) -> Result<(Resource, Vec<String>), ReadError> {
+        let document: Value = serde_json::from_str(text).map_err(|e| ReadError::Syntax(e.to_string()))?;
+        let kind = kind_of(&document)?;
+        let mut value = document.clone();
         let mut unknown = Vec::new();
         loop {
             match Resource::read(kind, value.clone(), Typing::Exact) {
@@ -235,8 +245,21 @@ impl Resource {
                     unknown.push(error.path);
                 }
                 Err(error) => return Err(error),
-                Ok(resource) => return Ok((resource, unknown)),
+                Ok(_) => break,
             }
+        }
+        newer::close(&mut value, &unknown);
+        let mut resource = Resource::read(kind, value, Typing::Exact)?;
+        resource.metadata_mut().newer = Newer::of(document);
+        Ok((resource, unknown))
+    }
+
+    /// Compact JSON for a store: as [`Resource::to_json`], with what a newer version had stored.
+    pub fn to_stored_json(&self) -> String {
+        let Some(stored) = self.metadata().newer.document() else { return self.to_json() };
+        match Resource::from_stored_json(&stored.to_string()) {
+            Ok((known, _)) => json::go_json(&newer::keep_unknown(stored, &known.to_value(), self.to_value())),
+            Err(_) => self.to_json(),
         }
     }
 

@@ -238,6 +238,26 @@ fn fields_of_newer_versions_are_left_out_when_a_store_is_read() {
     assert!(Resource::from_stored_json(&wrong).is_err(), "an action that is not known cannot be left out");
 }
 
+#[test]
+fn a_rule_that_a_newer_version_made_narrower_lets_nothing_on_and_is_written_back() {
+    let rule =
+        |action: &str| serde_json::json!({ "action": action, "source": { "nets": ["10.0.0.0/8"], "moon": "full" } });
+    let mut value: Value = serde_json::from_str(&golden(Kind::NetworkPolicy)).expect("JSON");
+    value["spec"]["ingress"] = serde_json::json!([rule("Allow"), rule("Deny"), { "action": "Allow" }]);
+    value["spec"]["egress"] = serde_json::json!([rule("Pass")]);
+    let (mut resource, unknown) = Resource::from_stored_json(&value.to_string()).expect("all else is known");
+    assert_eq!(unknown.len(), 3, "{unknown:?}");
+    let Resource::NetworkPolicy(policy) = &mut resource else { panic!("a policy") };
+    let [allow, deny, plain] = &policy.spec.ingress[..] else { panic!("three rules") };
+    assert_eq!((allow.source.selector.as_str(), allow.source.nets.len()), ("!all()", 0));
+    assert_eq!((deny.source.selector.as_str(), deny.source.nets.len()), ("", 1));
+    assert_eq!(plain.source.selector, "");
+    assert_eq!(policy.spec.egress[0].destination.selector, "!all()");
+    policy.spec.order = Some(7.0);
+    value["spec"]["order"] = serde_json::json!(7);
+    assert_eq!(serde_json::from_str::<Value>(&resource.to_stored_json()).expect("JSON"), value);
+}
+
 proptest::proptest! {
     #[test]
     fn no_mutation_of_a_good_object_panics(kind in 0..Kind::ALL.len(), at in 0usize..4000, byte in 0u8..128, len in 0usize..8) {
@@ -245,6 +265,9 @@ proptest::proptest! {
         let at = at % text.len();
         let end = (at + len).min(text.len());
         text.splice(at..end, [byte]);
+        if let Ok((resource, _)) = Resource::from_stored_json(&String::from_utf8_lossy(&text)) {
+            let _ = resource.to_stored_json();
+        }
         if let Ok(mut resource) = Resource::from_json(&String::from_utf8_lossy(&text)) {
             resource.apply_defaults();
             let _ = resource.validate();

@@ -60,10 +60,10 @@ impl Value {
         if let Value::Handle(handle) = self { Some(handle) } else { None }
     }
 
-    /// The JSON text that upstream keeps under the key.
+    /// The JSON text that upstream keeps under the key, with what a newer version had stored in a resource.
     pub fn to_json(&self) -> String {
         let json = match self {
-            Value::Resource(resource) => return resource.to_json(),
+            Value::Resource(resource) => return resource.to_stored_json(),
             Value::Status(text) => return text.to_string(),
             Value::Block(block) => serde_json::to_string(&**block),
             Value::Affinity(affinity) => serde_json::to_string(affinity),
@@ -73,7 +73,8 @@ impl Value {
         json.expect("plain structs with text keys always serialise")
     }
 
-    /// Reads the JSON text under a key. Upstream's empty affinity value means confirmed.
+    /// Reads the JSON text under a key. Upstream's empty affinity value means confirmed. Fields of a resource that only a
+    /// newer version knows are kept for [`Value::to_json`].
     pub fn from_json(key: &Key, json: &str) -> Result<Value, ValueError> {
         let wrong = |reason: String| ValueError { key: key.to_string(), reason };
         // Serde reads structs out of lists as well.
@@ -83,7 +84,7 @@ impl Value {
         let bad = |error: serde_json::Error| wrong(error.to_string());
         Ok(match key {
             Key::Resource { kind, namespace: _, name: _ } => {
-                let resource = Resource::from_json(json).map_err(|error| wrong(error.to_string()))?;
+                let (resource, _) = Resource::from_stored_json(json).map_err(|error| wrong(error.to_string()))?;
                 if resource.kind() != *kind {
                     return Err(wrong(format!("it holds a {}", resource.kind().name())));
                 }

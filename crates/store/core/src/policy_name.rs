@@ -22,7 +22,7 @@ pub(crate) fn to_json(value: &Value) -> String {
     let metadata = stored.metadata_mut();
     let name = format!(r#"{{"name":"{}"}}"#, metadata.name);
     metadata.annotations.insert(ANNOTATION.to_owned(), name);
-    stored.to_json()
+    stored.to_stored_json()
 }
 
 /// The value without what is only there for storing.

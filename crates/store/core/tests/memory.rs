@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tortie_facts::Revision;
+use tortie_facts::{Key, Revision};
 use tortie_store::conformance::Subject;
-use tortie_store::{MemoryStore, Store};
+use tortie_store::{MemoryStore, Reader, Store};
 
 struct Memory(MemoryStore);
 
@@ -15,6 +15,12 @@ impl Subject for Memory {
 
     fn plant(&self, path: &str, text: &str) {
         self.0.plant(path, text);
+    }
+
+    fn text(&self, path: &str) -> String {
+        let key = Key::from_path(path).expect("a key");
+        let entry = Reader::get(&self.0, &key).expect("it can be read").expect("it is there");
+        entry.value.to_json()
     }
 
     fn compact(&self, upto: Revision) {

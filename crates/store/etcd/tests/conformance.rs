@@ -31,6 +31,10 @@ impl Subject for Etcd {
         self.0.put(path, text);
     }
 
+    fn text(&self, path: &str) -> String {
+        self.0.get_prefix(path).remove(0).1
+    }
+
     fn compact(&self, upto: Revision) {
         self.store().compact(upto).expect("it may do so");
     }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
 use tortie_api::ipam::{Affinity, Block, Handle, IpamConfig};
-use tortie_api::{API_VERSION, IpamConfiguration, IpamConfigurationSpec, Kind, Metadata, Resource};
+use tortie_api::{API_VERSION, IpamConfiguration, IpamConfigurationSpec, Kind, Metadata, Resource, keep_unknown};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Value};
 
 use crate::interest::Faces;
-use crate::merge::keep_unknown;
 use crate::types::Type;
 use crate::{Group, meta, names};
 

@@ -18,7 +18,6 @@ mod fault;
 mod interest;
 mod lease;
 mod limit;
-mod merge;
 mod meta;
 mod names;
 mod object;

@@ -36,6 +36,7 @@ impl Subject for Sqlite {
         drop(SqliteStore::open(self.options()).expect("a fresh store"));
         let connection = Connection::open(self.options().path).expect("the file is there");
         connection.busy_timeout(Duration::from_secs(5)).expect("a setting");
+        let text = text.replace('\'', "''");
         let next = "(SELECT ifnull(max(revision), 0) + 1 FROM log)";
         let script = format!(
             "BEGIN IMMEDIATE;
@@ -45,6 +46,12 @@ impl Subject for Sqlite {
              COMMIT;"
         );
         connection.execute_batch(&script).expect("the tables are there");
+    }
+
+    fn text(&self, path: &str) -> String {
+        let connection = Connection::open(self.options().path).expect("the file is there");
+        let found = connection.query_row("SELECT value FROM kv WHERE path = ?1", [path], |row| row.get(0));
+        found.expect("it is there")
     }
 
     fn compact(&self, upto: Revision) {

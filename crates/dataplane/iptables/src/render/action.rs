@@ -15,6 +15,8 @@ use crate::error::Error;
 
 /// The longest prefix of log lines; a longer one is cut, as it must not cost a policy.
 const LOG_PREFIX_LEN: usize = 29;
+/// The longest prefix that NFLOG takes.
+const NFLOG_PREFIX_LEN: usize = 63;
 
 /// A rule's target.
 pub(super) struct Action {
@@ -27,7 +29,7 @@ impl Output<'_> {
     /// `None`: the rule does nothing.
     pub(super) fn action(&mut self, chain: &Name, entry: Entry, rule: &Rule) -> Result<Option<Action>, Error> {
         let Rule { matches: _, statements, verdict } = rule;
-        let steps: Vec<String> = statements.iter().map(statement).collect();
+        let steps: Vec<String> = statements.iter().filter_map(statement).collect();
         let ends = |target: String| Some(Action { target, may_decide: false });
         Ok(match verdict {
             None => match steps.as_slice() {
@@ -112,14 +114,20 @@ impl Output<'_> {
     }
 }
 
-fn statement(statement: &Statement) -> String {
-    match statement {
+/// The target of a statement; none for what every rule does by itself.
+fn statement(statement: &Statement) -> Option<String> {
+    Some(match statement {
         Statement::Log { prefix } => format!("-j LOG --log-prefix {} --log-level 5", quoted(prefix, LOG_PREFIX_LEN)),
+        Statement::Record { group, prefix } => {
+            format!("-j NFLOG --nflog-prefix {} --nflog-group {group}", quoted(prefix, NFLOG_PREFIX_LEN))
+        }
+        // Every rule counts its packets.
+        Statement::Count => return None,
         Statement::SetMark(bits) => set_mark(*bits),
         Statement::ClearMark(bits) => clear_mark(*bits),
         Statement::NoTrack => "-j CT --notrack".to_owned(),
         Statement::SetDscp { family: _, value } => format!("-j DSCP --set-dscp {value:#04x}"),
-    }
+    })
 }
 
 /// Text as restore programs read it. They can't read what is no printable ASCII.

@@ -4,6 +4,7 @@
 //! case becomes one `#[test]`. The cases assume no number of a revision, only that revisions grow.
 
 mod lists;
+mod newer;
 mod points;
 mod races;
 mod walk;
@@ -12,11 +13,13 @@ mod watches;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tortie_api::Kind;
 use tortie_facts::{Filter, Key, Revision, Value};
 
 use crate::{Entry, Event, Expect, Listing, Store, Watch, WatchError, Write, WriteError};
 
 pub use lists::*;
+pub use newer::*;
 pub use points::*;
 pub use races::*;
 pub use walk::*;
@@ -29,6 +32,14 @@ pub trait Subject: Send + Sync {
 
     /// Puts a text under a key's text as a foreign writer would, with a new revision.
     fn plant(&self, path: &str, text: &str);
+
+    /// Whether [`Subject::plant`] takes a resource of this kind, and [`Subject::text`] gives it back.
+    fn plants(&self, _kind: Kind) -> bool {
+        true
+    }
+
+    /// The text under a key's text as a foreign reader sees it.
+    fn text(&self, path: &str) -> String;
 
     /// Forgets the history up to and including this revision.
     fn compact(&self, upto: Revision);
@@ -87,6 +98,7 @@ macro_rules! conformance_tests {
             filters_never_cover_half_a_name
             filters_that_overlap_list_once
             unreadable_texts_stop_nothing_else
+            what_newer_versions_wrote_survives_a_change
             a_watch_tells_every_change_in_order
             a_watch_starts_behind_its_revision
             a_watch_tells_only_what_its_filter_covers

@@ -1,10 +1,47 @@
 //! What this version does not know stays: a change that was made to the part that it knows, applied to the whole.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+/// The document that a newer version stored, kept with the resource that was read from it, so that writing the resource
+/// back loses nothing. Empty for a resource that is known as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Newer(Option<Arc<Value>>);
+
+impl Newer {
+    pub(crate) fn of(document: Value) -> Newer {
+        Newer(Some(Arc::new(document)))
+    }
+
+    pub(crate) fn document(&self) -> Option<&Value> {
+        self.0.as_deref()
+    }
+}
+
+/// A rule with a field that is not known may be meant for less than it says: where it lets packets on, it then matches
+/// nothing. One that denies stays as it is.
+pub(crate) fn close(document: &mut Value, unknown: &[String]) {
+    for (direction, end) in [("ingress", "source"), ("egress", "destination")] {
+        let index = |path: &String| {
+            let rest = path.strip_prefix("spec.")?.strip_prefix(direction)?.strip_prefix('[')?;
+            rest.split_once(']')?.0.parse().ok()
+        };
+        let places: BTreeSet<usize> = unknown.iter().filter_map(index).collect();
+        let rules = document.get_mut("spec").and_then(|spec| spec.get_mut(direction)).and_then(Value::as_array_mut);
+        let Some(rules) = rules else { continue };
+        for (_, rule) in rules.iter_mut().enumerate().filter(|(at, _)| places.contains(at)) {
+            if rule["action"] == "Allow" || rule["action"] == "Pass" {
+                *rule = json!({ "action": rule["action"], end: { "selector": "!all()" } });
+            }
+        }
+    }
+}
 
 /// The `stored` document with the change from `known` to `wanted` made to it, where `known` is the part of `stored`
 /// that this version understands. Members that only `stored` has survive wherever their parent does.
-pub(crate) fn keep_unknown(stored: &Value, known: &Value, wanted: Value) -> Value {
+pub fn keep_unknown(stored: &Value, known: &Value, wanted: Value) -> Value {
     if *known == wanted {
         return stored.clone();
     }

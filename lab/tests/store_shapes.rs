@@ -1,0 +1,231 @@
+//! What a cluster leaves in etcd, read by `etcdctl` and judged by a check that knows nothing of the code that wrote it:
+//! every key is one that upstream documents, and every value has the shape that upstream gives it.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tortie_lab::{Lab, Node, Store, wait};
+
+const START: Duration = Duration::from_secs(60);
+
+const POLICIES: &str = "
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata: {name: platform}
+spec: {order: 100}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: web, namespace: default}
+spec: {selector: app == 'web', ingress: [{action: Allow, protocol: TCP, destination: {ports: [80, '8000:8100']}}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: platform.base}
+spec: {tier: platform, selector: all(), types: [Ingress], ingress: [{action: Pass}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: {name: outside, labels: {zone: b}}
+spec: {nets: [198.51.100.0/24]}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: uplink}
+spec: {node: node1, interfaceName: eth7}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: rack}
+spec: {peerIP: 192.0.2.9, asNumber: 64999, nodeSelector: '!all()'}
+";
+
+/// The plurals of keys, the kind of their values, and whether they have namespaces.
+const RESOURCES: [(&str, &str, bool); 16] = [
+    ("bgpconfigurations", "BGPConfiguration", false),
+    ("bgppeers", "BGPPeer", false),
+    ("clusterinformations", "ClusterInformation", false),
+    ("felixconfigurations", "FelixConfiguration", false),
+    ("globalnetworkpolicies", "GlobalNetworkPolicy", false),
+    ("globalnetworksets", "GlobalNetworkSet", false),
+    ("hostendpoints", "HostEndpoint", false),
+    ("ipamconfigurations", "IPAMConfiguration", false),
+    ("ippools", "IPPool", false),
+    ("kubecontrollersconfigurations", "KubeControllersConfiguration", false),
+    ("networkpolicies", "NetworkPolicy", true),
+    ("networksets", "NetworkSet", true),
+    ("nodes", "Node", false),
+    ("profiles", "Profile", false),
+    ("tiers", "Tier", false),
+    ("workloadendpoints", "WorkloadEndpoint", true),
+];
+
+/// All that etcd holds under `/calico`, as `etcdctl` on a node prints it.
+fn dump(node: &Node) -> BTreeMap<String, String> {
+    let env: BTreeMap<String, String> = node.view().env().into_iter().collect();
+    let mut command = node.command("etcdctl").unwrap();
+    command.env("ETCDCTL_API", "3");
+    for (theirs, ours) in [
+        ("ETCDCTL_ENDPOINTS", "ETCD_ENDPOINTS"),
+        ("ETCDCTL_CACERT", "ETCD_CA_CERT_FILE"),
+        ("ETCDCTL_CERT", "ETCD_CERT_FILE"),
+        ("ETCDCTL_KEY", "ETCD_KEY_FILE"),
+    ] {
+        command.env(theirs, &env[ours]);
+    }
+    let output = command.args(["get", "--prefix", "/"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+}
+
+/// The names of an object's members.
+fn members(value: &Json) -> BTreeSet<&str> {
+    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn only(value: &Json, must: &[&str], may: &[&str]) {
+    let found = members(value);
+    assert!(must.iter().all(|name| found.contains(name)), "{must:?}: {value}");
+    let strange: Vec<_> = found.iter().filter(|name| !must.contains(name) && !may.contains(name)).collect();
+    assert!(strange.is_empty(), "{strange:?} in {value}");
+}
+
+fn resource(path: &[&str], value: &Json) {
+    let Some((_, kind, namespaced)) = RESOURCES.iter().find(|(plural, ..)| *plural == path[0]) else {
+        panic!("no such type: {path:?}")
+    };
+    only(value, &["kind", "apiVersion", "metadata", "spec"], &["status"]);
+    assert_eq!((&value["kind"], &value["apiVersion"]), (&Json::from(*kind), &Json::from("projectcalico.org/v3")));
+    let metadata = &value["metadata"];
+    only(metadata, &["name", "uid", "creationTimestamp"], &["namespace", "labels", "annotations"]);
+    let (namespace, name) = match path[1..] {
+        [name] if !namespaced => ("", name),
+        [namespace, name] if *namespaced => (namespace, name),
+        _ => panic!("{path:?}"),
+    };
+    assert_eq!(metadata["name"], name, "{path:?}");
+    assert_eq!(metadata["namespace"].as_str().unwrap_or_default(), namespace, "{path:?}");
+    assert_eq!(
+        metadata["uid"].as_str().map(|uid| uid.split('-').map(str::len).collect::<Vec<_>>()),
+        Some(vec![8, 4, 4, 4, 12])
+    );
+    let time = metadata["creationTimestamp"].as_str().unwrap();
+    assert!(time.len() == 20 && time.ends_with('Z') && &time[10..11] == "T", "{time}");
+    if kind.ends_with("NetworkPolicy") {
+        let stored = metadata["annotations"]["projectcalico.org/metadata"].as_str().unwrap();
+        assert_eq!(stored, format!(r#"{{"name":"{name}"}}"#));
+        assert!(value["spec"]["tier"].is_string() && value["spec"]["types"].is_array(), "{value}");
+    }
+}
+
+/// The range that the last part of a key such as `10.0.0.0-26` names.
+fn range(text: &str) -> String {
+    let (address, length) = text.rsplit_once('-').unwrap();
+    format!("{address}/{length}")
+}
+
+/// How many addresses each handle holds in a block.
+fn block(key: &str, value: &Json) -> BTreeMap<String, u64> {
+    let must = ["cidr", "affinity", "allocations", "unallocated", "attributes", "sequenceNumber", "deleted"];
+    only(value, &must, &["affinity_claim_time", "sequenceNumberForAllocation", "hostAffinity"]);
+    let cidr = range(key);
+    assert_eq!(value["cidr"], cidr.as_str());
+    let (address, length) = cidr.split_once('/').unwrap();
+    let bits = if address.contains(':') { 128 } else { 32 } - length.parse::<u32>().unwrap();
+    let (slots, attributes) = (value["allocations"].as_array().unwrap(), value["attributes"].as_array().unwrap());
+    assert_eq!(slots.len(), 1 << bits);
+    let mut free: BTreeSet<u64> = BTreeSet::new();
+    for ordinal in value["unallocated"].as_array().unwrap() {
+        assert!(free.insert(ordinal.as_u64().unwrap()), "{ordinal} is free twice");
+    }
+    let mut held = BTreeMap::new();
+    for (ordinal, slot) in (0_u64..).zip(slots) {
+        assert_eq!(slot.is_null(), free.contains(&ordinal), "{ordinal} of {cidr}");
+        if let Some(at) = slot.as_u64() {
+            let attribute = &attributes[usize::try_from(at).unwrap()];
+            only(attribute, &[], &["handle_id", "secondary", "alternateOwnerAttrs", "releasedAt"]);
+            assert!(value["sequenceNumberForAllocation"][ordinal.to_string()].is_u64(), "{ordinal} of {cidr}");
+            *held.entry(attribute["handle_id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    held
+}
+
+/// Judges everything; the handles with how many addresses of which block they hold, by the blocks and by themselves.
+fn judge(all: &BTreeMap<String, String>) -> [BTreeMap<(String, String), u64>; 2] {
+    let [mut by_block, mut by_handle] = [BTreeMap::new(), BTreeMap::new()];
+    for (key, text) in all {
+        let value: Json = serde_json::from_str(text).unwrap_or_else(|error| panic!("{key}: {error}: {text}"));
+        let parts: Vec<&str> = key.split('/').skip(1).collect();
+        match parts.as_slice() {
+            ["calico", "resources", "v3", "projectcalico.org", path @ ..] => resource(path, &value),
+            ["calico", "ipam", "v2", "assignment", "ipv4" | "ipv6", "block", name] => {
+                for (handle, count) in block(name, &value) {
+                    by_block.insert((handle, range(name)), count);
+                }
+            }
+            ["calico", "ipam", "v2", "host", node, "ipv4" | "ipv6", "block", name] => {
+                only(&value, &["state", "deleted"], &[]);
+                assert!(value["state"] == "confirmed" && value["deleted"] == false, "{value}");
+                let place = key.replace(&format!("host/{node}"), "assignment");
+                let block: Json = serde_json::from_str(&all[&place]).unwrap();
+                assert_eq!(block["affinity"], format!("host:{node}"), "{}", range(name));
+            }
+            ["calico", "ipam", "v2", "handle", handle] => {
+                only(&value, &["block", "deleted"], &[]);
+                for (cidr, count) in value["block"].as_object().unwrap() {
+                    by_handle.insert(((*handle).to_owned(), cidr.clone()), count.as_u64().unwrap());
+                }
+            }
+            ["calico", "ipam", "v2", "config"] => only(
+                &value,
+                &["strict_affinity", "auto_allocate_blocks"],
+                &["maxBlocksPerHost", "kubeVirtVMAddressPersistence", "ipCooldownSeconds"],
+            ),
+            ["calico", "felix", "v2", "no-region", "host", _, "status" | "last_reported_status"] => {
+                only(&value, &["time", "uptime", "first_update"], &[]);
+            }
+            _ => panic!("no documented key: {key}"),
+        }
+    }
+    [by_block, by_handle]
+}
+
+#[test]
+#[ignore = "needs root"]
+fn etcd_holds_exactly_what_upstream_documents() {
+    if std::process::Command::new("etcd").arg("--version").output().is_err() {
+        eprintln!("skipped: etcd is not installed (Debian: etcd-server, etcd-client)");
+        return;
+    }
+    let lab = Lab::builder().nodes(2).store(Store::Etcd).up().unwrap();
+    lab.start(START).unwrap();
+    lab.apply(POLICIES).unwrap();
+    let [one, two] = [lab.node(1), lab.node(2)];
+    let early = one.add_pod("default", "early", &[("app", "web")]).unwrap();
+    let late = two.add_pod("default", "late", &[]).unwrap();
+    early.delete().unwrap();
+    let kept = one.add_pod("default", "kept", &[]).unwrap();
+    // A node says that it is alive some seconds after its start.
+    let reported = || dump(one).keys().any(|key| key.ends_with("/status")).then_some(());
+    assert!(wait(START, reported).is_some(), "no node reports that it is alive");
+    let all = dump(one);
+    let [by_block, by_handle] = judge(&all);
+    assert_eq!(by_block, by_handle, "handles and blocks tell the same");
+    assert_eq!(by_block.len(), 2, "the pods' addresses: {by_block:?}");
+    for word in
+        ["workloadendpoints/default/", "networkpolicies/default/web", "globalnetworkpolicies/platform.base", "/status"]
+    {
+        assert!(all.keys().any(|key| key.contains(word)), "{word} is missing: {:#?}", all.keys());
+    }
+    late.delete().unwrap();
+    kept.delete().unwrap();
+    let [by_block, by_handle] = judge(&dump(two));
+    assert!(by_block.is_empty() && by_handle.is_empty(), "{by_block:?} {by_handle:?}");
+}
