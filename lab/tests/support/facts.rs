@@ -1,5 +1,7 @@
 //! What the lab's store holds, and looking at texts.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
