@@ -237,7 +237,7 @@ impl Node {
         overrides: Overrides,
     ) -> Result<Node> {
         let health = Arc::new(Health::default());
-        let record_drops = environment.drop_records && drops::start(health.clone())?;
+        let record_drops = environment.drop_records && rules::records(felix) && drops::start(health.clone())?;
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
         let handle = AgentHandle::new(post.clone(), health.clone());

@@ -45,6 +45,11 @@ pub fn open(felix: &FelixConfigurationSpec) -> Result<Rules> {
     Ok(Rules { backend, leftovers: others })
 }
 
+/// Whether drops can be recorded: not with iptables.
+pub fn records(felix: &FelixConfigurationSpec) -> bool {
+    matches!(choose(felix), Ok(Filter::Nftables))
+}
+
 fn choose(felix: &FelixConfigurationSpec) -> Result<Filter> {
     match felix.nftables_mode.unwrap_or_default() {
         NftablesMode::Enabled => Ok(Filter::Nftables),

@@ -15,8 +15,6 @@ use crate::error::Error;
 
 /// The longest prefix of log lines; a longer one is cut, as it must not cost a policy.
 const LOG_PREFIX_LEN: usize = 29;
-/// The longest prefix that NFLOG takes.
-const NFLOG_PREFIX_LEN: usize = 63;
 
 /// A rule's target.
 pub(super) struct Action {
@@ -29,7 +27,7 @@ impl Output<'_> {
     /// `None`: the rule does nothing.
     pub(super) fn action(&mut self, chain: &Name, entry: Entry, rule: &Rule) -> Result<Option<Action>, Error> {
         let Rule { matches: _, statements, verdict } = rule;
-        let steps: Vec<String> = statements.iter().filter_map(statement).collect();
+        let steps = statements.iter().map(|one| statement(chain, one)).collect::<Result<Vec<String>, Error>>()?;
         let ends = |target: String| Some(Action { target, may_decide: false });
         Ok(match verdict {
             None => match steps.as_slice() {
@@ -114,15 +112,12 @@ impl Output<'_> {
     }
 }
 
-/// The target of a statement; none for what every rule does by itself.
-fn statement(statement: &Statement) -> Option<String> {
-    Some(match statement {
+fn statement(chain: &str, statement: &Statement) -> Result<String, Error> {
+    Ok(match statement {
         Statement::Log { prefix } => format!("-j LOG --log-prefix {} --log-level 5", quoted(prefix, LOG_PREFIX_LEN)),
-        Statement::Record { group, prefix } => {
-            format!("-j NFLOG --nflog-prefix {} --nflog-group {group}", quoted(prefix, NFLOG_PREFIX_LEN))
+        Statement::Record { group: _, prefix: _ } | Statement::Count => {
+            return Err(unsupported(chain, "records drops, which only nftables can"));
         }
-        // Every rule counts its packets.
-        Statement::Count => return None,
         Statement::SetMark(bits) => set_mark(*bits),
         Statement::ClearMark(bits) => clear_mark(*bits),
         Statement::NoTrack => "-j CT --notrack".to_owned(),
