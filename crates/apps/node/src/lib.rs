@@ -10,7 +10,7 @@
 //!        +--> store                                |<--Learned, Recovered--+
 //!        +--devices--> reaper, mend --> kernel     |
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
-//!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
+//!   tunnel-addresses <--Bell, WireGuard's keys-- agent; writes the Node resource and addresses --> store
 //!   http (health, metrics) reads Health, which the agent writes
 //!   reports --the node is alive, by a clock, on etcd alone--> store
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
@@ -49,9 +49,9 @@ use tortie_api::{FelixConfigurationSpec, Kind, Resource};
 use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
-use tortie_netlink::{Groups, Handle, Monitor};
+use tortie_netlink::{Groups, Handle, Monitor, Wireguard};
 use tortie_nftables::Nftables;
-use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels};
+use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels, Wireguards};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tracing::{info, warn};
@@ -239,6 +239,7 @@ impl Node {
             rules: Box::new(Nftables::open()?),
             routing,
             tunnels: Tunnels::new(Handle::open)?,
+            wireguard: Wireguards::new(Handle::open()?, Wireguard::open),
             tunnel_addresses,
             interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,

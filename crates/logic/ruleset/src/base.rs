@@ -40,11 +40,13 @@ pub(crate) struct Tunnel {
     pub(crate) port: Option<u16>,
     /// The nodes that they are exchanged with.
     pub(crate) peers: BTreeSet<IpAddr>,
+    /// Whether nobody else may send such; otherwise that is for the policy of the host to say.
+    pub(crate) closed: bool,
 }
 
 impl Tunnel {
     fn matches(&self) -> Vec<Match> {
-        let Tunnel { family, protocol, port, peers: _ } = self;
+        let Tunnel { family, protocol, port, peers: _, closed: _ } = self;
         let port = port.map(PortRange::single);
         let port = port.map(|range| Match::Port { side: Side::Destination, range, negate: false });
         let protocol = Match::Protocol { protocol: *protocol, negate: false };
@@ -241,7 +243,7 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let mut rules = Vec::new();
     for tunnel in shape.tunnels {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
-        rules.push(Rule::new(tunnel.matches(), Verdict::Drop));
+        rules.extend(tunnel.closed.then(|| Rule::new(tunnel.matches(), Verdict::Drop)));
     }
     if settings.endpoint_to_host != HostAction::Drop {
         rules.extend(own_first(shape, Side::Source));
