@@ -100,7 +100,7 @@ fn a_failing_world_shrinks_to_a_few_resources() {
         let text = report(&small, &found);
         println!("{name}: {} resources shrunk to {}:\n{text}\n", world.len(), small.len());
         assert!(small.len() <= 5 && small.len() < world.len(), "{text}");
-        assert!(text.contains("kind: WorkloadEndpoint") && text.contains("packet: in by"), "{text}");
+        assert!(text.contains("Endpoint\n") && text.contains("packet: in by"), "{text}");
     }
     assert!(trial.backend.name().contains("tiers in reverse order"));
 }

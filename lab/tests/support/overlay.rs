@@ -33,7 +33,10 @@ pub fn three_nodes() -> LabBuilder {
 
 /// Starts the nodes of a lab, where pods may talk without a policy.
 pub fn started(lab: Lab) -> Lab {
-    lab.start(START).unwrap();
+    for node in lab.nodes().iter().filter(|node| node.process().is_none()) {
+        node.start().unwrap();
+    }
+    lab.nodes().iter().for_each(|node| node.wait_in_sync(START).unwrap());
     let dual = lab.nodes()[0].machine().ips().iter().any(|ip| ip.is_ipv6());
     for node in lab.nodes() {
         let mut conflist = cni::default_conflist(dual);

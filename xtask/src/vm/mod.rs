@@ -21,7 +21,7 @@ use crate::image::libraries;
 use crate::suite::{Counts, close, parse_result};
 
 /// The tests that the machine runs: files of lab tests whose devices most machines' own kernel may lack.
-const TESTS: [&str; 2] = ["ipip", "lab_ipip"];
+const TESTS: [&str; 3] = ["ipip", "lab_ipip", "wireguard"];
 
 /// Modules, with which the machine's kernel can do what the lab asks for.
 const MODULES: [&str; 34] = [

@@ -85,8 +85,8 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
         LinkKind::Vxlan => TunnelDevice::ALL.iter().any(|device| device.name() == link.name),
         // The kernel's own one, which nobody uses, is down.
         LinkKind::Ipip => link.name == TunnelDevice::Ipip.name() && link.up,
-        LinkKind::Plain | LinkKind::Bridge => false,
-        LinkKind::Other(kind) => kind == "wireguard" && WIREGUARD.contains(&&*link.name),
+        LinkKind::Wireguard => WIREGUARD.contains(&&*link.name),
+        LinkKind::Plain | LinkKind::Bridge | LinkKind::Other(_) => false,
     };
     let found = Handle::open()?.links()?.into_iter().filter(ours);
     let step = |link: Link| {

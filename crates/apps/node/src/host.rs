@@ -24,7 +24,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
     let links = handle.links()?;
     let leads_out = |port: &Link| match &port.kind {
         LinkKind::Plain | LinkKind::Vxlan | LinkKind::Bridge => true,
-        LinkKind::Veth | LinkKind::Ipip => false,
+        LinkKind::Veth | LinkKind::Ipip | LinkKind::Wireguard => false,
         LinkKind::Other(kind) => kind != "tun",
     };
     let virtual_bridge = |link: &Link| {
@@ -87,9 +87,11 @@ fn smallest(own: &Regex, links: &[Link]) -> u32 {
     let up = || links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
     let named = up().filter(|link| own.is_match(&link.name)).map(|link| link.mtu).min();
     let any = || {
-        up().filter(|link| !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Ipip))
-            .map(|link| link.mtu)
-            .min()
+        up().filter(|link| {
+            !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Ipip | LinkKind::Wireguard)
+        })
+        .map(|link| link.mtu)
+        .min()
     };
     named.or_else(any).unwrap_or(DEFAULT_MTU).min(DEFAULT_MTU)
 }

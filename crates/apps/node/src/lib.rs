@@ -10,7 +10,7 @@
 //!        +--> store                                |<--Learned, Recovered--+
 //!        +--devices--> reaper, mend --> kernel     |
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
-//!   tunnel-addresses <--Bell-- agent; writes the Node resource and addresses --> store
+//!   tunnel-addresses <--Bell, WireGuard's keys-- agent; writes the Node resource and addresses --> store
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   http (health, metrics) reads Health, which the agent writes
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
@@ -56,8 +56,8 @@ use tortie_api::{FelixConfigurationSpec, Kind, Resource};
 use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
-use tortie_netlink::{Groups, Handle, Monitor};
-use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels};
+use tortie_netlink::{Groups, Handle, Monitor, Wireguard};
+use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels, Wireguards};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tortie_store_kubernetes::Cluster;
@@ -286,6 +286,7 @@ impl Node {
             leftovers,
             routing,
             tunnels: Tunnels::new(Handle::open)?,
+            wireguard: Wireguards::new(Handle::open()?, Wireguard::open),
             tunnel_addresses,
             interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,

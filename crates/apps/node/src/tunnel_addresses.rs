@@ -32,12 +32,23 @@ pub struct TunnelAddresses {
     store: Arc<dyn Store>,
     service: Arc<Service>,
     felix: FelixConfigurationSpec,
+    wireguard: Wireguard,
+}
+
+/// What the agent knows of WireGuard; families IPv4 first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wireguard {
+    /// Whether it is on.
+    pub enabled: [bool; 2],
+    /// The keys of its devices, to be published; `None`: nobody knows yet, and what is published stays.
+    pub keys: Option<[String; 2]>,
 }
 
 /// Tells the addresses' task of changes; ends it when dropped.
 pub struct Bell {
     node: String,
-    sender: Sender<()>,
+    sender: Sender<Option<Wireguard>>,
+    told: Wireguard,
 }
 
 impl Bell {
@@ -50,7 +61,15 @@ impl Bell {
         };
         if updates.iter().any(concerns) {
             // The task ends only with the process.
-            let _ = self.sender.send(());
+            let _ = self.sender.send(None);
+        }
+    }
+
+    /// Wakes the task if WireGuard is not as it was told before.
+    pub fn wireguard(&mut self, now: Wireguard) {
+        if self.told != now {
+            self.told = now.clone();
+            let _ = self.sender.send(Some(now));
         }
     }
 }
@@ -58,7 +77,8 @@ impl Bell {
 impl TunnelAddresses {
     /// For the node of this service.
     pub fn new(store: Arc<dyn Store>, service: Arc<Service>, felix: &FelixConfigurationSpec) -> TunnelAddresses {
-        TunnelAddresses { store, service, felix: felix.clone() }
+        let enabled = [felix.wireguard_enabled, felix.wireguard_enabled_v6].map(|on| on == Some(true));
+        TunnelAddresses { store, service, felix: felix.clone(), wireguard: Wireguard { enabled, keys: None } }
     }
 
     /// Looks once, then whenever the bell rings. The first look is over when this returns: what it found is in the
@@ -67,24 +87,29 @@ impl TunnelAddresses {
         let (sender, receiver) = channel();
         let node = self.service.node.clone();
         let settled = self.look();
+        let told = self.wireguard.clone();
         std::thread::Builder::new()
             .name("tunnel-addresses".to_owned())
             .spawn(move || self.run(&receiver, settled))
             .context("can't start a thread")?;
-        Ok(Bell { node, sender })
+        Ok(Bell { node, sender, told })
     }
 
-    fn run(&self, bell: &Receiver<()>, mut settled: bool) {
+    fn run(mut self, bell: &Receiver<Option<Wireguard>>, mut settled: bool) {
         loop {
             let heard = if settled {
                 bell.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 bell.recv_timeout(RETRY)
             };
-            if heard == Err(RecvTimeoutError::Disconnected) {
-                return;
+            let first = match heard {
+                Ok(told) => told,
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Some(told) = std::iter::once(first).chain(bell.try_iter()).flatten().last() {
+                self.wireguard = told;
             }
-            bell.try_iter().for_each(drop);
             settled = self.look();
         }
     }
@@ -117,10 +142,14 @@ impl TunnelAddresses {
                 Family::V4 => !bgp.ipv4_address.is_empty(),
                 Family::V6 => !bgp.ipv6_address.is_empty(),
             });
-            let usable = |pool: &&IpPoolSpec| has_underlay && !pool.disabled && tunnel.carries(pool);
+            let usable =
+                |pool: &&IpPoolSpec| has_underlay && !pool.disabled && tunnel.carries(pool, self.wireguard.enabled);
             let ranges: Vec<IpNet> = pools.iter().filter(usable).filter_map(|pool| pool.cidr.net()).collect();
             let wanted = self.address(tunnel, &ranges).with_context(|| tunnel.to_string())?;
             self.publish(&key, tunnel, wanted)?;
+        }
+        if let Some(keys) = &self.wireguard.keys {
+            self.publish_keys(&key, keys)?;
         }
         Ok(())
     }
@@ -179,6 +208,20 @@ impl TunnelAddresses {
         Ok(())
     }
 
+    fn publish_keys(&self, key: &Key, [v4, v6]: &[String; 2]) -> Result<()> {
+        let change = |stored: Option<&Resource>| {
+            let mut node = match stored {
+                Some(Resource::Node(node)) => (**node).clone(),
+                _ => Node { metadata: tortie_api::Metadata::named(self.service.node.as_str()), ..Node::default() },
+            };
+            node.status.wireguard_public_key.clone_from(v4);
+            node.status.wireguard_public_key_v6.clone_from(v6);
+            node.into()
+        };
+        resource::update(&*self.store, key, change).context("can't publish WireGuard's keys in the Node resource")?;
+        Ok(())
+    }
+
     fn pools(&self) -> Result<Vec<IpPoolSpec>> {
         let listing = self.store.list(&Filter::Kind(Kind::IpPool))?;
         let spec = |value: &Value| match &**value.as_resource()? {
@@ -192,7 +235,7 @@ impl TunnelAddresses {
     fn pod_mtu(&self, pools: &[IpPoolSpec]) -> Result<u32> {
         let base = host::mtu(&self.felix.mtu_iface_pattern)?;
         let limit = |tunnel: Tunnel| {
-            let used = pools.iter().any(|pool| tunnel.carries(pool));
+            let used = pools.iter().any(|pool| tunnel.carries(pool, self.wireguard.enabled));
             let room = base.saturating_sub(tunnel.overhead());
             used.then(|| tunnel.configured_mtu(&self.felix).map_or(room, |mtu| mtu.min(room)))
         };

@@ -22,6 +22,8 @@ pub enum LinkKind {
     Vxlan,
     /// An IPIP tunnel device (IPv4 in IPv4).
     Ipip,
+    /// A WireGuard device.
+    Wireguard,
     /// A bridge.
     Bridge,
     /// Any other kind, by name.

@@ -71,6 +71,7 @@ fn kind_of(info: &[u8]) -> LinkKind {
         "veth" => LinkKind::Veth,
         "vxlan" => LinkKind::Vxlan,
         "ipip" => LinkKind::Ipip,
+        "wireguard" => LinkKind::Wireguard,
         "bridge" => LinkKind::Bridge,
         other => LinkKind::Other(other.to_owned()),
     }

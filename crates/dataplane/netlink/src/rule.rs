@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol as WireProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use tortie_net::Family;
 
 use crate::handle::wire_family;
@@ -23,6 +23,8 @@ pub struct Rule {
     pub table: u32,
     /// Mark and mask that packets must have.
     pub mark: Option<(u32, u32)>,
+    /// Whether it applies to packets that do not match.
+    pub inverted: bool,
     /// The prefix that sources must be in.
     pub from: Option<IpNet>,
     /// The prefix that destinations must be in.
@@ -55,11 +57,14 @@ impl Handle {
 }
 
 fn message(rule: &Rule) -> RuleMessage {
-    let Rule { family, priority, table, mark, from, to, protocol } = rule;
+    let Rule { family, priority, table, mark, inverted, from, to, protocol } = rule;
     let mut message = RuleMessage::default();
     message.header.family = wire_family(*family);
     message.header.action = RuleAction::ToTable;
     message.header.table = table_byte(*table);
+    if *inverted {
+        message.header.flags = RuleFlags::Invert;
+    }
     message.attributes.push(RuleAttribute::Table(*table));
     message.attributes.push(RuleAttribute::Priority(*priority));
     message.attributes.push(RuleAttribute::Protocol(WireProtocol::from(protocol.0)));
@@ -94,6 +99,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<Rule> {
         priority: 0,
         table: u32::from(header.table),
         mark: None,
+        inverted: header.flags.contains(RuleFlags::Invert),
         from: None,
         to: None,
         protocol: RouteProtocol(0),

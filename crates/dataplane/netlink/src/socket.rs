@@ -47,9 +47,13 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace, subscribed to a mask of multicast groups.
     pub(crate) fn open(groups: u32) -> Result<Socket> {
+        Socket::open_protocol(groups, SockProtocol::NetlinkRoute)
+    }
+
+    /// The same of another protocol of netlink.
+    pub(crate) fn open_protocol(groups: u32, protocol: SockProtocol) -> Result<Socket> {
         let fail = |e: Errno| Error::from_errno(e as i32, "open a netlink socket", "");
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-            .map_err(fail)?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(fail)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(fail)?;
         // Larger buffers than the system's limit need a privilege; without it the limit must do.
         if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {

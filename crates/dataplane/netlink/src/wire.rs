@@ -167,6 +167,7 @@ mod tests {
                 let _ = crate::rule::parse(frame.body);
                 let _ = crate::vxlan::parse_vxlan(frame.body);
                 let _ = crate::vxlan::parse_fdb(frame.body);
+                crate::wireguard::read_device(frame.body, &mut crate::WireguardState::default());
             }
             let _ = crate::link_codec::parse(&bytes);
             let _ = crate::route_codec::parse(&bytes);
@@ -175,6 +176,7 @@ mod tests {
             let _ = crate::rule::parse(&bytes);
             let _ = crate::vxlan::parse_vxlan(&bytes);
             let _ = crate::vxlan::parse_fdb(&bytes);
+            crate::wireguard::read_device(&bytes, &mut crate::WireguardState::default());
         }
     }
 }

@@ -273,6 +273,7 @@ fn rules_come_and_go() {
             priority: 99,
             table: 1000,
             mark: Some((0x10, 0xf0)),
+            inverted: family == Family::V6,
             from: Some(net(from)),
             to: None,
             protocol: RouteProtocol::CALICO,

@@ -17,6 +17,7 @@ mod routing;
 mod target;
 mod tunnel;
 mod wants;
+mod wireguard;
 
 pub use interface::{configure_workload_interface, enable_forwarding};
 pub use key::RouteKey;
@@ -30,3 +31,4 @@ pub use tunnel::{
     Tunnels,
 };
 pub use wants::Learned;
+pub use wireguard::{WireguardReport, Wireguards};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tortie_desired::{
     BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Pool, Route,
-    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Settings, TierPolicies, TunnelDevice, Vtep, Vxlan, Wireguard,
 };
-use tortie_net::IpNet;
+use tortie_net::{Family, IpNet};
 
 /// What the last flush left, for the tables that are compared as a whole or row by row.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ pub(crate) struct Flushed {
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) tunnels: BTreeMap<TunnelDevice, Vxlan>,
     pub(crate) ipip: Option<Ipip>,
+    pub(crate) wireguard: BTreeMap<Family, Wireguard>,
     pub(crate) vteps: BTreeMap<IpAddr, Vtep>,
     /// Of this node's own workloads and blocks.
     pub(crate) routes: BTreeMap<IpNet, Route>,

@@ -17,6 +17,8 @@
 // Node, BGPPeer, BGPFilter, BGPConfiguration --> bgp <-- routes        FelixConfiguration --> config
 //
 // Node, IPPool, config --> tunnels --> remote (routes to other nodes) <-- blocks, IPPool
+//
+// Node, config --> wireguard <-- remote (who has which block)
 
 mod flush;
 
@@ -47,6 +49,7 @@ use crate::selectors::Selectors;
 use crate::sets::{IpSets, ItemKey, ItemKind};
 use crate::strings::Strings;
 use crate::tunnels::Tunnels;
+use crate::wireguard::Wireguard;
 
 /// What one node should hold, worked out from facts as they change.
 ///
@@ -69,6 +72,7 @@ pub struct Calculator {
     routes: Routes,
     remote: Remote,
     tunnels: Tunnels,
+    wireguard: Wireguard,
     bgp: Bgp,
     config: Config,
     active_policies: Active<PolicyId, Policy>,
@@ -95,6 +99,7 @@ impl Calculator {
             routes: Routes::default(),
             remote: Remote::default(),
             tunnels: Tunnels::default(),
+            wireguard: Wireguard::default(),
             bgp: Bgp::default(),
             config: Config::new(started_with),
             active_policies: Active::default(),
@@ -307,6 +312,7 @@ impl Calculator {
                 let node = this!(Node);
                 self.bgp.set_node(name, node.map(|node| read::node(node, problems)));
                 self.tunnels.set_node(name, node.map(|node| read::node_ends(node, problems)));
+                self.wireguard.set_node(name, node.map(|node| read::wireguard_sides(node, problems)));
             }
             Kind::BgpPeer => {
                 self.bgp.set_peer(name, this!(BgpPeer).map(|peer| PeerFacts::of(peer, problems)));

@@ -14,6 +14,8 @@ use tortie_desired::{Failsafe, HostAction, LogLimit, Settings};
 use tortie_net::{IpNet, PortRange};
 use tortie_selector::Selector;
 
+use crate::wireguard::WireguardSettings;
+
 /// Settings that win over every stored one; `None` leaves a setting to the store. From files and the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -69,8 +71,44 @@ pub struct Overrides {
     pub cluster_routes: Option<ClusterRoutes>,
     /// See [`Settings::record_drops`]; off unless said otherwise.
     pub record_drops: Option<bool>,
+    /// Settings of WireGuard, where given.
+    pub wireguard: WireguardOverrides,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
+}
+
+/// Settings of WireGuard as they are written; families IPv4 first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireguardOverrides {
+    /// Whether there is such a device.
+    pub enabled: [Option<bool>; 2],
+    /// UDP ports.
+    pub ports: [Option<u16>; 2],
+    /// Names of the interfaces.
+    pub names: [Option<Arc<str>>; 2],
+    /// MTU of the devices, bytes.
+    pub mtu: [Option<u32>; 2],
+    /// Whether nodes' own packets to each other are encrypted too.
+    pub host_encryption: Option<bool>,
+    /// The place of the routing rule.
+    pub priority: Option<u32>,
+    /// Seconds between packets that keep translations open; 0: none.
+    pub keepalive_secs: Option<u16>,
+}
+
+impl WireguardOverrides {
+    fn apply(&self, settings: &mut WireguardSettings) {
+        let WireguardOverrides { enabled, ports, names, mtu, host_encryption, priority, keepalive_secs } = self;
+        for (at, family) in settings.families.iter_mut().enumerate() {
+            set(&mut family.enabled, &enabled[at]);
+            set(&mut family.port, &ports[at]);
+            set(&mut family.name, &names[at]);
+            family.mtu = mtu[at].or(family.mtu);
+        }
+        set(&mut settings.host_encryption, host_encryption);
+        set(&mut settings.priority, priority);
+        set(&mut settings.keepalive_secs, keepalive_secs);
+    }
 }
 
 /// Settings of VXLAN.
@@ -166,6 +204,7 @@ impl Overrides {
             ipip_mtu: _,
             cluster_routes: _,
             record_drops,
+            wireguard: _,
             router_id: _,
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
@@ -290,6 +329,13 @@ impl Config {
             ipip.mtu = source.ipip_mtu.or(ipip.mtu);
         }
         ipip
+    }
+
+    /// The settings of WireGuard of a node with these labels.
+    pub(crate) fn wireguard(&self, labels: Option<&BTreeMap<String, String>>) -> WireguardSettings {
+        let mut settings = WireguardSettings::default();
+        self.sources(labels).for_each(|source| source.wireguard.apply(&mut settings));
+        settings
     }
 
     /// Which routes of a node with these labels are worked out from blocks.

@@ -26,6 +26,7 @@ mod slab;
 mod strings;
 mod tiers;
 mod tunnels;
+mod wireguard;
 
 pub use calculator::Calculator;
 pub use config::{Overrides, ServiceLoops};

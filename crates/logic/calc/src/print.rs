@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use tortie_desired::{
     BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint, IcmpMatch,
     Ipip, Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId,
-    SetKind, Tables, TierPolicies, Vtep, Vxlan,
+    SetKind, Tables, TierPolicies, Vtep, Vxlan, Wireguard, WireguardPeer,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -34,6 +34,24 @@ fn write_ipip(out: &mut String, ipip: &Ipip) -> fmt::Result {
     Ok(())
 }
 
+fn write_wireguard(out: &mut String, device: &Wireguard) -> fmt::Result {
+    let Wireguard { name, port, table, priority, underlay, address, mtu, keepalive_secs, peers, plain } = device;
+    write!(out, "wireguard {name} port {port} table {table} rule {priority} over {underlay}")?;
+    address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
+    mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
+    if *keepalive_secs != 0 {
+        write!(out, " keepalive {keepalive_secs}s")?;
+    }
+    writeln!(out)?;
+    let list = |nets: &std::collections::BTreeSet<tortie_net::IpNet>| {
+        nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    for (node, WireguardPeer { key, endpoint, allowed }) in peers {
+        writeln!(out, "  peer {endpoint} key {key} {} # {node}", list(allowed))?;
+    }
+    if plain.is_empty() { Ok(()) } else { writeln!(out, "  plain {}", list(plain)) }
+}
+
 fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> fmt::Result {
     let Tables {
         settings,
@@ -47,6 +65,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         pools,
         tunnels,
         ipip,
+        wireguard,
         vteps,
         routes,
         bgp_speaker,
@@ -117,6 +136,9 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
     }
     if let Some(ipip) = ipip {
         write_ipip(out, ipip)?;
+    }
+    for device in wireguard.values() {
+        write_wireguard(out, device)?;
     }
     for (addr, Vtep { node, mac, underlay }) in vteps {
         writeln!(out, "vtep {addr} mac {mac} over {underlay} # {node}")?;

@@ -27,6 +27,7 @@ use crate::sets::{Item, NamedPort, Slice, service_name};
 use crate::strings::Strings;
 use crate::tiers::{Place, Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
+use crate::wireguard::{Side, Sides};
 
 use beside::{floating, limits};
 pub(crate) use beside::{local_host, service_nets};
@@ -415,3 +416,43 @@ pub(crate) fn node_ends(node: &api::Node, problems: &mut Vec<String>) -> NodeEnd
         ],
     }
 }
+
+/// The node's sides of WireGuard. What can't be read is told of by name and counts as not published.
+pub(crate) fn wireguard_sides(node: &api::Node, problems: &mut Vec<String>) -> Sides {
+    let api::NodeStatus { wireguard_public_key, wireguard_public_key_v6, pod_cidrs: _ } = &node.status;
+    let api::NodeWireguardSpec { interface_ipv4_address, interface_ipv6_address } =
+        &node.spec.wireguard.clone().unwrap_or_default();
+    let ends = node_ends(node, &mut Vec::new());
+    let mut side = |family: Family, field: [&str; 2], key: &str, address: &str| {
+        let mut told = |field: &str, text: &str, found: bool, what: &str| {
+            if !found && !text.is_empty() && text != NO_KEY {
+                problems.push(format!("{field}: {text:?} is no {what}"));
+            }
+        };
+        let parsed = key.parse().ok();
+        told(field[0], key, parsed.is_some(), "WireGuard key");
+        let addr = address.parse().ok().filter(|addr: &IpAddr| Family::of(*addr) == family);
+        told(field[1], address, addr.is_some(), &format!("{family} address"));
+        let NodeEnd { underlay, vtep, mac: _ } = *ends.of(family);
+        let ipip = ends.ipip.filter(|_| family == Family::V4);
+        let addresses = [vtep, ipip, addr].into_iter().flatten().collect();
+        Side { underlay: underlay.map(|net| net.addr()), key: parsed, address: addr, addresses }
+    };
+    [
+        side(
+            Family::V4,
+            ["status.wireguardPublicKey", "spec.wireguard.interfaceIPv4Address"],
+            wireguard_public_key,
+            interface_ipv4_address,
+        ),
+        side(
+            Family::V6,
+            ["status.wireguardPublicKeyV6", "spec.wireguard.interfaceIPv6Address"],
+            wireguard_public_key_v6,
+            interface_ipv6_address,
+        ),
+    ]
+}
+
+/// What upstream publishes without a key: zeroes.
+const NO_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

@@ -85,6 +85,18 @@ impl Remote {
         self.dirty.insert(cidr);
     }
 
+    /// Whether the next [`Remote::take`] looks at anything.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Which node has each block and each borrowed address.
+    pub(crate) fn held(&self) -> Vec<(IpNet, Arc<str>)> {
+        let blocks = self.blocks.iter().filter_map(|(cidr, block)| Some((*cidr, block.owner.clone()?)));
+        let borrowed = self.blocks.values().flat_map(|block| &block.borrowed);
+        blocks.chain(borrowed.map(|(addr, node)| (IpNet::from(*addr), node.clone()))).collect()
+    }
+
     pub(crate) fn mark_all(&mut self) {
         self.dirty.extend(self.blocks.keys());
     }

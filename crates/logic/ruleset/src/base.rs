@@ -42,11 +42,13 @@ pub(crate) struct Tunnel {
     pub(crate) port: Option<u16>,
     /// The nodes that they are exchanged with.
     pub(crate) peers: BTreeSet<IpAddr>,
+    /// Whether nobody else may send such; otherwise that is for the policy of the host to say.
+    pub(crate) closed: bool,
 }
 
 impl Tunnel {
     fn matches(&self) -> Vec<Match> {
-        let Tunnel { family, protocol, port, peers: _ } = self;
+        let Tunnel { family, protocol, port, peers: _, closed: _ } = self;
         let port = port.map(PortRange::single);
         let port = port.map(|range| Match::Port { side: Side::Destination, range, negate: false });
         let protocol = Match::Protocol { protocol: *protocol, negate: false };
@@ -258,7 +260,7 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let foreign = Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress };
     for tunnel in shape.tunnels {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
-        rules.push(end(settings, tunnel.matches(), &foreign, Verdict::Drop));
+        rules.extend(tunnel.closed.then(|| end(settings, tunnel.matches(), &foreign, Verdict::Drop)));
     }
     if settings.endpoint_to_host != HostAction::Drop {
         rules.extend(own_first(shape, Side::Source));

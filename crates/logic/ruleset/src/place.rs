@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tortie_desired::{Endpoint, EndpointId, Ipip, SetId, SetKind, Tables, TunnelDevice, Vtep, Vxlan};
+use tortie_desired::{
+    Endpoint, EndpointId, Ipip, SetId, SetKind, Tables, TunnelDevice, Vtep, Vxlan, Wireguard, WireguardPeer,
+};
 use tortie_net::{Family, Protocol};
 
 use crate::base::Tunnel;
@@ -20,15 +22,24 @@ fn tunnels(tables: &Tables) -> Vec<Tunnel> {
     let vxlan = families(tables).filter_map(|family| {
         let Vxlan { port, .. } = tables.tunnels.get(&TunnelDevice::vxlan(family))?;
         let peers = tables.vteps.values().map(|Vtep { underlay, .. }| *underlay).collect();
-        Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers })
+        Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers, closed: true })
     });
     let ipip = tables.ipip.iter().map(|Ipip { peers, .. }| Tunnel {
         family: Family::V4,
         protocol: IPIP,
         port: None,
         peers: peers.keys().copied().collect(),
+        closed: true,
     });
-    vxlan.chain(ipip).collect()
+    let wireguard = tables.wireguard.iter().map(|(family, Wireguard { port, peers, .. })| Tunnel {
+        family: *family,
+        protocol: Protocol::UDP,
+        port: Some(*port),
+        peers: peers.values().map(|WireguardPeer { endpoint, .. }| *endpoint).collect(),
+        // What it carries is authenticated, and may come from a translated address.
+        closed: false,
+    });
+    vxlan.chain(ipip).chain(wireguard.filter(|tunnel| families(tables).any(|f| f == tunnel.family))).collect()
 }
 
 const DIRECTIONS: [(Direction, &str, &str); 2] = [

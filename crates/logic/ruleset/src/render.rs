@@ -128,6 +128,7 @@ impl Renderer {
             pools,
             tunnels,
             ipip,
+            wireguard,
             vteps,
             routes: _,
             bgp_speaker: _,
@@ -148,6 +149,7 @@ impl Renderer {
             }
         }
         let mut host = !(host_endpoints.is_empty() && tunnels.is_empty() && vteps.is_empty()) || ipip.is_some();
+        host |= !wireguard.is_empty();
         let mut groups = BTreeSet::new();
         for owner in owners {
             if self.owner(tables, &owner, &mut touched) {

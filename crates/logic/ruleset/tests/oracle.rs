@@ -145,7 +145,7 @@ fn cause(tables: &Tables, source: Source<'_>, packet: &Packet, step: &Step) -> O
         Step::Encapsulated(_) if packet.protocol == Protocol::UDP => from(Beside::Vxlan),
         Step::Encapsulated(_) => from(Beside::Ipip),
         Step::ServiceLoop(_) => from(Beside::ServiceLoop),
-        Step::Tunnel { ipip: _, allowed: _ } => {
+        Step::Tunnel { kind: _, allowed: _ } => {
             Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress }
         }
         Step::MixedFamilies

@@ -18,5 +18,5 @@ pub use explain::{Explanation, ListTrial, RuleTrial, TierTrial, explain, explain
 pub use matching::rule_matches;
 pub use packet::{Packet, Source, Target, Way};
 pub use staged::with_staged;
-pub use step::{Direction, Place, Stage, Step, Verdict};
+pub use step::{Direction, Place, Stage, Step, TunnelKind, Verdict};
 pub use walk::{evaluate, evaluate_endpoint, evaluate_way};

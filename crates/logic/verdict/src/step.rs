@@ -71,6 +71,17 @@ impl fmt::Display for Stage {
     }
 }
 
+/// What carries packets between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// VXLAN.
+    Vxlan,
+    /// IPIP.
+    Ipip,
+    /// WireGuard.
+    Wireguard,
+}
+
 /// One thing that happened to the packet. The last step of a verdict is the one that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -143,8 +154,8 @@ pub enum Step {
     Open(Stage),
     /// A tunnel's packet to or from the node itself: allowed with the nodes that it leads to, and with nobody else.
     Tunnel {
-        /// Whether it is IPIP; otherwise it is VXLAN.
-        ipip: bool,
+        /// What it is.
+        kind: TunnelKind,
         /// Whether it is allowed.
         allowed: bool,
     },
@@ -184,9 +195,12 @@ impl fmt::Display for Step {
             }
             Step::Failsafe(stage) => write!(f, "a failsafe port, which no {stage} policy closes"),
             Step::Open(stage) => write!(f, "no {stage} policy decided"),
-            Step::Tunnel { ipip, allowed } => {
-                let what = if *ipip { "IPIP" } else { "VXLAN" };
-                f.write_str(what)?;
+            Step::Tunnel { kind, allowed } => {
+                f.write_str(match kind {
+                    TunnelKind::Vxlan => "VXLAN",
+                    TunnelKind::Ipip => "IPIP",
+                    TunnelKind::Wireguard => "WireGuard",
+                })?;
                 f.write_str(if *allowed { " of a node with a tunnel" } else { " of a stranger" })
             }
             Step::Encapsulated(endpoint) => write!(f, "{endpoint} may not send tunnelled packets of its own"),

@@ -9,6 +9,7 @@ use tortie_net::{Family, Protocol};
 
 use crate::host::{self, Ruling};
 use crate::lists::Look;
+use crate::step::TunnelKind;
 use crate::{Direction, Packet, Source, Stage, Step, Target, Verdict, Way};
 
 /// IP in IP (RFC 2003).
@@ -212,15 +213,18 @@ impl<'a> Walk<'a> {
         let family = self.packet.family();
         let vxlan = self.tables.tunnels.get(&TunnelDevice::vxlan(family));
         let managed = self.tables.settings.ipv6 || family == Family::V4;
-        let ipip = self.tables.ipip.as_ref().filter(|_| protocol == IPIP && family == Family::V4);
-        let allowed = match (ipip, vxlan) {
-            (Some(ipip), _) => ipip.peers.contains_key(&peer),
-            (None, Some(vxlan)) if protocol == Protocol::UDP && dst_port == vxlan.port && managed => {
-                self.tables.vteps.values().any(|vtep| vtep.underlay == peer)
-            }
-            (None, _) => return None,
+        let udp = |port: u16| protocol == Protocol::UDP && dst_port == port && managed;
+        let (kind, allowed) = if vxlan.is_some_and(|vxlan| udp(vxlan.port)) {
+            (TunnelKind::Vxlan, self.tables.vteps.values().any(|vtep| vtep.underlay == peer))
+        } else if let Some(ipip) = self.tables.ipip.as_ref().filter(|_| protocol == IPIP && family == Family::V4) {
+            (TunnelKind::Ipip, ipip.peers.contains_key(&peer))
+        } else {
+            // Of strangers the policy of the host decides.
+            let device = self.tables.wireguard.get(&family).filter(|device| udp(device.port));
+            device.filter(|device| device.peers.values().any(|known| known.endpoint == peer))?;
+            (TunnelKind::Wireguard, true)
         };
-        self.steps.push(Step::Tunnel { ipip: ipip.is_some(), allowed });
+        self.steps.push(Step::Tunnel { kind, allowed });
         Some(allowed)
     }
 

@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use crate::{
     BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy, PolicyId,
-    Pool, Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Pool, Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan, Wireguard,
 };
+use tortie_net::Family;
 
 /// What happens to one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Batch {
     pub tunnels: BTreeMap<TunnelDevice, Option<Vxlan>>,
     /// The IPIP device; the inner `None` takes it away.
     pub ipip: Option<Option<Ipip>>,
+    /// WireGuard devices.
+    pub wireguard: BTreeMap<Family, Option<Wireguard>>,
     /// Far ends of tunnels.
     pub vteps: BTreeMap<IpAddr, Option<Vtep>>,
     /// Routes.
@@ -88,6 +91,8 @@ pub enum Step<'a> {
     Tunnel(TunnelDevice, Option<&'a Vxlan>),
     /// The IPIP device comes, changes or goes.
     Ipip(Option<&'a Ipip>),
+    /// A WireGuard device comes, changes or goes.
+    Wireguard(Family, Option<&'a Wireguard>),
     /// A tunnel's far end comes, changes or goes.
     Vtep(&'a IpAddr, Option<&'a Vtep>),
     /// A route comes, changes or goes.
@@ -114,11 +119,14 @@ impl Batch {
         let ipip = |gone: bool| {
             self.ipip.iter().map(Option::as_ref).filter(move |ipip| ipip.is_none() == gone).map(Step::Ipip)
         };
+        let wireguard = |gone: bool| part(&self.wireguard, gone).map(|(k, v)| Step::Wireguard(*k, v));
         let vteps = |gone: bool| part(&self.vteps, gone).map(|(k, v)| Step::Vtep(k, v));
         let routes = |gone: bool| part(&self.routes, gone).map(|(k, v)| Step::Route(k, v));
         let up = sets(false).chain(policies(false)).chain(profiles(false)).chain(endpoints(false)).chain(hosts(false));
         let up = up.chain(tunnels(false)).chain(ipip(false)).chain(vteps(false)).chain(routes(false));
-        let down = routes(true)
+        let up = up.chain(wireguard(false));
+        let down = wireguard(true)
+            .chain(routes(true))
             .chain(vteps(true))
             .chain(ipip(true))
             .chain(tunnels(true))
@@ -144,6 +152,7 @@ impl Batch {
             pools,
             tunnels,
             ipip,
+            wireguard,
             vteps,
             routes,
             bgp_speaker,
@@ -171,6 +180,7 @@ impl Batch {
         if ipip.is_some() {
             self.ipip = ipip;
         }
+        self.wireguard.extend(wireguard);
         self.vteps.extend(vteps);
         self.routes.extend(routes);
         if bgp_speaker.is_some() {

@@ -14,6 +14,7 @@ mod set;
 mod settings;
 mod tables;
 mod tunnel;
+mod wireguard;
 
 pub use batch::{Batch, SetChange, Step};
 pub use bgp::{BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin, SecretKey};
@@ -27,3 +28,4 @@ pub use set::{Member, SetId, SetKind};
 pub use settings::{Failsafe, HostAction, LogLimit, NatSettings, Period, Settings};
 pub use tables::Tables;
 pub use tunnel::{Ipip, TunnelDevice, Vtep, Vxlan};
+pub use wireguard::{WIREGUARD_MARK, Wireguard, WireguardPeer};

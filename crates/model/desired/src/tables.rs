@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use crate::{
     Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy,
     PolicyId, Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    Wireguard,
 };
+use tortie_net::Family;
 
 /// Everything that one node's dataplane should hold, kinds in dependency order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Tables {
     pub tunnels: BTreeMap<TunnelDevice, Vxlan>,
     /// The IPIP device.
     pub ipip: Option<Ipip>,
+    /// WireGuard devices.
+    pub wireguard: BTreeMap<Family, Wireguard>,
     /// Far ends of tunnels, by the address of their device; unique.
     pub vteps: BTreeMap<IpAddr, Vtep>,
     /// Routes by prefix.
@@ -65,6 +69,7 @@ impl Tables {
             pools,
             tunnels,
             ipip,
+            wireguard,
             vteps,
             routes,
             bgp_speaker,
@@ -104,6 +109,7 @@ impl Tables {
         if let Some(ipip) = ipip {
             self.ipip.clone_from(ipip);
         }
+        put_all(&mut self.wireguard, wireguard);
         put_all(&mut self.vteps, vteps);
         put_all(&mut self.routes, routes);
         if let Some(speaker) = bgp_speaker {

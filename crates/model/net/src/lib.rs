@@ -7,6 +7,7 @@ mod family;
 mod mac;
 mod ports;
 mod protocol;
+mod public_key;
 
 pub use asn::{AsNumber, AsNumberError};
 pub use family::{Family, host_net};
@@ -14,4 +15,5 @@ pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use mac::{Mac, MacError};
 pub use ports::{PortRange, PortRangeError};
 pub use protocol::Protocol;
+pub use public_key::{PublicKey, PublicKeyError};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use tortie_dataplane::Cause;
 use tortie_desired::Batch;
+use tortie_net::Family;
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use super::run::REFRESH;
 use crate::bgp::Wanted;
+use crate::tunnel_addresses::Wireguard;
 
 impl Agent {
     pub(super) fn apply(&mut self, now: Instant) {
@@ -33,6 +35,7 @@ impl Agent {
             self.rules_current = false;
             self.routing.resync();
             self.tunnels.resync();
+            self.wireguard.resync();
             self.interfaces.resync();
         }
         self.interfaces.tighten(&self.tables);
@@ -47,13 +50,18 @@ impl Agent {
         if !self.first_pass_done {
             self.routing.set_desired(&self.tables);
             self.tunnels.set_desired(&self.tables);
+            self.wireguard.set_desired(&self.tables);
         } else {
             self.routing.change_desired(&batch);
             self.tunnels.change_desired(&batch, &self.tables);
+            if !batch.wireguard.is_empty() {
+                self.wireguard.set_desired(&self.tables);
+            }
         }
         // Before its rules stand, a pod gets no route.
         if self.rules_current || self.first_pass_done {
             self.apply_tunnels(now);
+            self.apply_wireguard(now);
             self.apply_routes(now);
         }
         self.tell_bgp(&batch);
@@ -136,6 +144,20 @@ impl Agent {
             warn!("{text}");
         }
         self.last_tunnels = if report.is_clean() { String::new() } else { text };
+    }
+
+    fn apply_wireguard(&mut self, now: Instant) {
+        let report = self.wireguard.apply(now);
+        let text: Vec<String> = report.faults.iter().map(|(family, why)| format!("{family}: {why}")).collect();
+        let text = text.join("; ");
+        if text != self.last_wireguard && !text.is_empty() {
+            warn!("WireGuard is not as wanted: {text}");
+        }
+        self.last_wireguard = text;
+        let Some(bell) = &mut self.tunnel_addresses else { return };
+        let keys = Family::ALL.map(|family| report.keys.get(&family).map(ToString::to_string).unwrap_or_default());
+        let enabled = Family::ALL.map(|family| self.tables.wireguard.contains_key(&family));
+        bell.wireguard(Wireguard { enabled, keys: Some(keys) });
     }
 
     fn apply_routes(&mut self, now: Instant) {

@@ -11,7 +11,7 @@ use tortie_dataplane::PolicyBackend;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
 use tortie_netlink::{Event, Handle, Monitor};
-use tortie_routing::{Learned, Routing, Tunnels};
+use tortie_routing::{Learned, Routing, Tunnels, Wireguards};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
@@ -49,6 +49,8 @@ pub struct Parts {
     pub routing: Routing<Handle>,
     /// Tunnels.
     pub tunnels: Tunnels,
+    /// WireGuard.
+    pub wireguard: Wireguards,
     /// Who looks after the tunnels' addresses, if this node does.
     pub tunnel_addresses: Option<Bell>,
     /// The node's own interfaces.
@@ -72,7 +74,8 @@ pub struct Agent {
     pub(super) leftovers: Leftovers,
     pub(super) routing: Routing<Handle>,
     pub(super) tunnels: Tunnels,
-    tunnel_addresses: Option<Bell>,
+    pub(super) wireguard: Wireguards,
+    pub(super) tunnel_addresses: Option<Bell>,
     pub(super) interfaces: Interfaces,
     pub(super) monitor: Monitor,
     pub(super) bgp: Option<Bgp>,
@@ -91,6 +94,7 @@ pub struct Agent {
     pub(super) refresh_at: Instant,
     pub(super) last_routing: String,
     pub(super) last_tunnels: String,
+    pub(super) last_wireguard: String,
     pub(super) waits: Waits,
     pub(super) told: Told,
     /// Whether many facts came at once, whose memory is free again.
@@ -113,6 +117,7 @@ impl Agent {
             leftovers,
             routing,
             tunnels,
+            wireguard,
             tunnel_addresses,
             interfaces,
             monitor,
@@ -128,6 +133,7 @@ impl Agent {
             leftovers,
             routing,
             tunnels,
+            wireguard,
             tunnel_addresses,
             interfaces,
             monitor,
@@ -144,6 +150,7 @@ impl Agent {
             refresh_at: Instant::now() + REFRESH,
             last_routing: String::new(),
             last_tunnels: String::new(),
+            last_wireguard: String::new(),
             waits: Waits::default(),
             told: Told::default(),
             heap_has_gaps: false,
@@ -197,7 +204,13 @@ impl Agent {
         }
         let routes = self.routing.wake_at(now);
         let tunnels = self.tunnels.wake_at(now);
-        routes.into_iter().chain(tunnels).chain(self.rules_retry).chain([self.refresh_at]).min()
+        routes
+            .into_iter()
+            .chain(tunnels)
+            .chain(self.wireguard.wake_at(now))
+            .chain(self.rules_retry)
+            .chain([self.refresh_at])
+            .min()
     }
 
     fn take(&mut self, message: Message) {
@@ -227,6 +240,7 @@ impl Agent {
                 for event in &events {
                     self.routing.on_event(event);
                     self.tunnels.on_event(event);
+                    self.wireguard.on_event(event);
                     self.interfaces.on_event(event);
                     if let Event::LinkGone(link) = event {
                         self.link_gone(&link.name);
@@ -237,6 +251,7 @@ impl Agent {
                 warn!(%error, "kernel events can't be read; reading everything back instead");
                 self.routing.resync();
                 self.tunnels.resync();
+                self.wireguard.resync();
                 self.interfaces.resync();
             }
         }

@@ -1,11 +1,36 @@
 //! The node's state as JSON, for `calicoctl node status` and for people.
 
 use serde_json::{Value, json};
+use tortie_net::Family;
 
 use super::Agent;
 
 impl Agent {
-    pub(super) fn state(&self) -> Value {
+    /// WireGuard's devices: key, what is wrong, and each peer with the age of its last handshake in seconds.
+    fn wireguard_state(&mut self) -> Value {
+        let mut devices = serde_json::Map::new();
+        for family in Family::ALL {
+            let standing = self.wireguard.peers(family);
+            let report = self.wireguard.report();
+            let Some(wanted) = self.wireguard.wanted(family) else { continue };
+            let peers = wanted.peers.iter().map(|(node, peer)| {
+                let state = standing.get(&peer.key);
+                let age = state.and_then(|state| state.last_handshake?.elapsed().ok()).map(|age| age.as_secs());
+                json!({"node": &**node, "endpoint": peer.endpoint, "programmed": state.is_some(), "handshakeSecsAgo": age})
+            });
+            let device = json!({
+                "publicKey": report.keys.get(&family).map(ToString::to_string),
+                "fault": report.faults.get(&family),
+                "peers": peers.collect::<Vec<_>>(),
+                "unencrypted": wanted.plain.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            });
+            devices.insert(wanted.name.to_string(), device);
+        }
+        Value::Object(devices)
+    }
+
+    pub(super) fn state(&mut self) -> Value {
+        let wireguard = self.wireguard_state();
         let bgp = self.bgp.as_ref().map(crate::bgp::Bgp::status).unwrap_or_default();
         let problems: serde_json::Map<String, serde_json::Value> =
             self.told.standing().iter().map(|(key, lines)| (key.path(), json!(lines))).collect();
@@ -27,6 +52,7 @@ impl Agent {
             "problems": problems,
             "datastore": self.told.trouble(),
             "tunnels": tunnels,
+            "wireguard": wireguard,
             "bgp": bgp,
         })
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use tortie_api::{EncapMode, FelixConfigurationSpec, IpPoolSpec, Node};
-use tortie_desired::TunnelDevice;
+use tortie_api::{EncapMode, FelixConfigurationSpec, IpPoolSpec, Node, NodeWireguardSpec};
+use tortie_desired::{TunnelDevice, Wireguard};
 use tortie_net::Family;
 
 /// A kind of device.
@@ -13,27 +13,37 @@ pub enum Kind {
     Vxlan(Family),
     /// IPIP.
     Ipip,
+    /// WireGuard for a family's pods.
+    Wireguard(Family),
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Vxlan(Family::V4), Kind::Vxlan(Family::V6), Kind::Ipip];
+    pub const ALL: [Kind; 5] = [
+        Kind::Vxlan(Family::V4),
+        Kind::Vxlan(Family::V6),
+        Kind::Ipip,
+        Kind::Wireguard(Family::V4),
+        Kind::Wireguard(Family::V6),
+    ];
 
     /// The family of the packets in the tunnel, and around it.
     pub fn family(self) -> Family {
         match self {
-            Kind::Vxlan(family) => family,
+            Kind::Vxlan(family) | Kind::Wireguard(family) => family,
             Kind::Ipip => Family::V4,
         }
     }
 
-    /// Whether packets of a pool go through it.
-    pub fn carries(self, pool: &IpPoolSpec) -> bool {
-        let mode = match self {
-            Kind::Vxlan(_) => pool.vxlan_mode,
-            Kind::Ipip => pool.ipip_mode,
+    /// Whether packets of a pool go through it. `encrypted`: whether WireGuard is on, IPv4 first.
+    pub fn carries(self, pool: &IpPoolSpec, encrypted: [bool; 2]) -> bool {
+        let on = |mode| matches!(mode, Some(EncapMode::Always | EncapMode::CrossSubnet));
+        let on = match self {
+            Kind::Vxlan(_) => on(pool.vxlan_mode),
+            Kind::Ipip => on(pool.ipip_mode),
+            Kind::Wireguard(Family::V4) => encrypted[0],
+            Kind::Wireguard(Family::V6) => encrypted[1],
         };
-        let on = matches!(mode, Some(EncapMode::Always | EncapMode::CrossSubnet));
         on && pool.cidr.family() == Some(self.family())
     }
 
@@ -43,6 +53,8 @@ impl Kind {
             Kind::Vxlan(Family::V4) => "vxlan",
             Kind::Vxlan(Family::V6) => "vxlan-v6",
             Kind::Ipip => "ipip",
+            Kind::Wireguard(Family::V4) => "wireguard",
+            Kind::Wireguard(Family::V6) => "wireguard-v6",
         };
         format!("{prefix}-tunnel-addr-{node}")
     }
@@ -53,6 +65,8 @@ impl Kind {
             Kind::Vxlan(Family::V4) => "vxlanTunnelAddress",
             Kind::Vxlan(Family::V6) => "vxlanV6TunnelAddress",
             Kind::Ipip => "ipipTunnelAddress",
+            Kind::Wireguard(Family::V4) => "wireguardTunnelAddress",
+            Kind::Wireguard(Family::V6) => "wireguardV6TunnelAddress",
         }
     }
 
@@ -63,9 +77,20 @@ impl Kind {
             Kind::Vxlan(Family::V6) => Some(&mut node.spec.ipv6_vxlan_tunnel_addr),
             // A node without a BGP specification has no address of its own, and so no tunnel.
             Kind::Ipip => node.spec.bgp.as_mut().map(|bgp| &mut bgp.ipv4_ipip_tunnel_addr),
+            Kind::Wireguard(family) if !addr.is_empty() || node.spec.wireguard.is_some() => {
+                let wireguard = node.spec.wireguard.get_or_insert_default();
+                Some(match family {
+                    Family::V4 => &mut wireguard.interface_ipv4_address,
+                    Family::V6 => &mut wireguard.interface_ipv6_address,
+                })
+            }
+            Kind::Wireguard(_) => None,
         };
         if let Some(field) = field {
             addr.clone_into(field);
+        }
+        if node.spec.wireguard.as_ref().is_some_and(|wireguard| *wireguard == NodeWireguardSpec::default()) {
+            node.spec.wireguard = None;
         }
     }
 
@@ -75,6 +100,8 @@ impl Kind {
             Kind::Vxlan(Family::V4) => felix.vxlan_mtu,
             Kind::Vxlan(Family::V6) => felix.vxlan_mtu_v6,
             Kind::Ipip => felix.ipip_mtu,
+            Kind::Wireguard(Family::V4) => felix.wireguard_mtu,
+            Kind::Wireguard(Family::V6) => felix.wireguard_mtu_v6,
         };
         mtu.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0)
     }
@@ -84,6 +111,7 @@ impl Kind {
         match self {
             Kind::Vxlan(family) => TunnelDevice::vxlan(family).overhead(),
             Kind::Ipip => TunnelDevice::Ipip.overhead(),
+            Kind::Wireguard(family) => Wireguard::overhead(family),
         }
     }
 }
@@ -93,6 +121,7 @@ impl fmt::Display for Kind {
         match self {
             Kind::Vxlan(family) => write!(f, "VXLAN {family}"),
             Kind::Ipip => f.write_str("IPIP"),
+            Kind::Wireguard(family) => write!(f, "WireGuard {family}"),
         }
     }
 }

@@ -41,6 +41,11 @@ impl Calculator {
             out.vteps = replace(&mut self.flushed.vteps, self.tunnels.vteps().clone());
             self.remote.mark_all();
         }
+        self.wireguard.set_settings(self.config.wireguard(self.bgp.labels(&self.node)));
+        let (remote, blocks_changed) = (&self.remote, self.remote.is_dirty());
+        if let Some(devices) = self.wireguard.take(&self.node, blocks_changed, || remote.held()) {
+            out.wireguard = replace(&mut self.flushed.wireguard, devices);
+        }
         let routes = &self.routes;
         for (net, route) in self.remote.take(&self.node, &self.tunnels, |block| routes.encap(block)) {
             let told = put(&mut self.flushed.remote, net, route);

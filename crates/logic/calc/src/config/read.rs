@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tortie_api::{FelixConfigurationSpec, NatOutgoingExclusions, Port, ProtoPort, Toggle};
+use tortie_api::{FelixConfigurationSpec, GoDuration, NatOutgoingExclusions, Port, ProtoPort, Toggle};
 use tortie_desired::{Failsafe, HostAction, LogLimit, Period};
 use tortie_net::Protocol;
 
-use super::{ClusterRoutes, Overrides, ServiceLoops};
+use super::{ClusterRoutes, Overrides, ServiceLoops, WireguardOverrides};
 
 /// Upstream's default of `logActionRateLimitBurst`, lines.
 const DEFAULT_LOG_BURST: u32 = 5;
@@ -90,8 +90,27 @@ impl Overrides {
                 found
             }),
             record_drops: None,
+            wireguard: wireguard(spec),
             router_id: None,
         }
+    }
+}
+
+fn wireguard(spec: &FelixConfigurationSpec) -> WireguardOverrides {
+    let number = |value: Option<i64>, end: u32| {
+        value.and_then(|value| u32::try_from(value).ok()).filter(|value| (1..end).contains(value))
+    };
+    let port = |value| number(value, 1 << 16).and_then(|port| u16::try_from(port).ok());
+    let name = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+    let secs = |keepalive: GoDuration| u16::try_from(keepalive.as_std().as_secs()).unwrap_or(u16::MAX);
+    WireguardOverrides {
+        enabled: [spec.wireguard_enabled, spec.wireguard_enabled_v6],
+        ports: [port(spec.wireguard_listening_port), port(spec.wireguard_listening_port_v6)],
+        names: [name(&spec.wireguard_interface_name), name(&spec.wireguard_interface_name_v6)],
+        mtu: [number(spec.wireguard_mtu, 1 << 16), number(spec.wireguard_mtu_v6, 1 << 16)],
+        host_encryption: spec.wireguard_host_encryption_enabled,
+        priority: number(spec.wireguard_routing_rule_priority, 32766),
+        keepalive_secs: spec.wireguard_keep_alive.map(secs),
     }
 }
 

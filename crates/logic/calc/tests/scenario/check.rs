@@ -137,6 +137,15 @@ pub fn batch(before: &Tables, batch: &Batch) {
             Step::Tunnel(device, None) => assert!(tunnels.remove(&device), "{device}"),
             Step::Ipip(Some(_)) => drop(tunnels.insert(TunnelDevice::Ipip)),
             Step::Ipip(None) => assert!(tunnels.remove(&TunnelDevice::Ipip)),
+            Step::Wireguard(_, Some(device)) => {
+                let mut seen: BTreeSet<_> = device.plain.iter().collect();
+                let mut keys = BTreeSet::new();
+                for peer in device.peers.values() {
+                    assert!(keys.insert(peer.key), "{device:?}");
+                    assert!(peer.allowed.iter().all(|net| seen.insert(net)), "{device:?}");
+                }
+            }
+            Step::Wireguard(family, None) => assert!(before.wireguard.contains_key(&family)),
             Step::Vtep(addr, Some(_)) => drop(vteps.insert(*addr)),
             Step::Vtep(addr, None) => assert!(vteps.remove(addr), "{addr}"),
             Step::Route(net, Some(route)) => {

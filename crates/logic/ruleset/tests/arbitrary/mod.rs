@@ -15,7 +15,7 @@ use proptest::sample::{select, subsequence};
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, Failsafe, FloatingAddress, HostAction, HostEndpoint, HostInterface, IcmpMatch,
     Ipip, Limits, Match, Member, PacketRate, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange,
-    SetId, SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
+    SetId, SetKind, Settings, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan, Wireguard, WireguardPeer,
 };
 use tortie_net::{Family, IpNet, PortRange, Protocol};
 
@@ -275,12 +275,36 @@ fn ipip_device(peers: Vec<std::net::IpAddr>) -> Ipip {
     }
 }
 
+/// A device on the port that VXLAN has too in other batches.
+fn wireguard_device(ends: Vec<IpAddr>) -> Wireguard {
+    let peer = |(at, endpoint): (usize, IpAddr)| {
+        let key = tortie_net::PublicKey([u8::try_from(at + 1).expect("a few"); 32]);
+        (Arc::from(format!("n{at}")), WireguardPeer { key, endpoint, allowed: BTreeSet::new() })
+    };
+    Wireguard {
+        name: Arc::from("wireguard.cali"),
+        port: 2,
+        table: 1,
+        priority: 99,
+        underlay: IpAddr::from([192, 0, 2, 1]),
+        address: None,
+        mtu: None,
+        keepalive_secs: 0,
+        peers: ends.into_iter().enumerate().map(peer).collect(),
+        plain: BTreeSet::new(),
+    }
+}
+
 /// A batch of a few changes of every kind.
 pub fn batch() -> impl Strategy<Value = Batch> {
     let profile = policy().prop_map(|p| Arc::new(Profile { ingress: p.ingress.clone(), egress: p.egress.clone() }));
     let host = (host_endpoint(), any::<[bool; 2]>())
         .prop_map(|((interface, endpoint), there)| (interface, (there != [false; 2]).then(|| Arc::new(endpoint))));
-    let tunnels = (option::weighted(0.2, any::<bool>()), option::weighted(0.2, option::of(vec(address(), 0..3))));
+    let tunnels = (
+        option::weighted(0.2, any::<bool>()),
+        option::weighted(0.2, option::of(vec(address(), 0..3))),
+        option::weighted(0.2, option::of(vec(address(), 0..3))),
+    );
     let vteps = btree_map(address(), option::weighted(0.6, address()), 0..2);
     (
         option::weighted(0.15, settings()),
@@ -292,20 +316,24 @@ pub fn batch() -> impl Strategy<Value = Batch> {
         (tunnels, vteps),
         btree_map(net(), option::weighted(0.6, any::<bool>().prop_map(|nat_outgoing| Pool { nat_outgoing })), 0..3),
     )
-        .prop_map(|(settings, sets, policies, profiles, endpoints, host, ((tunnels, ipip), vteps), pools)| {
-            let vtep = |underlay| Vtep { node: Arc::from("far"), mac: tortie_net::Mac([2, 0, 0, 0, 0, 2]), underlay };
-            Batch {
-                settings,
-                sets,
-                policies: policies.into_iter().collect(),
-                profiles,
-                endpoints,
-                host_endpoints: host.into_iter().collect(),
-                tunnels: tunnels.map(|there| (TunnelDevice::VxlanV4, there.then(tunnel))).into_iter().collect(),
-                ipip: ipip.map(|peers| peers.map(ipip_device)),
-                vteps: vteps.into_iter().map(|(addr, underlay)| (addr, underlay.map(vtep))).collect(),
-                pools,
-                ..Batch::default()
-            }
-        })
+        .prop_map(
+            |(settings, sets, policies, profiles, endpoints, host, ((tunnels, ipip, encrypted), vteps), pools)| {
+                let vtep =
+                    |underlay| Vtep { node: Arc::from("far"), mac: tortie_net::Mac([2, 0, 0, 0, 0, 2]), underlay };
+                Batch {
+                    settings,
+                    sets,
+                    policies: policies.into_iter().collect(),
+                    profiles,
+                    endpoints,
+                    host_endpoints: host.into_iter().collect(),
+                    tunnels: tunnels.map(|there| (TunnelDevice::VxlanV4, there.then(tunnel))).into_iter().collect(),
+                    ipip: ipip.map(|peers| peers.map(ipip_device)),
+                    wireguard: encrypted.map(|ends| (Family::V4, ends.map(wireguard_device))).into_iter().collect(),
+                    vteps: vteps.into_iter().map(|(addr, underlay)| (addr, underlay.map(vtep))).collect(),
+                    pools,
+                    ..Batch::default()
+                }
+            },
+        )
 }

@@ -1,0 +1,314 @@
+//! WireGuard of a node: device, peers, a routing table of its own, and the rule that leads there.
+//!
+//! The rule sends every packet to the table that the device did not send itself, so encrypted packets take the node's
+//! usual way. Invariants: the rule comes last and goes first; a prefix changes its way by one replacement.
+//! Ours without memory: the device of the wanted name, all routes of the table, and the rule with our mark.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tortie_dataplane::Backoff;
+use tortie_desired::{Tables, WIREGUARD_MARK, Wireguard as Wanted, WireguardPeer as WantedPeer};
+use tortie_net::{Family, PublicKey, host_net};
+use tortie_netlink::{
+    AddressSpec, Error, Event, Handle, LinkKind, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind,
+    RouteProtocol, Rule, Wireguard, WireguardChange, WireguardPeer, WireguardPeerState, sysctl_write_if_different,
+};
+
+/// What a pass over WireGuard found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireguardReport {
+    /// What is not as wanted, by family.
+    pub faults: BTreeMap<Family, String>,
+    /// The public keys of the devices that stand.
+    pub keys: BTreeMap<Family, PublicKey>,
+}
+
+/// The one writer of a node's WireGuard. Writes nothing before the first [`Wireguards::apply`].
+pub struct Wireguards {
+    kernel: Handle,
+    open: Box<dyn Fn() -> Result<Wireguard> + Send>,
+    devices: Option<Wireguard>,
+    wanted: BTreeMap<Family, Wanted>,
+    /// Links whose MTU counts, as last seen.
+    below: BTreeMap<u32, u32>,
+    report: WireguardReport,
+    stale: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Wireguards {
+    /// WireGuard of a network namespace, with nothing wanted yet. `open` opens its devices once one is wanted.
+    pub fn new(kernel: Handle, open: impl Fn() -> Result<Wireguard> + Send + 'static) -> Wireguards {
+        Wireguards {
+            kernel,
+            open: Box::new(open),
+            devices: None,
+            wanted: BTreeMap::new(),
+            below: BTreeMap::new(),
+            report: WireguardReport::default(),
+            stale: true,
+            failures: 0,
+            retry_at: None,
+        }
+    }
+
+    /// Replaces everything that is wanted.
+    pub fn set_desired(&mut self, tables: &Tables) {
+        if self.wanted != tables.wireguard {
+            self.wanted.clone_from(&tables.wireguard);
+            self.resync();
+        }
+    }
+
+    /// Reads the kernel anew with the next [`Wireguards::apply`].
+    pub fn resync(&mut self) {
+        (self.stale, self.retry_at) = (true, None);
+    }
+
+    /// Takes what the kernel told of a change.
+    pub fn on_event(&mut self, event: &Event) {
+        let named = |name: &str| self.wanted.values().any(|wanted| &*wanted.name == name);
+        let concerned = match event {
+            Event::LinkSet(link) => self.below.get(&link.index).is_some_and(|mtu| *mtu != link.mtu),
+            Event::LinkGone(link) => named(&link.name) || self.below.contains_key(&link.index),
+            Event::AddressSet(address) | Event::AddressGone(address) => {
+                self.wanted.values().any(|wanted| wanted.underlay == address.net.addr())
+            }
+            Event::RouteGone(route) => self.wanted.values().any(|wanted| wanted.table == route.table),
+            Event::Resync => true,
+            Event::RouteSet(_) | Event::NeighbourSet(_) | Event::NeighbourGone(_) => false,
+        };
+        if concerned {
+            self.resync();
+        }
+    }
+
+    /// When the next [`Wireguards::apply`] has something to do by itself.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        self.stale.then(|| self.retry_at.unwrap_or(now))
+    }
+
+    /// Reads the kernel if that is due, and writes what differs.
+    pub fn apply(&mut self, now: Instant) -> &WireguardReport {
+        if self.wake_at(now).is_none_or(|at| at > now) {
+            return &self.report;
+        }
+        let mut report = WireguardReport::default();
+        self.below.clear();
+        for family in Family::ALL {
+            let done = match self.wanted.get(&family).cloned() {
+                Some(wanted) => self.put(family, &wanted).map(Some),
+                None => self.remove(family).map(|()| None),
+            };
+            match done {
+                Ok(key) => report.keys.extend(key.map(|key| (family, key))),
+                Err(error) => drop(report.faults.insert(family, error.to_string())),
+            }
+        }
+        self.failures = if report.faults.is_empty() { 0 } else { self.failures.saturating_add(1) };
+        self.stale = self.failures > 0;
+        self.retry_at = self.stale.then(|| now + Backoff::default().delay(self.failures).max(Duration::from_secs(1)));
+        self.report = report;
+        &self.report
+    }
+
+    /// What the last pass found.
+    pub fn report(&self) -> &WireguardReport {
+        &self.report
+    }
+
+    /// The peers of a family's device as the kernel has them now.
+    pub fn peers(&mut self, family: Family) -> BTreeMap<PublicKey, WireguardPeerState> {
+        let Some(wanted) = self.wanted.get(&family) else { return BTreeMap::new() };
+        let state = self.devices.as_mut().and_then(|devices| devices.device(&wanted.name).ok());
+        state.map(|state| state.peers).unwrap_or_default()
+    }
+
+    /// What is wanted of a family.
+    pub fn wanted(&self, family: Family) -> Option<&Wanted> {
+        self.wanted.get(&family)
+    }
+
+    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<PublicKey> {
+        let (index, made) = self.put_link(family, wanted)?;
+        let key = self.put_device(wanted)?;
+        self.put_peers(wanted)?;
+        if made {
+            self.kernel.set_link_up(index, true)?;
+        }
+        self.put_routes(family, wanted.table, &routes(wanted, index))?;
+        // What answers an encrypted packet's source is looked up with its mark.
+        if family == Family::V4 {
+            sysctl_write_if_different(&["ipv4", "conf", "all", "src_valid_mark"], "1")?;
+        }
+        self.put_rule(family, Some(wanted))?;
+        Ok(key)
+    }
+
+    /// The device with its MTU and address; whether it must be set up yet.
+    fn put_link(&mut self, family: Family, wanted: &Wanted) -> Result<(u32, bool)> {
+        let Wanted { name, underlay, address, mtu, .. } = wanted;
+        let addresses = self.kernel.addresses()?;
+        let holder = addresses.iter().find(|held| held.net.addr() == *underlay).map(|held| held.index);
+        let doing = || format!("set up {name}");
+        let missing = || invalid(doing(), format!("no interface of this host has the address {underlay}"));
+        let below = self.kernel.link(holder.ok_or_else(missing)?)?;
+        self.below.insert(below.index, below.mtu);
+        let room = below.mtu.saturating_sub(Wanted::overhead(family));
+        let mtu = mtu.map_or(room, |mtu| mtu.min(room));
+        let link = match self.kernel.link(&**name) {
+            Ok(link) => link,
+            Err(Error::NotFound { .. }) => {
+                let index = self.kernel.create_wireguard(name)?;
+                self.kernel.link(index)?
+            }
+            Err(error) => return Err(error),
+        };
+        if link.kind != LinkKind::Wireguard {
+            return Err(invalid(doing(), format!("a link of another kind has this name: {:?}", link.kind)));
+        }
+        if link.mtu != mtu {
+            self.kernel.set_link_mtu(link.index, mtu)?;
+        }
+        let held = addresses.into_iter().filter(|held| held.index == link.index).map(|held| held.net.addr());
+        let held: BTreeSet<IpAddr> = held.filter(|addr| !is_link_local(*addr)).collect();
+        let right: BTreeSet<IpAddr> = address.iter().copied().collect();
+        for addr in right.difference(&held) {
+            self.kernel.add_address(&AddressSpec::new(link.index, host_net(*addr)))?;
+        }
+        for addr in held.difference(&right) {
+            self.kernel.delete_address(link.index, host_net(*addr))?;
+        }
+        Ok((link.index, !link.up))
+    }
+
+    /// Port, mark and key of the device; a key that it has stays.
+    fn put_device(&mut self, wanted: &Wanted) -> Result<PublicKey> {
+        let devices = self.devices()?;
+        let state = devices.device(&wanted.name)?;
+        let change = WireguardChange {
+            private_key: if state.public_key.is_none() { Some(PrivateKey::generate()?) } else { None },
+            port: (state.port != wanted.port).then_some(wanted.port),
+            mark: (state.mark != WIREGUARD_MARK).then_some(WIREGUARD_MARK),
+            peers: BTreeMap::new(),
+        };
+        devices.change(&wanted.name, &change)?;
+        let key = devices.device(&wanted.name)?.public_key;
+        key.ok_or_else(|| invalid(format!("give {} a key", wanted.name), "the kernel took it, and shows none"))
+    }
+
+    fn put_peers(&mut self, wanted: &Wanted) -> Result<()> {
+        let devices = self.devices()?;
+        let standing = devices.device(&wanted.name)?.peers;
+        let right = wanted.peers.values().map(|WantedPeer { key, endpoint, allowed }| {
+            let endpoint = SocketAddr::new(*endpoint, wanted.port);
+            (*key, WireguardPeer { endpoint, allowed: allowed.clone(), keepalive_secs: wanted.keepalive_secs })
+        });
+        let right: BTreeMap<PublicKey, WireguardPeer> = right.collect();
+        let gone = standing.keys().filter(|key| !right.contains_key(key)).map(|key| (*key, None)).collect();
+        let differs = |key: &PublicKey, peer: &WireguardPeer| {
+            standing.get(key).is_none_or(|is| {
+                is.endpoint != Some(peer.endpoint)
+                    || is.allowed != peer.allowed
+                    || is.keepalive_secs != peer.keepalive_secs
+            })
+        };
+        let come = right.into_iter().filter(|(key, peer)| differs(key, peer)).map(|(key, peer)| (key, Some(peer)));
+        // Who goes must go first: a prefix belongs to one peer alone, and setting it for one takes it from another.
+        devices.change(&wanted.name, &WireguardChange { peers: gone, ..WireguardChange::default() })?;
+        devices.change(&wanted.name, &WireguardChange { peers: come.collect(), ..WireguardChange::default() })
+    }
+
+    fn put_routes(&mut self, family: Family, table: u32, right: &BTreeMap<IpNet, Route>) -> Result<()> {
+        let filter = RouteFilter { family: Some(family), table: Some(table), protocol: None };
+        // What the kernel puts into the table by itself is not ours.
+        let standing = self.kernel.routes(&filter)?.into_iter().filter(|r| r.protocol != RouteProtocol::KERNEL);
+        let standing: BTreeMap<IpNet, Route> = standing.map(|route| (route.net, route)).collect();
+        let mut changes = Vec::new();
+        for (net, route) in right.iter().filter(|(net, route)| standing.get(net) != Some(route)) {
+            // IPv6 would add a route of another form beside the old one.
+            if let Some(old) = standing.get(net).filter(|_| family == Family::V6) {
+                changes.push(RouteChange::Delete(old.clone()));
+            }
+            changes.push(RouteChange::Replace(route.clone()));
+        }
+        let gone = standing.iter().filter(|(net, _)| !right.contains_key(net));
+        changes.extend(gone.map(|(_, route)| RouteChange::Delete(route.clone())));
+        for (result, change) in self.kernel.change_routes(&changes)?.into_iter().zip(&changes) {
+            match (result, change) {
+                (Err(Error::NotFound { .. }), RouteChange::Delete(_)) | (Ok(()), _) => {}
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the rule the one with our mark.
+    fn put_rule(&mut self, family: Family, wanted: Option<&Wanted>) -> Result<()> {
+        let right = wanted.map(|wanted| Rule {
+            family,
+            priority: wanted.priority,
+            table: wanted.table,
+            mark: Some((WIREGUARD_MARK, WIREGUARD_MARK)),
+            inverted: true,
+            from: None,
+            to: None,
+            protocol: RouteProtocol::CALICO,
+        });
+        let ours = |rule: &Rule| rule.inverted && rule.mark == Some((WIREGUARD_MARK, WIREGUARD_MARK));
+        let standing: Vec<Rule> = self.kernel.rules(family)?.into_iter().filter(ours).collect();
+        let same = |rule: &Rule| right.as_ref().is_some_and(|r| (r.priority, r.table) == (rule.priority, rule.table));
+        if let Some(right) = right.as_ref().filter(|_| !standing.iter().any(same)) {
+            self.kernel.add_rule(right)?;
+        }
+        standing.iter().filter(|rule| !same(rule)).try_for_each(|rule| self.kernel.delete_rule(rule))
+    }
+
+    fn remove(&mut self, family: Family) -> Result<()> {
+        let (name, table) = Wanted::default_place(family);
+        let ours = match self.kernel.link(name) {
+            Ok(link) => (link.kind == LinkKind::Wireguard).then_some(link.index),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let marked = |rule: &Rule| rule.inverted && rule.mark == Some((WIREGUARD_MARK, WIREGUARD_MARK));
+        if ours.is_none() && !self.kernel.rules(family)?.iter().any(marked) {
+            return Ok(());
+        }
+        self.put_rule(family, None)?;
+        self.put_routes(family, table, &BTreeMap::new())?;
+        ours.map_or(Ok(()), |index| self.kernel.delete_link(index))
+    }
+
+    fn devices(&mut self) -> Result<&mut Wireguard> {
+        if self.devices.is_none() {
+            self.devices = Some((self.open)()?);
+        }
+        self.devices.as_mut().ok_or_else(|| invalid("open WireGuard", "it was opened just now"))
+    }
+}
+
+fn invalid(doing: impl Into<String>, detail: impl Into<String>) -> Error {
+    Error::Invalid { doing: doing.into(), detail: detail.into() }
+}
+
+/// The routes of the table: to peers through the device, and back to the other tables for what goes in the clear.
+fn routes(wanted: &Wanted, index: u32) -> BTreeMap<IpNet, Route> {
+    let encrypted = wanted.peers.values().flat_map(|peer| &peer.allowed).map(|net| {
+        let route = Route { table: wanted.table, ..Route::link(*net, index, RouteProtocol::CALICO) };
+        (*net, route.normal())
+    });
+    let plain = wanted.plain.iter().map(|net| {
+        let blackhole = Route::blackhole(*net, RouteProtocol::CALICO);
+        (*net, Route { table: wanted.table, kind: RouteKind::Throw, ..blackhole }.normal())
+    });
+    plain.chain(encrypted).collect()
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
