@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -30,6 +30,8 @@ use crate::tls;
 
 /// How long a member may take for each step of a connection.
 const STEP: Duration = Duration::from_secs(2);
+/// How long an alert may take after the handshake.
+const ALERT: Duration = Duration::from_millis(500);
 /// How often a quiet connection is looked at. Members drop a client that does so more often than every 5 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a member may take to answer that.
@@ -222,6 +224,21 @@ async fn introduce(connection: &mut Connection, options: &Options) -> Result<(),
     }
 }
 
+/// Why the member ends TLS right after the handshake, if it does: that is when it refuses a client's certificate. It is
+/// asked once more without a word, as what is written to a connection that it has ended can hide its alert.
+async fn refused(endpoint: &Endpoint, options: &Options) -> Option<Fault> {
+    let tcp = connect(endpoint).await.ok()?;
+    let mut pipe = match handshake(endpoint, options, tcp).await {
+        Ok(pipe) => pipe,
+        Err(fault @ Fault::Unusable(_)) => return Some(fault),
+        Err(_) => return None,
+    };
+    let error = timeout(ALERT, pipe.read_u8()).await.ok()?.err()?;
+    let alert = tls::alert(&chain(&error));
+    let text = tls::explain(source::<rustls::Error>(&error).or(alert.as_ref())?, options)?;
+    Some(Fault::Unusable(format!("{endpoint}: {text}")))
+}
+
 /// What a failed introduction means.
 async fn explain(status: &Status, ended: &Ended, endpoint: &Endpoint, options: &Options) -> Fault {
     let name = endpoint.to_string();
@@ -237,6 +254,11 @@ async fn explain(status: &Status, ended: &Ended, endpoint: &Endpoint, options: &
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if endpoint.tls
+        && let Some(fault) = timeout(STEP, refused(endpoint, options)).await.ok().flatten()
+    {
+        return fault;
     }
     let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
     let of_connection = ended.as_ref().map(|error| error as &(dyn std::error::Error + 'static));
