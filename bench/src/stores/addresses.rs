@@ -4,17 +4,18 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use tortie_datastore::ipam;
 use tortie_facts::{Key, Value};
 use tortie_ipam::{
-    Answer, Ask, Assign, Client, Expect as Wanted, Fact, Holder, Machine, Now, Outcome, Owner, Plan, ReleaseHandle,
-    Request, Settings, View, drive,
+    Answer, Ask, Assign, CasWrite, Client, Fact, Holder, Machine, Outcome, Owner, Plan, ReleaseHandle, Request,
+    Settings, View, drive,
 };
 use tortie_net::Family;
-use tortie_store::{Entry, Expect, Reader, Store, Write, WriteError};
+use tortie_store::{Expect, Reader, Store, Write};
 use tortie_store_etcd::EtcdStore;
 
 /// What one process saw; times are milliseconds.
@@ -47,8 +48,7 @@ struct Node {
 pub fn program(args: &[String]) -> Result<()> {
     let [endpoints, name, count] = args else { bail!("expected addresses ENDPOINTS NODE COUNT") };
     let store = super::open(endpoints)?;
-    let listing = store.list(&Settings::filter())?;
-    let settings = Arc::new(Settings::from_facts(listing.entries.iter().map(|entry| (&entry.key, &entry.value))));
+    let settings = ipam::settings(&store)?;
     let node = Node { store, name: name.clone(), settings, known: RefCell::default(), seen: RefCell::default() };
     // The first address claims the node's block, and is not counted.
     node.assign("warm-up")?;
@@ -76,11 +76,11 @@ impl Node {
         let request = Request::one(Client::workload(self.name.as_str()), holder, Family::V4);
         let mut view = self.hints();
         view.hint_no_handle(handle);
-        self.timed(Assign::new(request, self.settings.clone(), now()), view)
+        self.timed(Assign::new(request, self.settings.clone(), ipam::now()), view)
     }
 
     fn release(&self, handle: &str) -> Result<f64> {
-        self.timed(ReleaseHandle::new(handle, self.settings.config.ip_cooldown_seconds, now()), self.hints())
+        self.timed(ReleaseHandle::new(handle, self.settings.config.ip_cooldown_seconds, ipam::now()), self.hints())
     }
 
     fn hints(&self) -> View {
@@ -102,56 +102,27 @@ impl Node {
     }
 
     fn answer(&self, ask: Ask) -> Result<Answer> {
-        let fact = |Entry { key, value, revision }| Fact { key, value, revision };
-        match ask {
-            Ask::Get(keys) => {
-                let got = keys.iter().map(|key| Ok(Reader::get(&self.store, key)?.map(fact)));
-                Ok(Answer::Got(got.collect::<Result<_>>()?))
-            }
-            Ask::List(filter) => Ok(Answer::Listed(self.store.list(&filter)?.entries.into_iter().map(fact).collect())),
-            Ask::Write(writes) => {
-                let expect = |wanted| match wanted {
-                    Wanted::Absent => Expect::Absent,
-                    Wanted::Revision(revision) => Expect::Revision(revision),
-                };
-                let asked: Vec<Write> = writes
-                    .iter()
-                    .map(|one| Write { key: one.key.clone(), expect: expect(one.expect), value: one.value.clone() })
-                    .collect();
-                let results = self.store.write(&asked);
-                let mut seen = self.seen.borrow_mut();
-                seen.writes += 1;
-                let met = |result: &_| matches!(result, Err(WriteError::Conflict { .. } | WriteError::Missing(_)));
-                seen.conflicts += usize::from(results.iter().any(met));
-                Ok(Answer::Wrote(
-                    asked.into_iter().zip(results).map(|(write, result)| self.learn(write, result)).collect(),
-                ))
-            }
+        let Ask::Write(asked) = &ask else { return Ok(ipam::answer(&self.store, ask)?) };
+        let asked = asked.clone();
+        let answer = ipam::answer(&self.store, ask)?;
+        let Answer::Wrote(outcomes) = &answer else { bail!("a write is answered with its outcome") };
+        let mut seen = self.seen.borrow_mut();
+        seen.writes += 1;
+        seen.conflicts += usize::from(outcomes.contains(&Outcome::Conflict));
+        for (write, outcome) in asked.into_iter().zip(outcomes) {
+            self.learn(write, outcome);
         }
+        Ok(answer)
     }
 
-    fn learn(
-        &self,
-        Write { key, expect: _, value }: Write,
-        result: Result<tortie_facts::Revision, WriteError>,
-    ) -> Outcome {
+    fn learn(&self, CasWrite { key, expect: _, value }: CasWrite, outcome: &Outcome) {
         let mut known = self.known.borrow_mut();
-        match result {
-            Ok(revision) => {
-                match value {
-                    Some(value) if matches!(key, Key::Block(_) | Key::Affinity(_)) => {
-                        known.insert(key.clone(), Fact { key, value, revision });
-                    }
-                    Some(_) | None => drop(known.remove(&key)),
-                }
-                Outcome::Done(revision)
+        match (outcome, value) {
+            (Outcome::Done(revision), Some(value)) if matches!(key, Key::Block(_) | Key::Affinity(_)) => {
+                known.insert(key.clone(), Fact { key, value, revision: *revision });
             }
-            Err(WriteError::Conflict { .. } | WriteError::Missing(_)) => {
-                known.remove(&key);
-                Outcome::Conflict
-            }
-            Err(WriteError::NotTried) => Outcome::NotTried,
-            Err(error @ (WriteError::Invalid(_) | WriteError::Unavailable(_))) => Outcome::Failed(error.to_string()),
+            (Outcome::Done(_) | Outcome::Conflict, _) => drop(known.remove(&key)),
+            (Outcome::NotTried | Outcome::Failed(_), _) => {}
         }
     }
 
@@ -175,9 +146,4 @@ impl Node {
         self.store.write_all(&writes)?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     }
-}
-
-fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tortie_control::{Course, Got, Leaks, Ledger, Moment, Reclaimed, Round, Summary, Users, Want, metrics, node_of};
-use tortie_facts::Key;
-use tortie_ipam::{Answer, Ask, Expect, Fact, Now, Outcome, Settings};
-use tortie_store::{Entry, Expect as StoreExpect, Reader, Store, Write, WriteError};
+use tortie_datastore::ipam;
+use tortie_ipam::Settings;
+use tortie_store::Store;
 use tracing::{info, warn};
 
 use crate::open::Stores;
@@ -75,17 +75,17 @@ impl Collector {
         if sweep {
             self.next_sweep = at + grace.map_or(SWEEP, |grace| grace.min(SWEEP));
         }
-        let settings = settings(&*stores.main)?;
+        let settings = ipam::settings(&*stores.main)?;
         let holders: BTreeMap<IpAddr, String> =
             ledger.allocations().map(|(one, attribute)| (one.address, node_of(attribute).to_owned())).collect();
-        let mut round = Round::new(suspects, sweep, Arc::clone(&settings), now());
+        let mut round = Round::new(suspects, sweep, Arc::clone(&settings), ipam::now());
         while let Some(want) = round.next() {
             if !go_on() {
                 bail!("the round was left: this process no longer leads, or ends");
             }
             let got = match want {
                 Want::Look => look(stores)?,
-                Want::Ipam(ask) => Got::Ipam(answer(&*stores.main, ask)?),
+                Want::Ipam(ask) => Got::Ipam(ipam::answer(&*stores.main, ask)?),
             };
             round.answer(&mut self.leaks, got);
         }
@@ -137,46 +137,4 @@ fn look(stores: &Stores) -> Result<Got> {
     }
     let listing = stores.main.list(&Ledger::filter())?;
     Ok(Got::Looked(users, Ledger::new(listing.entries.iter().map(|entry| (&entry.key, &entry.value)))))
-}
-
-fn settings(store: &dyn Store) -> Result<Arc<Settings>> {
-    let listing = store.list(&Settings::filter())?;
-    let config = Reader::get(store, &Key::IpamConfig)?;
-    let facts = listing.entries.iter().chain(&config).map(|entry| (&entry.key, &entry.value));
-    Ok(Arc::new(Settings::from_facts(facts)))
-}
-
-fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn answer(store: &dyn Store, ask: Ask) -> Result<Answer> {
-    let fact = |Entry { key, value, revision }| Fact { key, value, revision };
-    Ok(match ask {
-        Ask::Get(keys) => {
-            let got = keys.iter().map(|key| Ok(Reader::get(store, key)?.map(fact)));
-            Answer::Got(got.collect::<Result<_>>()?)
-        }
-        Ask::List(filter) => Answer::Listed(store.list(&filter)?.entries.into_iter().map(fact).collect()),
-        Ask::Write(writes) => {
-            let expect = |expect| match expect {
-                Expect::Absent => StoreExpect::Absent,
-                Expect::Revision(revision) => StoreExpect::Revision(revision),
-            };
-            let writes: Vec<Write> = writes
-                .into_iter()
-                .map(|write| Write { key: write.key, expect: expect(write.expect), value: write.value })
-                .collect();
-            let outcome = |result| match result {
-                Ok(revision) => Outcome::Done(revision),
-                Err(WriteError::Conflict { .. } | WriteError::Missing(_)) => Outcome::Conflict,
-                Err(WriteError::NotTried) => Outcome::NotTried,
-                Err(error @ (WriteError::Invalid(_) | WriteError::Unavailable(_))) => {
-                    Outcome::Failed(error.to_string())
-                }
-            };
-            Answer::Wrote(store.write(&writes).into_iter().map(outcome).collect())
-        }
-    })
 }

@@ -14,31 +14,16 @@ use tortie_api::kinds::{AutoHostEndpointConfig, NodeSpec, OrchRef, Toggle};
 use tortie_api::{GoDuration, Kind, Metadata, Node, Resource, WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_control::default_configuration;
 use tortie_controllers::{Board, Controllers, FileSeat, KubernetesRegister, Seat, StoreRegister, Stores, Wiring};
+use tortie_datastore::ipam;
 use tortie_etcd_server::{Server, Wish};
 use tortie_facts::{Filter, Key, OwnerKind, Value};
-use tortie_ipam::{
-    Answer, Ask, Assign, CasWrite, Client, Expect, Fact, Holder, Machine, Now, Outcome, Pool, Request, Settings, View,
-    drive,
-};
+use tortie_ipam::{Assign, Client, Holder, Now, Pool, Request, Settings};
 use tortie_store::{Expect as StoreExpect, MemoryStore, Reader, Store, Write};
 use tortie_store_sqlite::SqliteStore;
 
 fn put(store: &dyn Store, resource: Resource) {
     let key = Key::resource(resource.kind(), &resource.metadata().namespace, &resource.metadata().name);
     store.write_one(Write { key, expect: StoreExpect::Any, value: Some(Value::resource(resource)) }).expect("written");
-}
-
-fn fact(entry: tortie_store::Entry) -> Fact {
-    Fact { key: entry.key, value: entry.value, revision: entry.revision }
-}
-
-fn written(store: &dyn Store, write: CasWrite) -> Outcome {
-    let expect = match write.expect {
-        Expect::Absent => StoreExpect::Absent,
-        Expect::Revision(revision) => StoreExpect::Revision(revision),
-    };
-    let done = store.write_one(Write { key: write.key, expect, value: write.value });
-    done.map_or_else(|error| panic!("{error}"), Outcome::Done)
 }
 
 /// Gives a pod of a node an address, as the node would.
@@ -57,19 +42,8 @@ fn assign(store: &dyn Store, node: &str, pod: &str) -> std::net::IpAddr {
     let holder = Holder { handle: Some(format!("net.{pod}")), attrs: attrs.into() };
     let request = Request::one(Client::workload(node), holder, tortie_net::Family::V4);
     let settings = Arc::new(Settings { pools: vec![pool], ..Settings::default() });
-    let mut machine = Machine::new(Assign::new(request, settings, Now(1_700_000_000_000_000_000)), View::default());
-    let done: Result<_, std::convert::Infallible> = drive(&mut machine, |ask| {
-        Ok(match ask {
-            Ask::Get(keys) => {
-                Answer::Got(keys.iter().map(|key| Reader::get(store, key).expect("read").map(fact)).collect())
-            }
-            Ask::List(filter) => {
-                Answer::Listed(store.list(&filter).expect("listed").entries.into_iter().map(fact).collect())
-            }
-            Ask::Write(writes) => Answer::Wrote(writes.into_iter().map(|write| written(store, write)).collect()),
-        })
-    });
-    done.expect("it never fails").expect("there is room").addresses[0].address
+    let done = ipam::run(store, Assign::new(request, settings, Now(1_700_000_000_000_000_000)));
+    done.expect("read").expect("there is room").addresses[0].address
 }
 
 /// Tells that a pod runs with an address.

@@ -4,6 +4,7 @@
 //! holds a password or a key.
 
 mod file;
+pub mod ipam;
 mod sources;
 mod words;
 

@@ -6,19 +6,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tortie_api::{IpPoolAllowedUse, Kind};
 use tortie_cni::conf::{Conf, TextBool};
 use tortie_cni::spec::{Address, CniError, Outcome as CniOutcome, code};
 use tortie_cni::wire::Request as Call;
+use tortie_datastore::ipam;
 use tortie_facts::{Filter, Key, Update, Value};
 use tortie_ipam::{
-    Answer, Ask as Question, Assign, AssignAt, CasWrite, Client, Expect, Fact, Holder, IpamError, Machine, Now,
-    Outcome, Owner, Plan, ReleaseHandle, Request, Settings, View, block, drive,
+    Answer, Ask as Question, Assign, AssignAt, CasWrite, Client, Fact, Holder, IpamError, Machine, Outcome, Owner,
+    Plan, ReleaseHandle, Request, Settings, View, block, drive,
 };
 use tortie_net::{Family, IpNet, host_net};
-use tortie_store::{Expect as StoreExpect, Reader, Store, Write, WriteError};
+use tortie_store::{Reader, Store, Write, WriteError};
 
 use super::asked::Asked;
 use super::workload::Workload;
@@ -209,7 +209,7 @@ impl Addresses {
         };
         let mut given: Vec<IpAddr> = Vec::new();
         for (index, addr) in ask.wanted.iter().enumerate() {
-            let plan = AssignAt::new(client.clone(), holder.clone(), *addr, settings.clone(), now());
+            let plan = AssignAt::new(client.clone(), holder.clone(), *addr, settings.clone(), ipam::now());
             self.run(known, plan, &ask.handle, index == 0, None)?;
             given.push(*addr);
         }
@@ -223,7 +223,7 @@ impl Addresses {
                 .filter(|_| index + 1 == families.len())
                 .map(|endpoint| move |new: &[IpAddr]| endpoint(&before.iter().chain(new).copied().collect::<Vec<_>>()));
             let also = also.as_ref().map(|f| f as EndpointWrite<'_>);
-            let plan = Assign::new(request, settings.clone(), now());
+            let plan = Assign::new(request, settings.clone(), ipam::now());
             let assignment = self.run(known, plan, &ask.handle, index == 0, also)?;
             written |= also.is_some();
             given.extend(assignment.addresses.iter().map(|assigned| assigned.address));
@@ -241,7 +241,7 @@ impl Addresses {
 
     fn release_known(&self, known: &mut Known, handle: &str, removal: Option<Write>) -> Result<(), CniError> {
         let cooldown = self.settings(known)?.config.ip_cooldown_seconds;
-        let mut machine = Machine::new(ReleaseHandle::new(handle, cooldown, now()), hints(known, &self.node));
+        let mut machine = Machine::new(ReleaseHandle::new(handle, cooldown, ipam::now()), hints(known, &self.node));
         let mut removal = removal;
         let result = drive(&mut machine, |question| {
             if let Question::Write(writes) = &question
@@ -288,10 +288,7 @@ impl Addresses {
         if let Some(settings) = &known.settings {
             return Ok(settings.clone());
         }
-        let listing = self.store.list(&Settings::filter()).map_err(store_fault)?;
-        let config = Reader::get(&*self.store, &Key::IpamConfig).map_err(store_fault)?;
-        let facts = listing.entries.iter().chain(&config).map(|entry| (&entry.key, &entry.value));
-        let settings = Arc::new(Settings::from_facts(facts));
+        let settings = ipam::settings(&*self.store).map_err(store_fault)?;
         known.settings = Some(settings.clone());
         Ok(settings)
     }
@@ -321,27 +318,16 @@ impl Addresses {
     }
 
     fn answer(&self, known: &mut Known, question: Question) -> Result<Answer, CniError> {
-        let fact = |entry: tortie_store::Entry| Fact { key: entry.key, value: entry.value, revision: entry.revision };
-        match question {
-            Question::Get(keys) => {
-                let got = keys.iter().map(|key| Ok(Reader::get(&*self.store, key).map_err(store_fault)?.map(fact)));
-                Ok(Answer::Got(got.collect::<Result<_, CniError>>()?))
-            }
-            Question::List(filter) => {
-                let listing = self.store.list(&filter).map_err(store_fault)?;
-                Ok(Answer::Listed(listing.entries.into_iter().map(fact).collect()))
-            }
-            Question::Write(writes) => {
-                let store_writes: Vec<Write> = writes.iter().map(store_write).collect();
-                let results = self.store.write(&store_writes);
-                Ok(Answer::Wrote(self.outcomes(known, &writes, results)))
-            }
-        }
+        let Question::Write(writes) = question else {
+            return ipam::answer(&*self.store, question).map_err(store_fault);
+        };
+        let results = self.store.write(&store_writes(&writes));
+        Ok(Answer::Wrote(self.outcomes(known, &writes, results)))
     }
 
     /// Writes what IPAM asks for, with one more write before (`first`) or after it. A fault of that one ends the call.
     fn write_with(&self, known: &mut Known, writes: &[CasWrite], more: Write, first: bool) -> Result<Answer, CniError> {
-        let mut all: Vec<Write> = writes.iter().map(store_write).collect();
+        let mut all = store_writes(writes);
         let at = if first { 0 } else { all.len() };
         all.insert(at, more);
         let mut results = self.store.write(&all);
@@ -369,28 +355,19 @@ impl Addresses {
     ) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(writes.len());
         for (write, result) in writes.iter().zip(results) {
-            outcomes.push(match result {
-                Ok(revision) => {
-                    if self.matters(&write.key, write.value.as_ref()) {
-                        match &write.value {
-                            Some(value) => {
-                                let fact = Fact { key: write.key.clone(), value: value.clone(), revision };
-                                known.facts.insert(write.key.clone(), fact);
-                            }
-                            None => drop(known.facts.remove(&write.key)),
-                        }
+            let outcome = ipam::outcome(result);
+            match &outcome {
+                Outcome::Done(revision) if self.matters(&write.key, write.value.as_ref()) => match &write.value {
+                    Some(value) => {
+                        let fact = Fact { key: write.key.clone(), value: value.clone(), revision: *revision };
+                        known.facts.insert(write.key.clone(), fact);
                     }
-                    Outcome::Done(revision)
-                }
-                Err(WriteError::Conflict { .. } | WriteError::Missing(_)) => {
-                    known.facts.remove(&write.key);
-                    Outcome::Conflict
-                }
-                Err(WriteError::NotTried) => Outcome::NotTried,
-                Err(error @ (WriteError::Invalid(_) | WriteError::Unavailable(_))) => {
-                    Outcome::Failed(error.to_string())
-                }
-            });
+                    None => drop(known.facts.remove(&write.key)),
+                },
+                Outcome::Conflict => drop(known.facts.remove(&write.key)),
+                Outcome::Done(_) | Outcome::NotTried | Outcome::Failed(_) => {}
+            }
+            outcomes.push(outcome);
         }
         outcomes
     }
@@ -456,12 +433,8 @@ fn given_to(handle: &str, writes: &[CasWrite]) -> Option<Vec<IpAddr>> {
     (!given.is_empty()).then_some(given)
 }
 
-fn store_write(write: &CasWrite) -> Write {
-    let expect = match write.expect {
-        Expect::Absent => StoreExpect::Absent,
-        Expect::Revision(revision) => StoreExpect::Revision(revision),
-    };
-    Write { key: write.key.clone(), expect, value: write.value.clone() }
+fn store_writes(writes: &[CasWrite]) -> Vec<Write> {
+    writes.iter().cloned().map(ipam::write).collect()
 }
 
 /// Pools by range or by name, as the configuration may have them.
@@ -476,11 +449,6 @@ fn pool_ranges(settings: &Settings, pools: &[String]) -> Result<Vec<IpNet>, CniE
         })
     };
     pools.iter().map(find).collect()
-}
-
-fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn fault(error: IpamError) -> CniError {
