@@ -4,89 +4,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/streams.rs"]
+mod streams;
+
 use std::process::Command;
 use std::time::Duration;
 
-use tortie_lab::{Lab, Pod, Prober, Rules, wait};
-use tortie_net::Family;
+use streams::{START, Streams};
+use tortie_lab::{Lab, Rules, wait};
 use tortie_netlink::{Route, RouteFilter};
 
-const START: Duration = Duration::from_secs(60);
-const RATE: u32 = 1000;
-
-/// `a` may send to port 9000 of `b`, and to nothing else.
-const POLICY: &str = "
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: ingress}
-spec:
-  selector: name == 'b'
-  types: [Ingress]
-  ingress:
-  - {action: Allow, protocol: UDP, source: {selector: name == 'a'}, destination: {ports: [9000]}}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: egress}
-spec:
-  selector: name == 'a'
-  types: [Egress]
-  egress:
-  - {action: Allow}
-";
-
 /// Two nodes, a pod on each, an allowed and a forbidden stream between them.
-struct Streams {
-    lab: Lab,
-    a: Pod,
-    b: Pod,
-    allowed: Prober,
-    forbidden: Prober,
-    /// The packet of the allowed stream from which on none may be lost: it flowed by then.
-    flowing: u64,
+fn two_nodes() -> Streams {
+    Streams::start(Lab::builder().nodes(2).env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap())
 }
 
-impl Streams {
-    fn start() -> Streams {
-        let lab = Lab::builder().nodes(2).env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
-        lab.start(START).unwrap();
-        lab.apply(POLICY).unwrap();
-        let a = lab.node(1).add_pod("default", "a", &[("name", "a")]).unwrap();
-        let b = lab.node(2).add_pod("default", "b", &[("name", "b")]).unwrap();
-        for (node, other) in [(1, &b), (2, &a)] {
-            lab.node(node).wait_route(START, "to the other pod", |r| r.net.contains(&other.ip())).unwrap();
-        }
-        let allowed = Prober::start(&a.place(), &b.place(), Family::V4, 9000, RATE).unwrap();
-        assert!(allowed.wait_received(100, START), "the allowed stream flows");
-        let flowing = allowed.mark();
-        let forbidden = Prober::start(&a.place(), &b.place(), Family::V4, 9001, RATE).unwrap();
-        Streams { lab, a, b, allowed, forbidden, flowing }
-    }
-
-    /// Lets both streams run for a while.
-    fn run(&self, packets: u64) {
-        self.allowed.wait_sent(packets);
-        self.forbidden.wait_sent(1);
-    }
-
-    /// Ends both streams: nothing forbidden passed, and everything allowed arrived.
-    fn end(self) {
-        let flowing = self.flowing;
-        self.end_from(flowing);
-    }
-
-    /// The same, where only what was sent from `first` on must have arrived.
-    fn end_from(self, first: u64) {
-        let (allowed, forbidden) = (self.allowed.stop(), self.forbidden.stop());
-        forbidden.expect_silence().unwrap();
-        assert!(forbidden.rate() >= 900.0 && allowed.rate() >= 900.0, "{} packets/s", allowed.rate());
-        allowed.expect_all(first..allowed.sent).unwrap();
-    }
-
-    fn in_netns(&self, node: usize, program: &str, args: &[&str]) -> bool {
-        let mut command = self.lab.node(node).command(program).unwrap();
-        command.args(args).output().is_ok_and(|output| output.status.success())
-    }
+fn in_netns(streams: &Streams, node: usize, program: &str, args: &[&str]) -> bool {
+    let mut command = streams.lab.node(node).command(program).unwrap();
+    command.args(args).output().is_ok_and(|output| output.status.success())
 }
 
 fn installed(program: &str) -> bool {
@@ -100,7 +35,7 @@ fn installed(program: &str) -> bool {
 #[test]
 #[ignore = "needs root"]
 fn kill_9_of_the_node_at_any_time_loses_no_packet_and_opens_nothing() {
-    let streams = Streams::start();
+    let streams = two_nodes();
     for round in 0..8_u64 {
         let node = streams.lab.node(if round % 2 == 0 { 1 } else { 2 });
         node.kill9().unwrap();
@@ -125,22 +60,22 @@ fn a_foreign_flush_of_all_rules_opens_nothing() {
     if !installed("nft") || Rules::from_env().unwrap() != Rules::Nftables {
         return;
     }
-    let streams = Streams::start();
+    let streams = two_nodes();
     for _ in 0..20 {
-        assert!(streams.in_netns(2, "nft", &["flush", "ruleset"]));
+        assert!(in_netns(&streams, 2, "nft", &["flush", "ruleset"]));
         streams.run(50);
     }
     // A table that can be deleted comes back; one that is owned can't be.
-    let _ = streams.in_netns(2, "nft", &["delete", "table", "inet", "tortie"]);
+    let _ = in_netns(&streams, 2, "nft", &["delete", "table", "inet", "tortie"]);
     streams.run(200);
-    assert!(streams.in_netns(2, "nft", &["list", "table", "inet", "tortie"]), "our table is there");
+    assert!(in_netns(&streams, 2, "nft", &["list", "table", "inet", "tortie"]), "our table is there");
     streams.end();
 }
 
 #[test]
 #[ignore = "needs root"]
 fn deleted_routes_come_back() {
-    let streams = Streams::start();
+    let streams = two_nodes();
     let mut kernel = streams.lab.node(2).netlink().unwrap();
     let ours = |kernel: &mut tortie_netlink::Handle, streams: &Streams| -> Vec<Route> {
         let (a, b) = (streams.a.ip(), streams.b.ip());
@@ -155,14 +90,13 @@ fn deleted_routes_come_back() {
         assert!(back.is_some(), "{route} comes back; there is {:?}", ours(&mut kernel, &streams));
     }
     let mark = streams.allowed.mark();
-    streams.run(200);
     streams.end_from(mark + 20);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_deleted_veth_is_made_again_with_its_address() {
-    let streams = Streams::start();
+    let streams = two_nodes();
     let mut kernel = streams.lab.node(2).netlink().unwrap();
     let old = kernel.link(streams.b.host_interface()).unwrap().index;
     kernel.delete_link(old).unwrap();
@@ -171,14 +105,13 @@ fn a_deleted_veth_is_made_again_with_its_address() {
     // The receiver's socket is bound to an address that went and came back, so it hears the stream again.
     assert!(streams.allowed.wait_received(200, START), "the allowed stream flows again");
     let mark = streams.allowed.mark();
-    streams.run(200);
     streams.end_from(mark);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn an_interface_that_belongs_to_no_endpoint_is_cut_off_even_with_the_node_dead() {
-    let streams = Streams::start();
+    let streams = two_nodes();
     streams.lab.node(2).kill9().unwrap();
     // A device of a workload's name that nobody knows: its packets go nowhere.
     let stranger = streams.lab.node(2).prepare_pod("default", "stranger", &[]).unwrap();

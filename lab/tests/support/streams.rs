@@ -2,9 +2,11 @@
 //!
 //! Both send 1,000 packets a second. At the end every allowed packet has arrived, and no forbidden one.
 
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
 use std::time::Duration;
 
-use tortie_lab::{Lab, Prober};
+use tortie_lab::{Lab, Pod, Prober};
 use tortie_net::Family;
 
 /// How long a lab may take to start or to come to rest.
@@ -35,7 +37,12 @@ spec:
 /// A running lab with a pod `a` on its first node, a pod `b` on its last, and both streams from `a` to `b`.
 pub struct Streams {
     pub lab: Lab,
-    allowed: Prober,
+    /// The pod that sends.
+    pub a: Pod,
+    /// The pod that is sent to.
+    pub b: Pod,
+    /// What `a` may send.
+    pub allowed: Prober,
     forbidden: Prober,
     /// Number of the allowed stream's first packet that must arrive: from there on it flows.
     first: u64,
@@ -64,7 +71,7 @@ impl Streams {
         assert!(allowed.wait_received(100, START), "the allowed stream flows");
         let first = allowed.mark();
         let forbidden = Prober::start(&a.place(), &b.place(), Family::V4, 9001, RATE).unwrap();
-        Streams { lab, allowed, forbidden, first }
+        Streams { lab, a, b, allowed, forbidden, first }
     }
 
     /// Lets both streams run for so many packets.
@@ -75,8 +82,14 @@ impl Streams {
 
     /// Ends both streams after some packets more: nothing allowed was lost, nothing forbidden arrived.
     pub fn end(self) -> Lab {
+        let first = self.first;
+        self.end_from(first)
+    }
+
+    /// The same, where only what was sent from the packet of the number `first` on must have arrived.
+    pub fn end_from(self, first: u64) -> Lab {
         self.run(200);
-        let Streams { lab, allowed, forbidden, first } = self;
+        let Streams { lab, a: _, b: _, allowed, forbidden, first: _ } = self;
         let (allowed, forbidden) = (allowed.stop(), forbidden.stop());
         forbidden.expect_silence().unwrap();
         assert!(forbidden.rate() >= 900.0 && allowed.rate() >= 900.0, "{} packets/s", allowed.rate());
