@@ -147,8 +147,9 @@ impl LabBuilder {
         }
         topology.store = self.store.map_or_else(Store::from_env, Ok)?;
         topology.rules = self.rules.map_or_else(Rules::from_env, Ok)?;
-        if topology.store == Store::Etcd {
-            topology.add_service(etcd::MACHINE)?;
+        match topology.store {
+            Store::Sqlite => {}
+            Store::Etcd | Store::Kubernetes => topology.add_service(etcd::MACHINE)?,
         }
         topology.pools = self.pools()?;
         topology.env = self.env.iter().cloned().collect();

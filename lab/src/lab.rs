@@ -23,7 +23,7 @@ use crate::state::{LabDir, Process, Record};
 use crate::teardown::{Lock, netns_dir, netns_name, teardown, teardown_locked};
 use crate::topology::{Machine, Rules, Store, Topology};
 use crate::view::View;
-use crate::{binary, etcd, fabric, signals};
+use crate::{binary, etcd, fabric, kubernetes, signals};
 
 /// What every handle of a lab knows.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ impl Shared {
     pub(crate) fn netns(&self, member: &str) -> String {
         netns_name(&self.record.id, member)
     }
+
+    /// How programs of a machine see the system.
+    pub(crate) fn view(&self, machine: &str) -> View {
+        View::new(&self.dir, &self.record, machine, self.netns(machine), machine)
+    }
 }
 
 /// A lab. Dropping it takes everything down that was made, also after a panic, unless it was to be kept.
@@ -43,8 +48,8 @@ pub struct Lab {
     shared: Arc<Shared>,
     nodes: Vec<Node>,
     ends_with_this: bool,
-    /// The datastore, if it is a program.
-    store: Option<Daemon>,
+    /// The datastore's programs, if it has any.
+    store: Vec<Daemon>,
 }
 
 /// Root is needed for namespaces.
@@ -90,7 +95,7 @@ impl Lab {
     fn with(dir: LabDir, record: Record, ends_with_this: bool) -> Lab {
         let shared = Arc::new(Shared { dir, record });
         let nodes = shared.record.topology.nodes.iter().map(|machine| Node::new(&shared, machine)).collect();
-        Lab { shared, nodes, ends_with_this, store: None }
+        Lab { shared, nodes, ends_with_this, store: Vec::new() }
     }
 
     fn furnish(&self) -> Result<()> {
@@ -103,9 +108,11 @@ impl Lab {
     }
 
     pub(crate) fn start_store(&mut self) -> Result<()> {
-        if self.topology().store == Store::Etcd {
-            self.store = Some(etcd::start(self)?);
-        }
+        self.store = match self.topology().store {
+            Store::Sqlite => Vec::new(),
+            Store::Etcd => vec![etcd::start(self)?],
+            Store::Kubernetes => kubernetes::start(self)?,
+        };
         Ok(())
     }
 
@@ -193,7 +200,7 @@ impl Lab {
     /// How programs of a node or router see the system.
     pub fn view(&self, machine: &str) -> Result<View> {
         self.topology().machine(machine)?;
-        Ok(View::new(&self.shared.dir, &self.shared.record, machine, self.shared.netns(machine), machine))
+        Ok(self.shared.view(machine))
     }
 
     /// The folder of a node or router for files, such as a peer's configuration; it goes with the lab.
@@ -280,6 +287,26 @@ impl Lab {
         self.ctl(&["apply", "-f", "-"], manifest)
     }
 
+    /// Lets pods that are added from now on talk to each other without a policy: without a policy handler the network's
+    /// profile allows everything. On Kubernetes the profiles of namespaces do so already.
+    pub fn open_network(&self) -> Result<()> {
+        if self.store() == Store::Kubernetes {
+            return Ok(());
+        }
+        for node in &self.nodes {
+            let mut conflist = node.conflist()?;
+            let plugin = conflist["plugins"][0].as_object_mut().context("the conflist has no plugin")?;
+            plugin.remove("policy");
+            node.set_conflist(&conflist)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `kubectl` on the first node of a lab on Kubernetes and returns what it printed; an error when it fails.
+    pub fn kubectl(&self, args: &[&str], stdin: &str) -> Result<String> {
+        kubernetes::ask(&self.node(1).view(), args, stdin)
+    }
+
     /// Lets the lab stay when this handle is dropped and when this process ends.
     pub fn keep(&mut self) -> Result<()> {
         let record = Record { owner: None, ..self.shared.record.clone() };
@@ -287,9 +314,7 @@ impl Lab {
         self.ends_with_this = false;
         signals::release(&self.shared.dir);
         self.nodes.iter().for_each(Node::disown);
-        if let Some(store) = self.store.take() {
-            store.disown();
-        }
+        self.store.drain(..).for_each(Daemon::disown);
         Ok(())
     }
 
@@ -303,7 +328,7 @@ impl Lab {
         let done = teardown(&self.shared.dir);
         signals::release(&self.shared.dir);
         self.nodes.iter().for_each(Node::reap);
-        self.store = None;
+        self.store.clear();
         done
     }
 }

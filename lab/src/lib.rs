@@ -11,6 +11,7 @@ mod daemon;
 mod demo;
 mod etcd;
 mod fabric;
+pub mod kubernetes;
 mod lab;
 mod matrix;
 mod node;

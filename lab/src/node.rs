@@ -94,7 +94,7 @@ impl Node {
 
     /// How its programs see the system.
     pub fn view(&self) -> View {
-        View::new(&self.shared.dir, &self.shared.record, self.name(), self.netns_name(), self.name())
+        self.shared.view(self.name())
     }
 
     /// A command on this node: its namespaces, environment and files. Its streams are those of this process unless set.

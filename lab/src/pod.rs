@@ -18,9 +18,10 @@ use crate::fabric::{everywhere, forward};
 use crate::lab::{Shared, label_map};
 use crate::node::Node;
 use crate::place::Place;
-use crate::signals;
 use crate::state::PodRecord;
+use crate::topology::Store;
 use crate::view::View;
+use crate::{kubernetes, signals};
 
 /// Gateway of pods that the lab wires itself; the pod is told where it is, no ARP is needed.
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 1, 1));
@@ -77,6 +78,9 @@ impl Node {
             return Err(error.into());
         }
         Handle::open_in(&Netns::named(&record.netns)?)?.set_loopback_up()?;
+        if self.shared().record.topology.store == Store::Kubernetes {
+            kubernetes::add_pod(self.shared(), &record)?;
+        }
         Ok(Pod { shared: self.shared().clone(), record })
     }
 
@@ -223,6 +227,9 @@ impl Pod {
         match Netns::delete_named(&self.record.netns) {
             Err(e) if !e.is_not_found() => return Err(e.into()),
             Ok(()) | Err(_) => {}
+        }
+        if self.shared.record.topology.store == Store::Kubernetes {
+            kubernetes::delete_pod(&self.shared, &self.record)?;
         }
         self.shared.dir.forget_pod(&self.record);
         Ok(())

@@ -136,6 +136,8 @@ pub enum Store {
     Sqlite,
     /// A real etcd on a machine of its own, with TLS and client certificates.
     Etcd,
+    /// A real Kubernetes API server on a machine of its own; a pod comes with its object.
+    Kubernetes,
 }
 
 impl Store {
@@ -144,7 +146,10 @@ impl Store {
         match std::env::var("TORTIE_LAB_STORE").as_deref() {
             Err(_) | Ok("" | "sqlite") => Ok(Store::Sqlite),
             Ok("etcd") => Ok(Store::Etcd),
-            Ok(other) => bail!("environment variable TORTIE_LAB_STORE={other:?}: expected \"sqlite\" or \"etcd\""),
+            Ok("kubernetes") => Ok(Store::Kubernetes),
+            Ok(other) => bail!(
+                "environment variable TORTIE_LAB_STORE={other:?}: expected \"sqlite\", \"etcd\" or \"kubernetes\""
+            ),
         }
     }
 }

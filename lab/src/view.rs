@@ -19,9 +19,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{sethostname, setsid};
 use tortie_netlink::NETNS_DIR;
 
-use crate::etcd;
 use crate::state::{LabDir, Record, base_dir};
 use crate::topology::Store;
+use crate::{etcd, kubernetes};
 
 /// Folders of the machine that a node sees its own of, if the machine has them at all.
 const HIDDEN: [(&str, &str); 2] = [("/etc/calico", "etc-calico"), ("/etc/cni", "etc-cni")];
@@ -67,6 +67,7 @@ impl View {
                 ("TORTIE_SQLITE".to_owned(), text(self.lab.join("store/tortie.db"))),
             ],
             Store::Etcd => etcd::env(&self.lab, &self.record.topology, &self.node),
+            Store::Kubernetes => kubernetes::env(&self.lab, &self.record.topology, &self.node),
         });
         for name in ["HOME", "TERM", "LANG", "LC_ALL", "RUST_BACKTRACE", "TORTIE_LOG", "TORTIE_LOG_FORMAT"] {
             env.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));

@@ -8,20 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::Traces;
-use tortie_lab::cni::{self, CniFailure};
+use tortie_lab::cni::CniFailure;
 use tortie_lab::{Lab, Matrix, Probe, Prober, binary};
 use tortie_net::Family;
 
 const START: Duration = Duration::from_secs(60);
-
-/// Without a policy handler the network's profile lets its pods talk.
-fn open_network(lab: &Lab) {
-    for node in lab.nodes() {
-        let mut conflist = cni::default_conflist(false);
-        conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-        node.set_conflist(&conflist).unwrap();
-    }
-}
 
 #[test]
 #[ignore = "needs root"]
@@ -29,7 +20,7 @@ fn a_killed_node_starts_again_and_loses_no_packet_of_its_pods() {
     let before = Traces::now();
     let lab = Lab::builder().nodes(2).up().unwrap();
     lab.start(START).unwrap();
-    open_network(&lab);
+    lab.open_network().unwrap();
     let a = lab.node(1).add_pod("default", "a", &[("app", "a")]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
     lab.wait_routes(START).unwrap();
@@ -83,11 +74,7 @@ fn pods_come_and_go_by_cni() {
 fn a_dual_stack_lab_has_both_families_everywhere() {
     let lab = Lab::builder().nodes(2).dual_stack().up().unwrap();
     lab.start(START).unwrap();
-    for node in lab.nodes() {
-        let mut conflist = node.conflist().unwrap();
-        conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-        node.set_conflist(&conflist).unwrap();
-    }
+    lab.open_network().unwrap();
     let a = lab.node(1).add_pod("default", "a", &[]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
     assert_eq!((a.ips().len(), b.ips().len()), (2, 2));

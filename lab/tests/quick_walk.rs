@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tortie_lab::{Lab, Outcome, Probe, probe, wait};
+use tortie_lab::{Lab, Outcome, Probe, Store, probe, wait};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -23,16 +23,32 @@ spec:
   - action: Allow
 ";
 
+/// Pods of Kubernetes are open until a policy selects them: this one gives them the walk's start.
+const CLOSED: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: default}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+";
+
 #[test]
 #[ignore = "needs root"]
 fn without_policy_packets_are_dropped_and_the_applied_policy_opens_them() {
     let lab = Lab::builder().nodes(2).env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
     lab.start(START).unwrap();
+    if lab.store() == Store::Kubernetes {
+        lab.kubectl(&["apply", "-f", "-"], CLOSED).unwrap();
+    }
     let a = lab.node(1).add_pod("default", "workload-a", &[("role", "net1")]).unwrap();
     let b = lab.node(2).add_pod("default", "workload-b", &[("role", "net1")]).unwrap();
     let c = lab.node(1).add_pod("default", "workload-c", &[("role", "net1")]).unwrap();
     for (node, other) in [(1, &b), (2, &a)] {
         lab.node(node).wait_route(START, "to the other host's block", |r| r.net.contains(&other.ip())).unwrap();
+    }
+    if lab.store() == Store::Kubernetes {
+        for (from, to) in [(&a, &b), (&b, &a), (&a, &c)] {
+            probe::becomes(&from.place(), &to.place(), &Probe::udp(9000), Outcome::Dropped, START).unwrap();
+        }
     }
     for (from, to) in [(&a, &b), (&b, &a), (&a, &c)] {
         for probe in [Probe::icmp(), Probe::udp(9000), Probe::tcp(9000)] {

@@ -3,45 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "support/judge.rs"]
+mod judge;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use judge::{POLICIES, block, only};
 use serde_json::Value as Json;
 use tortie_lab::{Lab, Node, Store, wait};
 
 const START: Duration = Duration::from_secs(60);
-
-const POLICIES: &str = "
-apiVersion: projectcalico.org/v3
-kind: Tier
-metadata: {name: platform}
-spec: {order: 100}
----
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata: {name: web, namespace: default}
-spec: {selector: app == 'web', ingress: [{action: Allow, protocol: TCP, destination: {ports: [80, '8000:8100']}}]}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: platform.base}
-spec: {tier: platform, selector: all(), types: [Ingress], ingress: [{action: Pass}]}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkSet
-metadata: {name: outside, labels: {zone: b}}
-spec: {nets: [198.51.100.0/24]}
----
-apiVersion: projectcalico.org/v3
-kind: HostEndpoint
-metadata: {name: uplink}
-spec: {node: node1, interfaceName: eth7}
----
-apiVersion: projectcalico.org/v3
-kind: BGPPeer
-metadata: {name: rack}
-spec: {peerIP: 192.0.2.9, asNumber: 64999, nodeSelector: '!all()'}
-";
 
 /// The plurals of keys, the kind of their values, and whether they have namespaces.
 const RESOURCES: [(&str, &str, bool); 16] = [
@@ -83,19 +55,6 @@ fn dump(node: &Node) -> BTreeMap<String, String> {
     lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
 }
 
-/// The names of an object's members.
-fn members(value: &Json) -> BTreeSet<&str> {
-    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
-}
-
-#[track_caller]
-fn only(value: &Json, must: &[&str], may: &[&str]) {
-    let found = members(value);
-    assert!(must.iter().all(|name| found.contains(name)), "{must:?}: {value}");
-    let strange: Vec<_> = found.iter().filter(|name| !must.contains(name) && !may.contains(name)).collect();
-    assert!(strange.is_empty(), "{strange:?} in {value}");
-}
-
 fn resource(path: &[&str], value: &Json) {
     let Some((_, kind, namespaced)) = RESOURCES.iter().find(|(plural, ..)| *plural == path[0]) else {
         panic!("no such type: {path:?}")
@@ -130,33 +89,6 @@ fn range(text: &str) -> String {
     format!("{address}/{length}")
 }
 
-/// How many addresses each handle holds in a block.
-fn block(key: &str, value: &Json) -> BTreeMap<String, u64> {
-    let must = ["cidr", "affinity", "allocations", "unallocated", "attributes", "sequenceNumber", "deleted"];
-    only(value, &must, &["affinity_claim_time", "sequenceNumberForAllocation", "hostAffinity"]);
-    let cidr = range(key);
-    assert_eq!(value["cidr"], cidr.as_str());
-    let (address, length) = cidr.split_once('/').unwrap();
-    let bits = if address.contains(':') { 128 } else { 32 } - length.parse::<u32>().unwrap();
-    let (slots, attributes) = (value["allocations"].as_array().unwrap(), value["attributes"].as_array().unwrap());
-    assert_eq!(slots.len(), 1 << bits);
-    let mut free: BTreeSet<u64> = BTreeSet::new();
-    for ordinal in value["unallocated"].as_array().unwrap() {
-        assert!(free.insert(ordinal.as_u64().unwrap()), "{ordinal} is free twice");
-    }
-    let mut held = BTreeMap::new();
-    for (ordinal, slot) in (0_u64..).zip(slots) {
-        assert_eq!(slot.is_null(), free.contains(&ordinal), "{ordinal} of {cidr}");
-        if let Some(at) = slot.as_u64() {
-            let attribute = &attributes[usize::try_from(at).unwrap()];
-            only(attribute, &[], &["handle_id", "secondary", "alternateOwnerAttrs", "releasedAt"]);
-            assert!(value["sequenceNumberForAllocation"][ordinal.to_string()].is_u64(), "{ordinal} of {cidr}");
-            *held.entry(attribute["handle_id"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
-    }
-    held
-}
-
 /// Judges everything; the handles with how many addresses of which block they hold, by the blocks and by themselves.
 fn judge(all: &BTreeMap<String, String>) -> [BTreeMap<(String, String), u64>; 2] {
     let [mut by_block, mut by_handle] = [BTreeMap::new(), BTreeMap::new()];
@@ -166,7 +98,7 @@ fn judge(all: &BTreeMap<String, String>) -> [BTreeMap<(String, String), u64>; 2]
         match parts.as_slice() {
             ["calico", "resources", "v3", "projectcalico.org", path @ ..] => resource(path, &value),
             ["calico", "ipam", "v2", "assignment", "ipv4" | "ipv6", "block", name] => {
-                for (handle, count) in block(name, &value) {
+                for (handle, count) in block(&range(name), &value, "affinity_claim_time") {
                     by_block.insert((handle, range(name)), count);
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use support::Traces;
-use tortie_lab::{Lab, Matrix, Pod, Probe, Prober, cni};
+use tortie_lab::{Lab, Matrix, Pod, Probe, Prober};
 use tortie_net::Family;
 use tortie_netlink::{Route, RouteProtocol};
 
@@ -32,12 +32,7 @@ fn lab(mode: &str, backend: &str) -> Lab {
         .up()
         .unwrap();
     lab.start(START).unwrap();
-    for node in lab.nodes() {
-        // Without a policy handler the network's profile lets its pods talk.
-        let mut conflist = cni::default_conflist(true);
-        conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-        node.set_conflist(&conflist).unwrap();
-    }
+    lab.open_network().unwrap();
     lab
 }
 

@@ -152,7 +152,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// Where programs, images and state of the lab are: `K8S_LAB`, or a folder of the user's cache.
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     let cache = || {
         std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)

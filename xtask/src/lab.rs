@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::command::{cargo, has, is_root, run};
+use crate::k8s;
 use crate::suite::{Counts, cargo_test, close};
 
 /// Programs that some lab tests run as real peers, with what they are for. Such a test skips itself without them.
@@ -20,6 +21,9 @@ const PEERS: [(&str, &str); 7] = [
 
 /// Test files whose labs run on etcd too.
 const ON_ETCD: [&str; 5] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan"];
+
+/// Test files whose labs run on a Kubernetes API too; `--full` runs all that run on etcd.
+const ON_KUBERNETES: [&str; 1] = ["quick_walk"];
 
 /// Test files whose labs run on iptables too, of both flavours.
 const ON_IPTABLES: [&str; 4] = ["quick_walk", "host_endpoints", "faults", "never_open"];
@@ -63,6 +67,13 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     let mut counts = cargo_test(&mut command)?;
     if has("etcd") {
         counts.add(again("etcd", &ON_ETCD, ("TORTIE_LAB_STORE", "etcd"), filter)?);
+    }
+    let api_server = k8s::folder().join("bin/kube-apiserver");
+    if has("etcd") && api_server.exists() {
+        let files: &[&str] = if full { &ON_ETCD } else { &ON_KUBERNETES };
+        counts.add(again("a Kubernetes API", files, ("TORTIE_LAB_STORE", "kubernetes"), filter)?);
+    } else {
+        println!("skipped: labs on a Kubernetes API ({} is not there)", api_server.display());
     }
     for rules in ["iptables-legacy", "iptables-nft"] {
         if has(rules) && has("ipset") {
