@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tortie_api::{Kind, Resource};
-use tortie_control::{Course, Moment, Running, StaleNodes, Users, node_grace};
+use tortie_control::{Course, Moment, Running, StaleNodes, Users, copied_filter, node_grace};
+use tortie_facts::Filter;
 use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
@@ -20,7 +21,7 @@ use crate::open::{self, Stores};
 use crate::picture::{Picture, default_of};
 use crate::report::{Board, Listener};
 use crate::seat::{Keeper, Seat};
-use crate::{ControllersArgs, configuration, nodes};
+use crate::{ControllersArgs, configuration, copies, nodes};
 
 /// How long one turn waits for news.
 const TICK: Duration = Duration::from_millis(250);
@@ -62,6 +63,7 @@ pub struct Controllers {
     collector: Collector,
     stale: StaleNodes,
     nodes_due: Moment,
+    copies_due: Moment,
     metrics: Option<(u16, Listener)>,
     metrics_due: Moment,
 }
@@ -77,11 +79,13 @@ impl Controllers {
         configuration::running(&Picture::default(), &env, stores.kubernetes)?;
         board.set("Startup", Err("the datastore is not followed yet".to_owned()));
         let main: Arc<dyn tortie_store::Reader> = stores.main.clone();
-        let mirror = Mirror::spawn(main, Picture::filter(), Options::default()).context("no thread")?;
+        let mirror =
+            Mirror::spawn(main, Picture::filter(stores.beside.is_some()), Options::default()).context("no thread")?;
         let beside = match &stores.beside {
             Some(store) => {
                 let reader: Arc<dyn tortie_store::Reader> = store.clone();
-                Some(Mirror::spawn(reader, Users::filter(), Options::default()).context("no thread")?)
+                let filter = Filter::Any(vec![Users::filter(), copied_filter()]);
+                Some(Mirror::spawn(reader, filter, Options::default()).context("no thread")?)
             }
             None => None,
         };
@@ -99,6 +103,7 @@ impl Controllers {
             collector: Collector::default(),
             stale: StaleNodes::default(),
             nodes_due: Moment::ZERO,
+            copies_due: Moment::ZERO,
             metrics: None,
             metrics_due: Moment::ZERO,
         })
@@ -117,6 +122,7 @@ impl Controllers {
         }
         if news {
             self.nodes_due = self.nodes_due.min(at + GATHER);
+            self.copies_due = self.copies_due.min(at);
         }
         let holds = |picture: &Picture| if picture.in_sync() { Ok(()) } else { Err(picture.reason()) };
         self.board.set("CalicoDatastore", holds(&self.picture));
@@ -154,12 +160,20 @@ impl Controllers {
                 self.nodes_due = at + AGAIN;
             }
         }
+        let (keeper, board) = (&self.keeper, &self.board);
+        let go_on = || {
+            board.turned();
+            keeper.leads() && !stop()
+        };
+        if let (Some(api), true) = (&self.stores.beside, at >= self.copies_due) {
+            self.copies_due = at + EVERY;
+            let beside: (&dyn tortie_store::Store, &Picture) = (&**api, &self.kubernetes);
+            if let Err(error) = copies::keep(&*self.stores.main, &self.picture, beside, &running, &go_on) {
+                warn!("not everything is as Kubernetes has it, which is tried again: {error:#}");
+                self.copies_due = at + AGAIN;
+            }
+        }
         if running.spec.controllers.node.is_some() && self.collector.is_due(at) {
-            let (keeper, board) = (&self.keeper, &self.board);
-            let go_on = || {
-                board.turned();
-                keeper.leads() && !stop()
-            };
             let seen = match (self.picture.course(), self.kubernetes.course()) {
                 (Course::Forward, Course::Forward) => Course::Forward,
                 (Course::Back, _) | (_, Course::Back) => Course::Back,

@@ -11,6 +11,7 @@
 mod agent;
 mod collect;
 mod configuration;
+mod copies;
 mod nodes;
 mod open;
 mod picture;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tortie_api::{HostEndpoint, Kind, Node, Resource};
-use tortie_control::{Course, Ledger, Users};
+use tortie_control::{Course, Ledger, Users, is_copy};
 use tortie_facts::{Filter, Key, OwnerKind, Revision, SyncStatus, Update, Value};
 use tortie_store::mirror::Batch;
 
@@ -25,7 +25,9 @@ pub(crate) fn default_of(kind: Kind) -> Key {
 
 impl Picture {
     /// What controllers follow in the datastore of the network's facts.
-    pub(crate) fn filter() -> Filter {
+    /// `copies`: copies of what Kubernetes has are kept in it.
+    pub(crate) fn filter(copies: bool) -> Filter {
+        let copied: &[Kind] = if copies { &[Kind::NetworkPolicy, Kind::Profile] } else { &[] };
         let kinds = [
             Kind::Node,
             Kind::WorkloadEndpoint,
@@ -36,7 +38,7 @@ impl Picture {
             Kind::ClusterInformation,
         ];
         let rest = [Filter::Blocks, Filter::AllAffinities(OwnerKind::Host)];
-        Filter::Any(kinds.into_iter().map(Filter::Kind).chain(rest).collect())
+        Filter::Any(kinds.iter().chain(copied).copied().map(Filter::Kind).chain(rest).collect())
     }
 
     /// Takes in what happened; whether anything did.
@@ -47,6 +49,9 @@ impl Picture {
         let Batch { updates, invalid, status, trouble } = batch;
         for Update { key, value, revision } in updates {
             self.unreadable.remove(&key.path());
+            if matches!(&key, Key::Resource { kind: Kind::NetworkPolicy, .. }) && !is_copy(&key) {
+                continue;
+            }
             self.back |= self.facts.get(&key).is_some_and(|(_, known)| value.is_some() && revision < *known);
             match value {
                 Some(value) => drop(self.facts.insert(key, (value, revision))),
@@ -104,7 +109,7 @@ impl Picture {
         Some((value.as_resource()?, *revision))
     }
 
-    fn resources(&self) -> impl Iterator<Item = &Resource> {
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.facts.values().filter_map(|(value, _)| value.as_resource()).map(|resource| &**resource)
     }
 

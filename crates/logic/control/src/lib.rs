@@ -3,6 +3,7 @@
 //! Nothing here knows a store, a socket or a thread. A decision is a value that says what to write, or a [`Round`] that
 //! asks and is answered.
 
+mod copies;
 mod election;
 mod host_endpoints;
 mod labels;
@@ -14,6 +15,7 @@ mod round;
 mod settings;
 mod users;
 
+pub use copies::{Change, Copied, copied_filter, copies, is_copy, source_of};
 pub use election::{DEADLINE, Election, LEASE, RENEW, Record, Step};
 pub use host_endpoints::{HostEndpointChanges, changes as host_endpoint_changes, is_made};
 pub use labels::{kubernetes_name, with_labels};
