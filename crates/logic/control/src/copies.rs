@@ -204,7 +204,7 @@ mod tests {
     fn copies_come_change_and_go_and_a_second_pass_writes_nothing() {
         let from = [theirs(1000.0), profile("kns.shop", "a"), profile("ksa.shop.default", "b")];
         let first = copies(ALL, &from, &[], |_| false);
-        let keys: Vec<_> = first.iter().map(|change| match change {
+        let keys = first.iter().map(|change| match change {
             Change::Create(one) => key_of(one).path(),
             other => panic!("{other:?}"),
         });
