@@ -109,7 +109,7 @@ pub fn lab(options: &Options) -> Result<ExitCode> {
     }
     cluster.install(options, &mut counts)?;
     if counts.failed == 0 {
-        cluster.smoke(options, &mut counts)?;
+        cluster.smoke(&mut counts)?;
     }
     if counts.failed == 0 {
         match options.suite {
@@ -255,7 +255,7 @@ impl Cluster {
     }
 
     /// Pods of every node reach each other, a name, a Service and a host port; a policy closes them.
-    fn smoke(&self, options: &Options, counts: &mut Counts) -> Result<()> {
+    fn smoke(&self, counts: &mut Counts) -> Result<()> {
         let started = Instant::now();
         let limit = Duration::from_secs(60);
         kubectl(&["apply", "-f", "lab/k8s/smoke.yaml"])?;
