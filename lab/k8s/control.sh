@@ -41,7 +41,7 @@ start() {
 route() {
     { echo "log stderr all; router id $CONTROL; protocol device {} protocol direct { ipv4; } protocol kernel { ipv4 { export all; }; }"
       for i in 1 2 3; do
-          echo "protocol bgp n$i { local $CONTROL as 64512; neighbor 172.30.0.1$i as 64512; passive on; ipv4 { import all; export none; }; }"
+          echo "protocol bgp n$i { local $CONTROL as 64512; neighbor $(address "$i") as 64512; passive on; ipv4 { import all; export none; }; }"
       done; } >"$D/bird.conf"
     run bird bird -f -c "$D/bird.conf" -s "$D/bird.ctl"
 }

@@ -50,7 +50,7 @@ etc-k8s /etc/kubernetes
 opt-cni /opt/cni/bin
 END
     cp -n /usr/lib/cni/* /opt/cni/bin/
-    echo "nameserver 10.96.0.10" >"$D/resolv.conf"; printf '127.0.0.1 localhost\n172.30.0.1%s n%s\n' "$i" "$i" >"$D/hosts"
+    echo "nameserver 10.96.0.10" >"$D/resolv.conf"; printf '127.0.0.1 localhost\n%s n%s\n' "$(address "$i")" "$i" >"$D/hosts"
     echo -n n$i | md5sum | cut -c1-32 >"$D/machine-id"
     for f in resolv.conf hosts machine-id; do [ -e /etc/$f ] || : >/etc/$f; mount --bind "$D/$f" "$(readlink -f /etc/$f)"; done
     # kubelet wants these settings of the whole machine; it finds files that have them instead.
@@ -62,8 +62,8 @@ END
     containerd -c "$D/containerd.toml" >"$R/containerd.log" 2>&1 &
     wait_for 300 ctr version
     for image in "$IMAGES"/*.tar; do ctr -n k8s.io images import "$image" >/dev/null; done
-    kubelet --config="$D/kubelet.yaml" --kubeconfig="$CONFIGS/n$i.kubeconfig" --hostname-override=n$i --node-ip=172.30.0.1$i --v=2 >"$R/kubelet.log" 2>&1 &
-    [ "${KPMODE:-}" = none ] || kube-proxy --config="$D/kube-proxy.yaml" --v=2 >"$R/kube-proxy.log" 2>&1 &
+    kubelet --config="$D/kubelet.yaml" --kubeconfig="$CONFIGS/n$i.kubeconfig" --hostname-override=n$i --node-ip="$(address "$i")" --v=2 >"$R/kubelet.log" 2>&1 &
+    [ "$KPMODE" = none ] || kube-proxy --config="$D/kube-proxy.yaml" --v=2 >"$R/kube-proxy.log" 2>&1 &
     echo "node is up"; trap 'exit 0' TERM INT; while :; do wait -n; sleep 0.2; done
 }
 
@@ -96,7 +96,7 @@ END
     cat >"$D/kubelet.yaml" <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: 172.30.0.1$i
+address: $(address "$i")
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $KEYS/ca.crt}}
 authorization: {mode: Webhook}
 tlsCertFile: $KEYS/n$i.crt
@@ -117,10 +117,10 @@ END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $CONFIGS/proxy.kubeconfig}
-mode: ${KPMODE:-nftables}
+mode: $KPMODE
 clusterCIDR: $PODS
 hostnameOverride: n$i
-bindAddress: 172.30.0.1$i
+bindAddress: $(address "$i")
 metricsBindAddress: 127.0.0.1:10249
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 END

@@ -1,8 +1,10 @@
 //! The container image: an archive that `docker load`, `podman load` and `ctr images import` take, made without a
 //! registry or a daemon.
 //!
-//! One layer: the binary, linked to nothing, under every path that upstream's manifests call. The same input gives the
-//! same bytes.
+//! One layer: the binary, linked to nothing, under every path that upstream's manifests call, and this machine's iptables
+//! and ipset. The same input gives the same bytes.
+
+mod iptables;
 
 use std::fs;
 use std::io::Write;
@@ -125,10 +127,12 @@ pub fn pack(binary: &Path, output: &Path, tags: &[&str]) -> Result<usize> {
     layer.folder("usr/lib", 0o755)?;
     layer.folder("usr/lib64", 0o755)?;
     for library in libraries(binary)? {
-        let place = library.strip_prefix("/").context("a library has a whole path")?;
-        let place = if place.starts_with("usr") { place.to_owned() } else { Path::new("usr").join(place) };
-        layer.parents(&place)?;
-        layer.file(&place.to_string_lossy(), &fs::read(&library)?, 0o755)?;
+        layer.library(&library)?;
+    }
+    if !iptables::add(&mut layer)? {
+        println!(
+            "iptables and ipset are not on this machine, so the image is without them: it filters by nftables alone"
+        );
     }
     for (path, to) in LINKS {
         layer.link(path, to)?;
@@ -186,12 +190,13 @@ fn hex(bytes: &[u8]) -> String {
 /// A tar archive whose bytes depend on its content alone.
 pub struct Layer {
     tar: tar::Builder<Vec<u8>>,
-    folders: Vec<String>,
+    /// Places that are taken.
+    there: Vec<String>,
 }
 
 impl Default for Layer {
     fn default() -> Self {
-        Layer { tar: tar::Builder::new(Vec::new()), folders: Vec::new() }
+        Layer { tar: tar::Builder::new(Vec::new()), there: Vec::new() }
     }
 }
 
@@ -209,7 +214,7 @@ impl Layer {
 
     /// A folder.
     pub fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.folders.push(path.to_owned());
+        self.there.push(path.to_owned());
         let mut header = Layer::header(tar::EntryType::Directory, mode, 0)?;
         Ok(self.tar.append_data(&mut header, format!("{path}/"), std::io::empty())?)
     }
@@ -220,7 +225,7 @@ impl Layer {
             path.ancestors().skip(1).map(|p| p.to_string_lossy().into_owned()).filter(|p| !p.is_empty()).collect();
         above.reverse();
         for folder in above {
-            if !self.folders.contains(&folder) {
+            if !self.there.contains(&folder) {
                 self.folder(&folder, 0o755)?;
             }
         }
@@ -231,6 +236,25 @@ impl Layer {
     pub fn file(&mut self, path: &str, content: &[u8], mode: u32) -> Result<()> {
         let mut header = Layer::header(tar::EntryType::Regular, mode, content.len())?;
         Ok(self.tar.append_data(&mut header, path, content)?)
+    }
+
+    /// A file of this machine, unless there is one at its place already.
+    fn new_file(&mut self, place: &Path, from: &Path) -> Result<()> {
+        let name = place.to_string_lossy().into_owned();
+        if self.there.contains(&name) {
+            return Ok(());
+        }
+        self.parents(place)?;
+        self.file(&name, &fs::read(from).with_context(|| from.display().to_string())?, 0o755)?;
+        self.there.push(name);
+        Ok(())
+    }
+
+    /// A library of this machine, where a loader looks for it.
+    fn library(&mut self, library: &Path) -> Result<()> {
+        let place = library.strip_prefix("/").context("a library has a whole path")?;
+        let place = if place.starts_with("usr") { place.to_owned() } else { Path::new("usr").join(place) };
+        self.new_file(&place, library)
     }
 
     /// A symbolic link.

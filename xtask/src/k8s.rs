@@ -4,17 +4,21 @@
 //! lab says so and is skipped. `lab/k8s/README.md` says what it is made of.
 
 mod cluster;
+mod controllers;
 mod figures;
 mod life;
 mod pods;
+mod services;
+mod specs;
 mod swap;
 mod traffic;
+mod uninstall;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::command::{is_root, run, target};
 use crate::image;
@@ -29,66 +33,118 @@ const PROGRAMS: [&str; 7] =
 const PACKAGED: [(&str, &str); 5] =
     [("etcd", "etcd-server"), ("containerd", "containerd"), ("runc", "runc"), ("openssl", "openssl"), ("curl", "curl")];
 
-/// Spec names of Kubernetes' network policy suite that cover most of its features in a few minutes.
-const QUICK: &str = "Netpol NetworkPolicy between server and client should (support a 'default-deny-ingress' policy|\
-    enforce policy based on PodSelector and NamespaceSelector|allow ingress access on one named port|\
-    support allow-all policy|enforce except clause while egress access to server in CIDR block|\
-    enforce updated policy|work with Ingress, Egress specified together)";
-
-/// All of the network policy specs that a kernel without SCTP runs.
-const POLICY: &str = "Netpol.*NetworkPolicy";
-
-/// The conformance specs of the network.
-const CONFORMANCE: &str = r"\[sig-network\].*\[Conformance\]";
-
 /// How the lab is run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// What to run: nothing beyond the smoke test, a handful of policy specs, all of them, the network's conformance
-    /// specs, or everything.
+    /// What to run, one after the other on the same cluster: nothing beyond the smoke test, a handful of policy specs,
+    /// all of them, the network's conformance specs, …
     #[arg(default_value = "quick")]
-    suite: Suite,
+    suites: Vec<Suite>,
     /// Run the specs whose names match this instead.
     #[arg(long)]
     focus: Option<String>,
-    /// Pack this binary instead of building a release.
+    /// Cargo's profile of the binary that is built.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Pack this binary instead of building one.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Repeated tests at full length.
     #[arg(long)]
     full: bool,
-    /// Between nodes: bgp, or vxlan alone without BGP.
+    /// Between nodes: BGP in one subnet; VXLAN alone, without BGP; or BGP, and VXLAN to the node of another subnet.
     #[arg(long, default_value = "bgp")]
-    between: String,
+    between: Between,
+    /// Who filters packets on the nodes.
+    #[arg(long, default_value = "nftables")]
+    filter: Filter,
     /// Nodes, 1 to 3.
     #[arg(long, default_value_t = 3)]
     nodes: u8,
     /// kube-proxy's mode: nftables, iptables or none.
     #[arg(long, default_value = "nftables")]
     kube_proxy: String,
+    /// On the cluster that an earlier run left, with what is installed there.
+    #[arg(long)]
+    again: bool,
     /// Leave the cluster up; `lab/k8s/cluster.sh down` ends it.
     #[arg(long)]
     keep: bool,
 }
 
-/// Which specs are run.
+/// What carries packets between nodes.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Bgp,
+    Vxlan,
+    CrossSubnet,
+}
+
+/// Who filters packets.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    Nftables,
+    Iptables,
+}
+
+impl Options {
+    fn has(&self, suite: Suite) -> bool {
+        self.suites.contains(&suite)
+    }
+
+    fn manifest(&self) -> &'static str {
+        if self.has(Suite::Etcd) { "tortie-etcd.yaml" } else { "tortie.yaml" }
+    }
+}
+
+/// What is run.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
     Smoke,
     Quick,
     Policy,
     Conformance,
+    /// Every spec that the kernel can run: policy and conformance.
     All,
     /// What pods ask for in annotations, and the plugin by hand.
     Pods,
+    /// Node ports, external addresses and a pod's way to itself, with policy.
+    Services,
+    /// The controllers: one leads, and a leaked address comes back.
+    Controllers,
     /// Faults of the cluster, under traffic.
     Faults,
     /// A DaemonSet of upstream's shape, moved to Tortie's image and back.
     Swap,
-    /// With the facts in etcd.
+    /// With the facts in etcd; alone.
     Etcd,
     /// How long pods take to start.
     Figures,
+    /// Tortie is taken away again, by the commands of the docs; last.
+    Uninstall,
+}
+
+impl Suite {
+    fn run(self, counts: &mut Counts, options: &Options) -> Result<()> {
+        match self {
+            Suite::Smoke | Suite::Etcd => Ok(()),
+            Suite::Quick => specs::run(specs::QUICK).map(|seen| counts.add(seen)),
+            Suite::Policy => specs::run(specs::POLICY).map(|seen| counts.add(seen)),
+            Suite::Conformance => specs::run(specs::CONFORMANCE).map(|seen| counts.add(seen)),
+            Suite::All => {
+                Suite::Policy.run(counts, options)?;
+                Suite::Conformance.run(counts, options)
+            }
+            Suite::Pods => pods::run(counts),
+            Suite::Services => services::run(counts),
+            Suite::Controllers => controllers::run(counts),
+            Suite::Faults => life::faults(counts, options.full),
+            Suite::Swap => swap::run(counts),
+            Suite::Figures => figures::run(100),
+            // It needs the cluster as it was.
+            Suite::Uninstall => Ok(()),
+        }
+    }
 }
 
 /// Runs the lab, or says why not.
@@ -97,40 +153,21 @@ pub fn lab(options: &Options) -> Result<ExitCode> {
         println!("skipped: lab-k8s ({reason})");
         return Ok(ExitCode::SUCCESS);
     }
-    let lab = folder();
-    image::pack_for(options.binary.clone(), "release", &lab.join("images/tortie.tar"), &[image::TAGS[0], swap::OTHER])?;
     let cluster = Cluster { keep: options.keep };
-    let started = Instant::now();
-    run(script("cluster.sh").arg("up").arg(options.nodes.to_string()).env("KPMODE", &options.kube_proxy))?;
-    println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
     let mut counts = Counts::default();
-    if options.suite == Suite::Faults {
-        cluster.install_without_kinds(&mut counts)?;
-    }
-    cluster.install(options, &mut counts)?;
+    let before = if options.again { Vec::new() } else { cluster.set_up(options, &mut counts)? };
     if counts.failed == 0 {
-        cluster.smoke(&mut counts)?;
-    }
-    if counts.failed == 0 {
-        match options.suite {
-            Suite::Smoke | Suite::Quick | Suite::Policy | Suite::Conformance | Suite::All | Suite::Etcd => {}
-            Suite::Pods => pods::run(&mut counts)?,
-            Suite::Faults => life::faults(&mut counts, options.full)?,
-            Suite::Swap => swap::run(&mut counts)?,
-            Suite::Figures => figures::run(100)?,
-        }
-    }
-    let focuses: Vec<&str> = match (&options.focus, options.suite) {
-        (Some(focus), _) => vec![focus],
-        (None, Suite::Smoke | Suite::Pods | Suite::Faults | Suite::Swap | Suite::Etcd | Suite::Figures) => vec![],
-        (None, Suite::Quick) => vec![QUICK],
-        (None, Suite::Policy) => vec![POLICY],
-        (None, Suite::Conformance) => vec![CONFORMANCE],
-        (None, Suite::All) => vec![POLICY, CONFORMANCE],
-    };
-    if counts.failed == 0 {
-        for focus in focuses {
-            counts.add(cluster.specs(focus)?);
+        match &options.focus {
+            Some(focus) => counts.add(specs::run(focus)?),
+            None => {
+                for suite in &options.suites {
+                    suite.run(&mut counts, options)?;
+                }
+                if options.has(Suite::Uninstall) {
+                    let manifest = cluster.manifest(options.manifest(), options)?;
+                    uninstall::run(&mut counts, &manifest.to_string_lossy(), &before)?;
+                }
+            }
         }
     }
     drop(cluster);
@@ -180,10 +217,39 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
+    /// Starts it, installs Tortie and tries it; what the nodes held before, if that is asked for later.
+    fn set_up(&self, options: &Options, counts: &mut Counts) -> Result<Vec<String>> {
+        let archive = folder().join("images/tortie.tar");
+        image::pack_for(options.binary.clone(), &options.profile, &archive, &[image::TAGS[0], swap::OTHER])?;
+        let started = Instant::now();
+        run(script("cluster.sh")
+            .arg("up")
+            .arg(options.nodes.to_string())
+            .env("KPMODE", &options.kube_proxy)
+            .env("SUBNETS", if options.between == Between::CrossSubnet { "2" } else { "1" }))?;
+        println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
+        let before = if options.has(Suite::Uninstall) { uninstall::look(options.nodes)? } else { Vec::new() };
+        if options.has(Suite::Faults) {
+            self.install_without_kinds(counts)?;
+        }
+        self.install(options, counts)?;
+        if counts.failed == 0 {
+            self.smoke(counts)?;
+        }
+        Ok(before)
+    }
+
     /// The manifests with what a user of this lab would set.
     fn manifest(&self, name: &str, options: &Options) -> Result<PathBuf> {
         let text = std::fs::read_to_string(format!("manifests/{name}"))?;
-        let backend = if options.between == "vxlan" { "vxlan" } else { "bird" };
+        let (backend, tunnel) = match options.between {
+            Between::Bgp | Between::CrossSubnet => ("bird", "CrossSubnet"),
+            Between::Vxlan => ("vxlan", "Always"),
+        };
+        let mode = match options.filter {
+            Filter::Nftables => "Auto",
+            Filter::Iptables => "Disabled",
+        };
         let text = text
             .replace("# - name: CALICO_IPV4POOL_CIDR", "- name: CALICO_IPV4POOL_CIDR")
             .replace("#   value: \"192.168.0.0/16\"", "  value: \"10.244.0.0/16\"")
@@ -194,10 +260,12 @@ impl Cluster {
                 "\"feature_control\": { \"ip_addrs_no_ipam\": true, \"floating_ips\": true },\n          \
                  \"ipam\": { \"type\": \"calico-ipam\" }",
             );
-        let text = match options.between.as_str() {
-            "vxlan" => text.replace("value: \"CrossSubnet\"", "value: \"Always\""),
-            _ => text,
-        };
+        let text = text.replace("value: \"CrossSubnet\"", &format!("value: \"{tunnel}\"")).replace(
+            "            - name: FELIX_HEALTHENABLED",
+            &format!(
+                "            - {{name: FELIX_NFTABLESMODE, value: {mode}}}\n            - name: FELIX_HEALTHENABLED"
+            ),
+        );
         let file = target().join(format!("lab-k8s-{name}"));
         std::fs::write(&file, text)?;
         Ok(file)
@@ -222,8 +290,8 @@ impl Cluster {
 
     /// Applies the manifests as a user would, with the lab's range of pod addresses, and waits.
     fn install(&self, options: &Options, counts: &mut Counts) -> Result<()> {
-        let etcd = options.suite == Suite::Etcd;
-        let file = self.manifest(if etcd { "tortie-etcd.yaml" } else { "tortie.yaml" }, options)?;
+        let etcd = options.has(Suite::Etcd);
+        let file = self.manifest(options.manifest(), options)?;
         let started = Instant::now();
         kubectl(&["apply", "-f", &file.to_string_lossy()])?;
         if !etcd {
@@ -282,6 +350,10 @@ impl Cluster {
         step(counts, "a Service by its name", Instant::now(), short, || {
             Ok(reaches(from, "web.smoke.svc.cluster.local:80"))
         });
+        if options.has(Suite::Etcd) {
+            // Kubernetes' policies come to etcd with the controllers.
+            return kubectl(&["delete", "namespace", "smoke", "--wait=false"]).map(drop);
+        }
         kubectl(&["apply", "-f", "lab/k8s/smoke-policy.yaml"])?;
         for pod in pods.iter().skip(1).filter(|pod| pod.len() == 3) {
             step(counts, &format!("a policy closes {}", pod[1]), Instant::now(), short, || {
@@ -297,52 +369,9 @@ impl Cluster {
         kubectl(&["delete", "namespace", "smoke", "--wait=false"])?;
         Ok(())
     }
-
-    /// Runs specs of Kubernetes' own suite, their output shown.
-    fn specs(&self, focus: &str) -> Result<Counts> {
-        let mut command = script("cluster.sh");
-        command.args(["e2e", focus, "--ginkgo.skip=Feature:SCTPConnectivity", "--ginkgo.v", "--ginkgo.timeout=3h"]);
-        let log = target().join("lab-k8s-e2e.log");
-        let file = std::fs::File::create(&log)?;
-        println!("specs {focus:?}; their output is in {}", log.display());
-        let started = Instant::now();
-        let status = command.stdout(file.try_clone()?).stderr(file).status().context("e2e.test can't be started")?;
-        let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-        for line in text.lines().filter(|line| line.starts_with("• [") || line.trim_start().starts_with("[FAIL]")) {
-            println!("{line}");
-        }
-        let Some(counts) = summary(&text) else {
-            bail!("e2e.test ended with {status} and without a summary; see {}", log.display());
-        };
-        println!("{} passed, {} failed in {:.0} s", counts.passed, counts.failed, started.elapsed().as_secs_f64());
-        Ok(counts)
-    }
-}
-
-/// Reads Ginkgo's last line: `FAIL! -- 46 Passed | 1 Failed | 0 Pending | 6700 Skipped`.
-fn summary(text: &str) -> Option<Counts> {
-    let line = text.lines().rev().find(|line| line.contains(" Passed | "))?;
-    let number = |word: &str| {
-        let before = line.split(word).next()?;
-        before.split(|c: char| !c.is_ascii_digit()).rfind(|part| !part.is_empty())?.parse().ok()
-    };
-    Some(Counts { passed: number(" Passed")?, failed: number(" Failed")?, ignored: 0 })
 }
 
 fn reaches(from: &str, to: &str) -> bool {
     let url = format!("http://{to}/hostname");
     kubectl(&["-n", "smoke", "exec", from, "--", "curl", "-sf", "-m", "2", &url]).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ginkgos_last_line_is_read() {
-        let text = "x\nFAIL! -- 46 Passed | 1 Failed | 0 Pending | 6700 Skipped\n--- FAIL: TestE2E\n";
-        let counts = summary(text).expect("it is there");
-        assert_eq!((counts.passed, counts.failed), (46, 1));
-        assert!(summary("nothing").is_none());
-    }
 }

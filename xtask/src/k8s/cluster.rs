@@ -49,6 +49,14 @@ pub fn found(counts: &mut Counts, what: &str, so: bool, seen: &str) {
     }
 }
 
+/// What a command answered, on one line.
+pub fn told(answer: &Result<String>) -> String {
+    match answer {
+        Ok(text) => text.trim().replace('\n', "; "),
+        Err(error) => format!("{error:#}").replace('\n', "; "),
+    }
+}
+
 /// Whether a workload has all its pods, ready.
 pub fn rolled_out(namespace: &str, what: &str) -> Result<bool> {
     let path = "jsonpath={.status.desiredNumberScheduled}{.spec.replicas} {.status.numberReady}{.status.readyReplicas}";

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::cluster::{field, found, inside, kubectl, script, step};
+use super::cluster::{field, found, inside, kubectl, script, step, told};
 use crate::suite::Counts;
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -32,7 +32,7 @@ pub fn run(counts: &mut Counts) -> Result<()> {
         });
     }
     let mac = inside("asked", "mac", &["cat", "/sys/class/net/eth0/address"]);
-    found(counts, "the Ethernet address is the one asked for", mac_is(&mac), &format!("{mac:?}"));
+    found(counts, "the Ethernet address is the one asked for", mac_is(&mac), &told(&mac));
     for target in ["10.245.0.77", "10.99.0.5", "10.244.255.9"] {
         step(counts, &format!("a pod reaches {target}"), Instant::now(), LIMIT, || {
             Ok(inside("asked", "plain", &["/agnhost", "connect", &format!("{target}:8080"), "--timeout=2s"]).is_ok())
@@ -66,17 +66,17 @@ fn by_hand(counts: &mut Counts) -> Result<()> {
     };
     node(1, &["ip", "netns", "add", "by-hand"])?;
     let added = call("calico", "ADD", local);
-    found(counts, "usePodCidr is the node's range", holds(&added, "10.244.1."), &format!("{added:?}"));
+    found(counts, "usePodCidr is the node's range", holds(&added, "10.244.1."), &told(&added));
     let routes = node(1, &["ip", "-n", "by-hand", "route"]);
     let its_own =
         routes.as_ref().is_ok_and(|text| text.contains("10.0.0.0/8 via 169.254.1.1") && !text.contains("default"));
-    found(counts, "the pod has host-local's routes", its_own, &format!("{routes:?}"));
+    found(counts, "the pod has host-local's routes", its_own, &told(&routes));
     let gone = call("calico", "DEL", local);
-    found(counts, "DEL gives the address back", gone.is_ok(), &format!("{gone:?}"));
+    found(counts, "DEL gives the address back", gone.is_ok(), &told(&gone));
     let given = call("calico-ipam", "ADD", alone);
-    found(counts, "calico-ipam alone gives an address", holds(&given, "10.244."), &format!("{given:?}"));
+    found(counts, "calico-ipam alone gives an address", holds(&given, "10.244."), &told(&given));
     let back = call("calico-ipam", "DEL", alone);
-    found(counts, "calico-ipam alone takes it back", back.is_ok(), &format!("{back:?}"));
+    found(counts, "calico-ipam alone takes it back", back.is_ok(), &told(&back));
     node(1, &["ip", "netns", "del", "by-hand"]).map(drop)
 }
 

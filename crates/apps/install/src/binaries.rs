@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{Settings, atomic};
 
 /// The names that this program is called by as a plugin.
-const OWN: [&str; 2] = ["calico", "calico-ipam"];
+pub(crate) const OWN: [&str; 2] = ["calico", "calico-ipam"];
 
 /// Puts the plugins into every folder that can be written; one is enough.
 pub(crate) fn install(settings: &Settings) -> Result<()> {

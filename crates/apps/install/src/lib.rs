@@ -7,6 +7,7 @@
 mod atomic;
 mod binaries;
 mod conflist;
+mod installed;
 mod kubeconfig;
 mod secrets;
 mod settings;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub use installed::installed;
 pub use kubeconfig::keep_current;
 pub use settings::Settings;
 

@@ -99,6 +99,16 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The same for a host whose folders are not mounted elsewhere, unless they are.
+    pub fn of_this_host(vars: &BTreeMap<String, String>) -> Result<Settings> {
+        let mut settings = Settings::read(vars)?;
+        if !settings.net_dir.is_dir() {
+            settings.net_dir = settings.host_net_dir.clone().into();
+            settings.bin_dirs = vec!["/opt/cni/bin".into()];
+        }
+        Ok(settings)
+    }
+
     /// Whether this runs as a pod with credentials.
     pub(crate) fn in_kubernetes(&self) -> bool {
         self.service_account.join("token").exists()

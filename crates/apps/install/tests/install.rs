@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tempfile::TempDir;
-use tortie_install::{Settings, install};
+use tortie_install::{Settings, install, installed};
 
 const CONFIG: &str = r#"{
   "name": "k8s-pod-network", "cniVersion": "0.3.1",
@@ -174,4 +174,17 @@ fn settings_that_are_wrong_are_named() {
         let error = Settings::read(&vars).expect_err(name).to_string();
         assert!(error.contains(name) && error.contains(value), "{error}");
     }
+}
+
+#[test]
+fn what_was_installed_is_found_again_and_nothing_of_others() {
+    let host = Host::new();
+    host.script("program", "#!/bin/sh\n# TORTIE_STATE_DIR\nexit 0\n");
+    let settings = host.settings(&[]);
+    assert_eq!(installed(&settings), Vec::<std::path::PathBuf>::new(), "nothing is there yet");
+    install(&settings).expect("it installs");
+    let paths = ["net.d/10-calico.conflist", "bin/calico", "bin/calico-ipam"].map(|name| host.path(name));
+    assert_eq!(installed(&settings), paths);
+    host.script("bin/calico", "#!/bin/sh\nexit 0\n");
+    assert_eq!(installed(&settings), Vec::<std::path::PathBuf>::new(), "another program's plugins and configuration");
 }

@@ -3,8 +3,10 @@
 //! Invariant: pods' interfaces go before routes and rules, so that no packet passes without its policy meanwhile; and what
 //! is not known to be ours stays.
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -16,15 +18,17 @@ use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, TABLE_M
 use tortie_nftables::Nftables;
 
 use crate::environment::{Backend, Environment};
-use crate::{settings_before, startup};
+use crate::{cluster, settings_before, startup};
 
 /// How to clean.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Also while a node runs.
     pub force: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Also the node's own files, and these of the installer.
+    pub files: Option<Vec<PathBuf>>,
 }
 
 /// One thing to take away.
@@ -41,7 +45,7 @@ impl Step {
 
 /// Cleans, and tells what was done. All is tried; 1: something could not be done.
 pub fn clean(options: Options, out: &mut dyn Write) -> Result<ExitCode> {
-    let Options { force, dry_run } = options;
+    let Options { force, dry_run, files } = options;
     let environment = crate::read_environment()?;
     let socket = environment.state_dir.join(wire::SOCKET);
     if UnixStream::connect(&socket).is_ok() && !force && !dry_run {
@@ -52,7 +56,10 @@ pub fn clean(options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     }
     let mut faults = 0;
     // Each kind is looked for only once those before it are gone: links take routes and addresses with them.
-    for find in [links, routes, rules, settings] {
+    let files = |environment: &Environment| Ok(files.map(|more| of_files(environment, more)).unwrap_or_default());
+    let finds: [Box<dyn FnOnce(&Environment) -> Result<Vec<Step>>>; 5] =
+        [Box::new(links), Box::new(routes), Box::new(rules), Box::new(settings), Box::new(files)];
+    for find in finds {
         for Step { what, act } in find(&environment)? {
             if dry_run {
                 writeln!(out, "would go: {what}")?;
@@ -156,4 +163,22 @@ fn settings(environment: &Environment) -> Result<Vec<Step>> {
         settings_before::put_back(&kept)?;
         Ok(std::fs::remove_file(&file)?)
     })])
+}
+
+/// Files, and folders with what is in them; the installer's first.
+fn of_files(environment: &Environment, installed: Vec<PathBuf>) -> Vec<Step> {
+    let name = &environment.node_name_file;
+    let own = [name.clone(), name.with_file_name("mtu"), cluster::file(name), environment.state_dir.clone()];
+    let step = |path: PathBuf| {
+        let what =
+            if path.is_dir() { format!("folder {}", path.display()) } else { format!("file {}", path.display()) };
+        Step::new(what, move || {
+            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        })
+    };
+    installed.into_iter().chain(own).filter(|path| path.exists()).map(step).collect()
 }

@@ -203,7 +203,7 @@ struct KubeControllers {
 
 #[derive(Parser)]
 #[command(name = "check-status", version)]
-struct CheckStatus {
+struct StatusCheck {
     #[command(flatten)]
     args: tortie_controllers::CheckStatus,
 }
@@ -212,7 +212,7 @@ struct CheckStatus {
 pub fn kube_controllers(args: Vec<OsString>) -> ExitCode {
     let checks = args.first().is_some_and(|name| std::path::Path::new(name).ends_with("check-status"));
     if checks {
-        return tortie_controllers::check_status(&CheckStatus::parse_from(args).args);
+        return tortie_controllers::check_status(&StatusCheck::parse_from(args).args);
     }
     tortie_controllers::run(&KubeControllers::parse_from(args).args)
 }

@@ -101,6 +101,12 @@ enum NodeCommand {
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// Also the files: plugins, their configuration and credentials, and what the node keeps.
+        #[arg(long)]
+        installed: bool,
+        /// Stay afterwards, for a container that would be started again.
+        #[arg(long)]
+        stay: bool,
     },
 }
 
@@ -152,9 +158,8 @@ fn main() -> ExitCode {
         Program::Node { adopt: _, command: Some(NodeCommand::Addresses { output }) } => {
             end(tortie_node::show_addresses(matches!(output, Output::Json), &mut io::stdout().lock()))
         }
-        Program::Node { adopt: _, command: Some(NodeCommand::Clean { force, dry_run }) } => {
-            let options = tortie_node::CleanOptions { force, dry_run };
-            end(tortie_node::clean(options, &mut io::stdout().lock()))
+        Program::Node { adopt: _, command: Some(NodeCommand::Clean { force, dry_run, installed, stay }) } => {
+            end(clean(force, dry_run, installed, stay))
         }
         Program::Felix => tortie_node::run(Role::Felix, false),
         Program::Controllers(args) => tortie_controllers::run(&args),
@@ -178,6 +183,20 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+fn clean(force: bool, dry_run: bool, installed: bool, stay: bool) -> anyhow::Result<ExitCode> {
+    let files = || {
+        let vars = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+        tortie_install::Settings::of_this_host(&vars.collect()).map(|settings| tortie_install::installed(&settings))
+    };
+    let files = installed.then(files).transpose()?;
+    let options = tortie_node::CleanOptions { force, dry_run, files };
+    let code = tortie_node::clean(options, &mut io::stdout().lock())?;
+    while stay && code == ExitCode::SUCCESS {
+        std::thread::park();
+    }
+    Ok(code)
 }
 
 /// Opens the datastore and prints what is asked. A reader that went away, such as `head`, is no fault.

@@ -12,7 +12,17 @@ impl Links {
     fn new(test: &str) -> Links {
         let folder = std::env::temp_dir().join(format!("tortie-{test}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        for name in ["tortie", "calicoctl", "calico", "calico-ipam", "calico-node", "calico-felix", "install"] {
+        for name in [
+            "tortie",
+            "calicoctl",
+            "calico",
+            "calico-ipam",
+            "calico-node",
+            "calico-felix",
+            "install",
+            "kube-controllers",
+            "check-status",
+        ] {
             symlink(env!("CARGO_BIN_EXE_tortie"), folder.join(name)).expect("a link");
         }
         Links(folder)
@@ -141,4 +151,15 @@ fn upstreams_commands_are_answered() {
     assert!(as_plugin.status.success());
     let install = links.run("install", &[], &[("CNI_CONF_NAME", "a/b")], "");
     assert!(install.status.code() == Some(1) && text(&install).contains("CNI_CONF_NAME"), "{}", text(&install));
+}
+
+#[test]
+fn the_controllers_probe_tells_of_a_status_that_is_not_there() {
+    let links = Links::new("check-status");
+    for flag in ["-r", "-l"] {
+        let output = links.run("check-status", &[flag, "--file", "/nowhere/status.json"], &[], "");
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    }
+    let help = links.run("kube-controllers", &["--help"], &[], "");
+    assert!(help.status.success(), "{}", text(&help));
 }
