@@ -230,7 +230,7 @@ impl Cluster {
         println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
         let before = if options.has(Suite::Uninstall) { uninstall::look(options.nodes)? } else { Vec::new() };
         if options.has(Suite::Faults) {
-            self.install_without_kinds(counts)?;
+            self.install_without_kinds(options, counts)?;
         }
         self.install(options, counts)?;
         if counts.failed == 0 {
@@ -272,9 +272,10 @@ impl Cluster {
     }
 
     /// The agents alone, without the kinds that they need: they wait, and their Nodes say what for.
-    fn install_without_kinds(&self, counts: &mut Counts) -> Result<()> {
+    fn install_without_kinds(&self, options: &Options, counts: &mut Counts) -> Result<()> {
         let started = Instant::now();
-        kubectl(&["apply", "-f", "manifests/node.yaml"])?;
+        let file = self.manifest("node.yaml", options)?;
+        kubectl(&["apply", "-f", &file.to_string_lossy()])?;
         step(
             counts,
             "without the kinds, the Node says that they are missing",

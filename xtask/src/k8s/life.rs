@@ -82,7 +82,9 @@ fn a_right_is_missing(counts: &mut Counts) -> Result<()> {
     traffic.stop(counts, "a missing right")
 }
 
+/// Puts an object in place of whatever it is now.
 fn apply(text: &str) -> Result<()> {
+    let text: String = text.lines().filter(|line| !line.contains("\"resourceVersion\"")).collect();
     let file = crate::command::target().join("lab-k8s-role.json");
     std::fs::write(&file, text)?;
     kubectl(&["replace", "-f", &file.to_string_lossy()]).map(drop)

@@ -11,10 +11,10 @@ use crate::suite::Counts;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a node has that Tortie could leave: interfaces, routes, rules, tables of the packet filter, and files.
-const LOOK: &str = "ip -o link | sed 's/.*[0-9]: \\([^:@]*\\).*/link \\1/'; \
+const LOOK: &str = "ls /sys/class/net | sed 's/^/link /'; \
     ip route show table all | sed 's/ *$//;s/^/route /' | grep -v 'table local'; ip rule; ip -6 rule; \
-    nft list tables | grep -vE 'kube-proxy|cni_' ; iptables-save 2>/dev/null | grep -i cali; ls /sys/fs/bpf; \
-    find /opt/cni/bin /etc/cni/net.d /var/lib/calico /run/calico /var/log/calico -type f -o -type s 2>/dev/null";
+    nft list tables | grep -vE 'kube-proxy|cni_'; iptables-save 2>/dev/null | grep -i cali; ls /sys/fs/bpf; \
+    find /opt/cni/bin /etc/cni/net.d /var/lib/calico /run/calico /var/log/calico -type f -o -type s 2>/dev/null; true";
 
 /// What every node holds now; to be asked before the installation.
 pub fn look(nodes: u8) -> Result<Vec<String>> {

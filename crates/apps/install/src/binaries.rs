@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -131,15 +132,25 @@ fn check_machine(program: &Path) -> Result<()> {
     }
 }
 
+/// How often a plugin is tried that somebody still has open for writing, and the wait between.
+const BUSY_TRIES: u32 = 40;
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+
 /// Whether an installed plugin runs.
 fn answers(plugin: &Path) -> Result<()> {
-    let ended = Command::new(plugin)
-        .env_clear()
-        .env("CNI_COMMAND", "VERSION")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let mut command = Command::new(plugin);
+    command.env_clear().env("CNI_COMMAND", "VERSION");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A child that another thread starts while the plugin is written has it open until it runs its own program.
+    let busy = |ended: &io::Result<_>| matches!(ended, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy);
+    let mut ended = command.status();
+    for _ in 0..BUSY_TRIES {
+        if !busy(&ended) {
+            break;
+        }
+        std::thread::sleep(BUSY_WAIT);
+        ended = command.status();
+    }
     match ended {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("the installed plugin {} does not work: it ended with {status}", plugin.display()),
