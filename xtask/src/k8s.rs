@@ -351,10 +351,6 @@ impl Cluster {
         step(counts, "a Service by its name", Instant::now(), short, || {
             Ok(reaches(from, "web.smoke.svc.cluster.local:80"))
         });
-        if options.has(Suite::Etcd) {
-            // Kubernetes' policies come to etcd with the controllers.
-            return kubectl(&["delete", "namespace", "smoke", "--wait=false"]).map(drop);
-        }
         kubectl(&["apply", "-f", "lab/k8s/smoke-policy.yaml"])?;
         for pod in pods.iter().skip(1).filter(|pod| pod.len() == 3) {
             step(counts, &format!("a policy closes {}", pod[1]), Instant::now(), short, || {
