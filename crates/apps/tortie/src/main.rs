@@ -193,8 +193,10 @@ fn clean(force: bool, dry_run: bool, installed: bool, stay: bool) -> anyhow::Res
     let files = installed.then(files).transpose()?;
     let options = tortie_node::CleanOptions { force, dry_run, files };
     let code = tortie_node::clean(options, &mut io::stdout().lock())?;
-    while stay && code == ExitCode::SUCCESS {
-        std::thread::park();
+    if stay && code == ExitCode::SUCCESS {
+        loop {
+            std::thread::park();
+        }
     }
     Ok(code)
 }
