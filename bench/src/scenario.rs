@@ -3,15 +3,19 @@
 //! The same counts, labels, ports and addresses as upstream was measured with, so that figures can be compared.
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use tortie_api::Resource;
 use tortie_facts::Value;
+use tortie_netlink::{Handle, VethPeer, VethSpec};
 use tortie_store::resource::resource_key;
 use tortie_store::{Expect, Store, Write};
 
+use crate::bed::Bed;
 use crate::node::NODE;
+use crate::topology::Host;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +26,27 @@ pub struct Scale {
     pub remote: usize,
     /// Policies, each selecting one hundredth of the local endpoints and admitting one hundredth of all.
     pub policies: usize,
+    /// Network sets of [`NETS`] prefixes, each admitted by every hundredth policy too.
+    pub network_sets: usize,
 }
+
+/// Prefixes of a network set.
+const NETS: usize = 10_000;
 
 /// Writes it all.
 pub fn populate(store: &dyn Store, scale: Scale) -> Result<()> {
-    let Scale { local, remote, policies } = scale;
+    let Scale { local, remote, policies, network_sets } = scale;
     let mut writes = base().into_iter().map(|json| write(&json)).collect::<Result<Vec<_>>>()?;
     for n in 0..policies {
-        writes.push(write(&policy(n, None))?);
+        let mut policy = policy(n, None);
+        if network_sets > 0 && n % 100 == 0 {
+            let from = json!({ "action": "Allow", "source": { "selector": format!("netset == 'n{}'", n / 100) } });
+            policy["spec"]["ingress"].as_array_mut().expect("policies have such rules").push(from);
+        }
+        writes.push(write(&policy)?);
+    }
+    for n in 0..network_sets {
+        writes.push(write(&network_set(n))?);
     }
     for n in 0..remote {
         writes.push(write(&remote_endpoint(n, n % 100))?);
@@ -39,6 +56,18 @@ pub fn populate(store: &dyn Store, scale: Scale) -> Result<()> {
     }
     for part in writes.chunks(500) {
         store.write_all(part)?;
+    }
+    Ok(())
+}
+
+/// Makes the devices of the endpoints of this node, with nothing behind them.
+pub fn devices(bed: &mut Bed, host: &Host, local: usize) -> Result<()> {
+    let (pods, _) = bed.namespace("pods")?;
+    let mut near = Handle::open_in(&host.netns)?;
+    for n in 0..local {
+        let peer_name = format!("p{n:05}");
+        let peer = VethPeer { name: &peer_name, mac: None, netns: Some(pods.as_fd()) };
+        near.create_veth(&VethSpec { name: &interface(n), mac: None, mtu: None, up: true, peer })?;
     }
     Ok(())
 }
@@ -72,7 +101,12 @@ const API: &str = "projectcalico.org/v3";
 /// An endpoint of this node.
 pub fn local_endpoint(n: usize) -> Json {
     let address = Ipv4Addr::new(10, 65, octet((n + 2) >> 8), octet(n + 2));
-    endpoint(NODE, n, address, &format!("cali{n:05}"), "a", n % 100)
+    endpoint(NODE, n, address, &interface(n), "a", n % 100)
+}
+
+/// The interface of an endpoint of this node.
+pub fn interface(n: usize) -> String {
+    format!("cali{n:05}")
 }
 
 /// An endpoint of another node; `role` is the number in its role label, which policies select by.
@@ -100,6 +134,22 @@ fn endpoint(node: &str, n: usize, address: Ipv4Addr, interface: &str, app: &str,
             "orchestrator": "k8s", "node": node, "containerID": format!("cid{n}"), "pod": pod, "endpoint": "eth0",
             "ipNetworks": [format!("{address}/32")], "profiles": ["kns.default"], "interfaceName": interface,
         },
+    })
+}
+
+fn network_set(n: usize) -> Json {
+    let net = |at: usize| {
+        let number = n * NETS + at;
+        if at % 2 == 1 {
+            format!("172.{}.{}.{}/32", octet(16 + (number >> 16)), octet(number >> 8), octet(number))
+        } else {
+            format!("100.{}.{}.{}/28", 64 + (number >> 12 & 63), octet(number >> 4), octet((number & 15) << 4))
+        }
+    };
+    json!({
+        "apiVersion": API, "kind": "GlobalNetworkSet",
+        "metadata": { "name": format!("gns-{n:06}"), "labels": { "netset": format!("n{n}") } },
+        "spec": { "nets": (0..NETS).map(net).collect::<Vec<_>>() },
     })
 }
 

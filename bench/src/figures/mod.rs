@@ -7,6 +7,7 @@ mod control;
 mod datapath;
 mod etcd;
 mod etcd_addresses;
+mod kernel;
 mod latency;
 mod memory;
 mod parallel;
@@ -33,7 +34,7 @@ pub const FIGURES: &[Figure] = &[
     Figure { name: "cni-parallel", what: "CNI ADD, 16 at once, 500 pods, beside ptp + host-local", run: parallel::run },
     Figure {
         name: "policy-latency",
-        what: "write of a policy or a label until the kernel has it, 100 local endpoints",
+        what: "write of a policy, labels or an endpoint until the kernel has it, 100 local endpoints",
         run: latency::run,
     },
     Figure {
@@ -45,6 +46,16 @@ pub const FIGURES: &[Figure] = &[
         name: "node-memory",
         what: "the node with 100 local endpoints, 1,000 policies, 10,000 remote endpoints: memory, time to in sync",
         run: memory::run,
+    },
+    Figure {
+        name: "node-start",
+        what: "the same with 10 sets of 10,000 prefixes, and with 1,000 local endpoints: start to in sync, peak",
+        run: memory::start,
+    },
+    Figure {
+        name: "kernel-table",
+        what: "nf_tables alone: one member into 500 and 2,000 sets and chains, all of them read back",
+        run: kernel::run,
     },
     Figure {
         name: "calculation",
