@@ -24,7 +24,9 @@ pub struct NftablesBackend(Nftables);
 impl NftablesBackend {
     /// nf_tables of a namespace.
     pub fn open(node: &Netns) -> Result<NftablesBackend> {
-        Ok(NftablesBackend(node.run(Nftables::open)??))
+        // Few worlds have many policies in a row, so that a single one is chosen by a map too.
+        let options = tortie_nftables::Options { shortest_run: 1, ..tortie_nftables::Options::default() };
+        Ok(NftablesBackend(node.run(|| Nftables::open_with(options))??))
     }
 }
 

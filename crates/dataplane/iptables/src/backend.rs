@@ -152,7 +152,7 @@ impl Iptables {
     /// Reads everything back and makes the kernel hold what `tables` say; writes nothing if it does.
     pub fn resync(&mut self, tables: &Tables) -> Result<PolicyReport, Error> {
         self.held = None;
-        let renderer = Renderer::new(tables, CHAIN_LEN);
+        let renderer = Renderer::with_runs(tables, CHAIN_LEN, None);
         let ruleset = renderer.ruleset();
         let seen = observe(self.options.flavour)?;
         self.close_first(tables, &seen)?;
@@ -304,7 +304,8 @@ fn seen_is_closed(seen: &BTreeMap<Place, Seen>) -> bool {
 
 /// Whether a delta changes rules, and not just elements of sets.
 fn shapes_rules(delta: &Delta, ruleset: &Ruleset) -> bool {
-    let Delta { sets, chains, maps } = delta;
+    // Rules that choose by such maps are not asked for.
+    let Delta { sets, chains, maps, choices: _ } = delta;
     let in_rules = |set: &Set| matches!(set.set_type, SetType::Interfaces | SetType::Ports);
     let shapes = |(name, edit): (&Name, &SetEdit)| match edit {
         SetEdit::Change { set_type: _, added: _, removed: _ } => {

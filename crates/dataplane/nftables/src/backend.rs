@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use tortie_dataplane::ForeignChange;
 use tortie_desired::{Batch, Tables};
-use tortie_ruleset::{Name, Renderer};
+use tortie_ruleset::{Name, Renderer, SHORTEST_RUN};
 
 use crate::compare;
 use crate::error::Error;
@@ -34,11 +34,13 @@ pub struct Options {
     /// Whether the table is to be owned (Linux 6.9 and later): nobody else can change or flush it, and it outlives
     /// its owner. Where the kernel lacks this, foreign changes are possible and reported.
     pub own: bool,
+    /// How many policies in a row are chosen from by a map instead of being asked one after the other.
+    pub shortest_run: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { table: TABLE.to_owned(), own: true }
+        Options { table: TABLE.to_owned(), own: true, shortest_run: SHORTEST_RUN }
     }
 }
 
@@ -119,7 +121,7 @@ impl Nftables {
     /// Reads the whole table back and makes it hold what `tables` say, in one transaction; writes nothing if it does.
     pub fn resync(&mut self, tables: &Tables) -> Result<RepairReport, Error> {
         self.renderer = None;
-        let renderer = Renderer::new(tables, MAX_NAME_LEN);
+        let renderer = Renderer::with_runs(tables, MAX_NAME_LEN, Some(self.options.shortest_run));
         let mut attempts = 0;
         loop {
             attempts += 1;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tortie_ruleset::{Chain, Name, Ruleset};
+use tortie_ruleset::{Chain, ChoiceMap, Name, Ruleset};
 
 use crate::element::{self, Entry, Form, MAP};
 use crate::expression;
@@ -88,14 +88,18 @@ fn is_map(form: Form) -> bool {
 
 fn forms(wanted: &Ruleset) -> BTreeMap<&Name, Form> {
     let sets = wanted.sets.iter().map(|(name, set)| (name, element::form(set.set_type)));
-    sets.chain(wanted.maps.keys().map(|name| (name, MAP))).collect()
+    let choices = wanted.choices.iter().map(|(name, map)| (name, element::choice_form(map.key)));
+    sets.chain(wanted.maps.keys().map(|name| (name, MAP))).chain(choices).collect()
 }
 
 fn wanted_entries(wanted: &Ruleset, name: &Name) -> BTreeSet<Entry> {
+    let choices = |ChoiceMap { key, chains }: &ChoiceMap| {
+        chains.iter().flat_map(|(range, chain)| Entry::choice(*key, range, chain)).collect()
+    };
     match (wanted.sets.get(name), wanted.maps.get(name)) {
         (Some(set), _) => set.elements.iter().flat_map(element::entries).collect(),
         (None, Some(map)) => map.iter().map(|(interface, chain)| Entry::dispatch(interface, chain)).collect(),
-        (None, None) => BTreeSet::new(),
+        (None, None) => wanted.choices.get(name).map(|map| choices(map)).unwrap_or_default(),
     }
 }
 

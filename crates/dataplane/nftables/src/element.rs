@@ -5,7 +5,7 @@
 
 use ipnet::IpNet;
 use tortie_net::Family;
-use tortie_ruleset::{Element, Name, SetType};
+use tortie_ruleset::{ChoiceKey, Element, KeyRange, Name, SetType};
 
 use crate::expression::{interface_key, octets, put_verdict};
 use crate::uapi::{data, elements, set};
@@ -51,6 +51,16 @@ pub(crate) fn form(set_type: SetType) -> Form {
 /// The form of a dispatch map.
 pub(crate) const MAP: Form = Form { flags: set::FLAG_MAP, key_type: INTERFACE, key_len: 16 };
 
+/// The form of a map that rules choose by.
+pub(crate) fn choice_form(key: ChoiceKey) -> Form {
+    let (key_type, key_len) = match key {
+        ChoiceKey::Port => (SERVICE, 2),
+        ChoiceKey::Address { side: _, family: Family::V4 } => (IPV4, 4),
+        ChoiceKey::Address { side: _, family: Family::V6 } => (IPV6, 16),
+    };
+    Form { flags: set::FLAG_MAP | set::FLAG_INTERVAL, key_type, key_len }
+}
+
 /// One entry of a set or map. Ordered so that the end of a range goes before the start of the next one at the same
 /// key: the kernel refuses the start of a range inside another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +80,16 @@ impl Entry {
     pub(crate) fn dispatch(interface: &str, chain: &Name) -> Entry {
         let verdict = Some((data::GOTO, Some(chain.to_string())));
         Entry { key: interface_key(interface).to_vec(), start: true, verdict }
+    }
+
+    /// The entries of a range of a map that rules choose by: packets go to a chain, and come back.
+    pub(crate) fn choice(key: ChoiceKey, keys: &KeyRange, chain: &Name) -> impl Iterator<Item = Entry> + use<> {
+        let KeyRange { first, last } = keys;
+        let bytes = |number: &u128| number.to_be_bytes()[16 - usize::from(key.bits() / 8)..].to_vec();
+        let (first, end) = range(bytes(first), bytes(last));
+        let verdict = Some((data::JUMP, Some(chain.to_string())));
+        let end = end.map(|key| Entry { key, start: false, verdict: None });
+        std::iter::once(Entry { key: first, start: true, verdict }).chain(end)
     }
 
     /// Whether the entry is just the end of a range.

@@ -3,14 +3,16 @@
 //! First what comes (empty chains, sets with elements), then what changes, then what goes: every message finds what it
 //! refers to, and nothing goes while something refers to it.
 
-use tortie_ruleset::{ChainEdit, Delta, Ruleset, SetEdit};
+use std::collections::BTreeMap;
 
-use crate::element::{Entry, MAP};
+use tortie_ruleset::{ChainEdit, ChoiceEdit, Delta, KeyRange, Name, Ruleset, SetEdit};
+
+use crate::element::{self, Entry, MAP};
 use crate::transaction::Transaction;
 
 /// Writes the edits of a delta.
 pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
-    let Delta { sets, chains, maps } = delta;
+    let Delta { sets, chains, maps, choices } = delta;
     for (name, edit) in chains {
         if let ChainEdit::Create(chain) = edit {
             transaction.chain(name, chain.base);
@@ -32,6 +34,11 @@ pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
     for (name, _) in maps.iter().filter(|(_, edit)| edit.create) {
         transaction.set(name, MAP);
     }
+    for (name, edit) in choices {
+        if let ChoiceEdit::Create(map) = edit {
+            transaction.set(name, element::choice_form(map.key));
+        }
+    }
     for (name, edit) in chains {
         match edit {
             ChainEdit::Create(chain) => transaction.rules(name, &chain.rules),
@@ -46,8 +53,25 @@ pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
         transaction.delete_entries(name, edit.removed.iter().map(|(i, chain)| Entry::dispatch(i, chain)));
         transaction.add_entries(name, edit.added.iter().map(|(i, chain)| Entry::dispatch(i, chain)));
     }
+    for (name, edit) in choices {
+        let entries = |key, chains: &BTreeMap<KeyRange, Name>| -> Vec<Entry> {
+            chains.iter().flat_map(|(range, chain)| Entry::choice(key, range, chain)).collect()
+        };
+        match edit {
+            ChoiceEdit::Create(map) => transaction.add_entries(name, entries(map.key, &map.chains)),
+            ChoiceEdit::Change { key, added, removed } => {
+                transaction.delete_entries(name, entries(*key, removed));
+                transaction.add_entries(name, entries(*key, added));
+            }
+            ChoiceEdit::Remove => {}
+        }
+    }
     let gone = || chains.iter().filter(|(_, edit)| **edit == ChainEdit::Remove).map(|(name, _)| name);
     gone().for_each(|name| transaction.flush_chain(name));
+    // They may name chains that go.
+    for (name, _) in choices.iter().filter(|(_, edit)| **edit == ChoiceEdit::Remove) {
+        transaction.delete_set(name);
+    }
     gone().for_each(|name| transaction.delete_chain(name));
     for (name, _) in sets.iter().filter(|(_, edit)| **edit == SetEdit::Remove) {
         transaction.delete_set(name);

@@ -96,7 +96,7 @@ fn everything_is_written_once_and_reads_back_equal() {
     let _alone = lab();
     run("nft", &["add table inet other { set x { type ipv4_addr; elements = { 1.2.3.4 }; }; }"]);
     for own in [true, false] {
-        let options = Options { own, table: format!("t{own}") };
+        let options = Options { own, table: format!("t{own}"), ..Options::default() };
         let mut nft = Nftables::open_with(options.clone()).expect("netlink");
         let tables = tables();
         let report = nft.resync(&tables).expect("the first transaction");

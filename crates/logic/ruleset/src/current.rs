@@ -1,12 +1,13 @@
 //! The ruleset as rendered so far, and what was touched since the last delta was taken.
 //!
-//! Invariant: a literal set is there exactly as long as a chain refers to it, and so is a chain that records drops.
+//! Invariant: a literal set is there exactly as long as a chain refers to it, and so is a chain that records drops, or a
+//! map that rules choose by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::delta::{Delta, MapEdit, SetEdit};
-use crate::model::{Chain, DispatchMap, Element, Name, Ruleset, Set, SetType};
+use crate::model::{Chain, ChoiceMap, DispatchMap, Element, Name, Ruleset, Set, SetType};
 use crate::names::Names;
 use crate::record;
 
@@ -27,6 +28,7 @@ pub(crate) struct Current {
     sets: BTreeMap<Name, TouchedSet>,
     chains: BTreeMap<Name, Option<Arc<Chain>>>,
     maps: BTreeMap<(Name, Arc<str>), Option<Name>>,
+    choices: BTreeMap<Name, Option<Arc<ChoiceMap>>>,
     /// Maps that came or went, and whether they were there before.
     touched_maps: BTreeMap<Name, bool>,
 }
@@ -41,6 +43,7 @@ impl Current {
             sets: BTreeMap::new(),
             chains: BTreeMap::new(),
             maps: BTreeMap::new(),
+            choices: BTreeMap::new(),
             touched_maps: BTreeMap::new(),
         }
     }
@@ -65,6 +68,12 @@ impl Current {
         self.replaced_chain(name, had);
     }
 
+    /// Puts a map that the rules of the chain that is put next choose by. It goes with that chain.
+    pub(crate) fn put_choices(&mut self, name: Name, map: Arc<ChoiceMap>) {
+        let had = self.ruleset.choices.insert(name.clone(), map);
+        self.choices.entry(name).or_insert(had);
+    }
+
     pub(crate) fn remove_chain(&mut self, name: &Name) {
         if let Some(had) = self.ruleset.chains.remove(name) {
             self.replaced_chain(name.clone(), Some(had));
@@ -78,6 +87,13 @@ impl Current {
             if *users == 0 {
                 self.literal_users.remove(literal);
                 self.remove_set(literal);
+            }
+        }
+        let now = self.ruleset.chains.get(&name);
+        for choice in had.iter().flat_map(|chain| chain.choices()) {
+            if !now.is_some_and(|chain| chain.choices().any(|kept| kept == choice)) {
+                let had = self.ruleset.choices.remove(choice);
+                self.choices.entry(choice.clone()).or_insert(had);
             }
         }
         for end in had.iter().flat_map(|chain| record::ends(chain)) {
@@ -208,6 +224,9 @@ impl Current {
         }
         for (name, had) in std::mem::take(&mut self.chains) {
             delta.chain(&name, had.as_ref(), self.ruleset.chains.get(&name));
+        }
+        for (name, had) in std::mem::take(&mut self.choices) {
+            delta.choice(&name, had.as_ref(), self.ruleset.choices.get(&name));
         }
         for (name, was) in std::mem::take(&mut self.touched_maps) {
             let (create, remove) = match (was, self.ruleset.maps.contains_key(&name)) {

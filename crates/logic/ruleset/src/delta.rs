@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Chain, Element, Name, Ruleset, Set, SetType};
+use crate::model::{Chain, ChoiceKey, ChoiceMap, Element, KeyRange, Name, Ruleset, Set, SetType};
 
 /// What happens to one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,24 @@ pub struct MapEdit {
     pub removed: BTreeMap<Arc<str>, Name>,
 }
 
+/// What happens to one map that rules choose by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChoiceEdit {
+    /// The map is new.
+    Create(Arc<ChoiceMap>),
+    /// Entries change. Removals go first: an added range may overlap removed ones.
+    Change {
+        /// What the keys are.
+        key: ChoiceKey,
+        /// Entries that come.
+        added: BTreeMap<KeyRange, Name>,
+        /// Entries that go; all of them are there.
+        removed: BTreeMap<KeyRange, Name>,
+    },
+    /// The map goes; no rule refers to it any more.
+    Remove,
+}
+
 /// The edits from one ruleset to another. Everything that an edit refers to is in the new ruleset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
@@ -56,6 +74,8 @@ pub struct Delta {
     pub chains: BTreeMap<Name, ChainEdit>,
     /// Dispatch maps.
     pub maps: BTreeMap<Name, MapEdit>,
+    /// Maps that rules choose by.
+    pub choices: BTreeMap<Name, ChoiceEdit>,
 }
 
 impl Delta {
@@ -72,6 +92,9 @@ impl Delta {
         }
         for name in keys(&have.chains, &want.chains) {
             delta.chain(name, have.chains.get(name), want.chains.get(name));
+        }
+        for name in keys(&have.choices, &want.choices) {
+            delta.choice(name, have.choices.get(name), want.choices.get(name));
         }
         for name in keys(&have.maps, &want.maps) {
             let (had, wanted) = (have.maps.get(name), want.maps.get(name));
@@ -105,6 +128,27 @@ impl Delta {
             }
         };
         self.sets.insert(name.clone(), edit);
+    }
+
+    /// A map's name tells its key, so one that is there keeps it.
+    pub(crate) fn choice(&mut self, name: &Name, had: Option<&Arc<ChoiceMap>>, wanted: Option<&Arc<ChoiceMap>>) {
+        let edit = match (had, wanted) {
+            (None, None) => return,
+            (None, Some(map)) => ChoiceEdit::Create(map.clone()),
+            (Some(_), None) => ChoiceEdit::Remove,
+            (Some(had), Some(map)) => {
+                let missing = |from: &ChoiceMap, to: &ChoiceMap| -> BTreeMap<KeyRange, Name> {
+                    let differs = |(range, chain): &(&KeyRange, &Name)| to.chains.get(*range) != Some(*chain);
+                    from.chains.iter().filter(differs).map(|(range, chain)| (*range, chain.clone())).collect()
+                };
+                let (added, removed) = (missing(map, had), missing(had, map));
+                if added.is_empty() && removed.is_empty() {
+                    return;
+                }
+                ChoiceEdit::Change { key: map.key, added, removed }
+            }
+        };
+        self.choices.insert(name.clone(), edit);
     }
 
     pub(crate) fn chain(&mut self, name: &Name, had: Option<&Arc<Chain>>, wanted: Option<&Arc<Chain>>) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tortie_desired::{Failsafe, HostEndpoint, HostInterface, Settings, TierPolicies};
 use tortie_net::{Family, PortRange};
 
-use crate::lists::{self, End, Referents};
-use crate::model::{Chain, Direction, DispatchMap, Match, Name, Rule, Side, Verdict};
+use crate::lists::{self, End, Listed, Referents};
+use crate::model::{Chain, ChoiceMap, Direction, DispatchMap, Match, Name, Rule, Side, Verdict};
 use crate::names::Names;
 use crate::workload::clean;
 
@@ -125,6 +125,8 @@ pub(crate) struct AtPoint {
 pub(crate) struct Host {
     pub(crate) points: BTreeMap<Point, AtPoint>,
     pub(crate) chains: Vec<(Name, Chain)>,
+    /// The maps that their rules choose by.
+    pub(crate) choices: BTreeMap<Name, Arc<ChoiceMap>>,
 }
 
 /// Renders everything but the base chains. `referents` says how to look up what lists name, for a direction.
@@ -143,13 +145,14 @@ pub(crate) fn render<'a>(
                 continue;
             }
             let name = |number| names.host(point.prefix(), interface, number);
-            let chains = chains(point, endpoint, settings, &name, &referents(point.direction()));
+            let Listed { chains, choices } = chains(point, endpoint, settings, &name, &referents(point.direction()));
             let at = host.points.entry(point).or_default();
             match interface {
                 HostInterface::Named(interface) => drop(at.map.insert(interface.clone(), name(0))),
                 HostInterface::All => at.default = Some(name(0)),
             }
             host.chains.extend(chains);
+            host.choices.extend(choices);
         }
     }
     for point in host.points.keys() {
@@ -167,9 +170,9 @@ fn chains(
     settings: &Settings,
     name: &dyn Fn(usize) -> Name,
     referents: &Referents<'_>,
-) -> Vec<(Name, Chain)> {
+) -> Listed {
     if !point.concerns(endpoint) {
-        return vec![(name(0), Chain::default())];
+        return Listed { chains: vec![(name(0), Chain::default())], ..Listed::default() };
     }
     let mut head = match point {
         // Nothing is known of flows yet.

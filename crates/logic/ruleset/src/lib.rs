@@ -19,15 +19,17 @@ mod place;
 mod policy;
 mod record;
 mod render;
+mod runs;
 mod sets;
 mod workload;
 
 pub use cause::{Beside, Cause, CauseOwner, EGRESS_GROUP, INGRESS_GROUP};
-pub use delta::{ChainEdit, Delta, MapEdit, SetEdit};
+pub use delta::{ChainEdit, ChoiceEdit, Delta, MapEdit, SetEdit};
 pub use model::{
-    Base, Chain, CtState, Direction, DispatchMap, Element, Match, Name, Rate, Rule, Ruleset, Set, SetType, Side,
-    Statement, Verdict,
+    Base, Chain, ChoiceKey, ChoiceMap, CtState, Direction, DispatchMap, Element, KeyRange, Match, Name, Rate, Rule,
+    Ruleset, Set, SetType, Side, Statement, Verdict,
 };
 pub use policy::{ACCEPT_MARK, PASS_MARK};
 pub use record::{RECORD_BURST, RECORD_RATE, drop_chain};
 pub use render::Renderer;
+pub use runs::SHORTEST_RUN;

@@ -3,15 +3,17 @@
 //! Invariant: with [`End::Deny`] the chains always end in a verdict; what nothing allowed is denied. A policy or
 //! profile that is listed but not there denies too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_desired::{PolicyId, Settings, TierAction, TierPolicies};
 
 use crate::cause::{Cause, CauseOwner};
-use crate::model::{Chain, Direction, Match, Name, Rule, Statement, Verdict};
+use crate::model::{Chain, ChoiceMap, Direction, Match, Name, Rule, Statement, Verdict};
 use crate::names::Names;
 use crate::policy::{PASS_MARK, deny};
 use crate::record::end;
+use crate::runs::{Item, Runs};
 
 /// What a list of tiers needs to know of a policy or profile in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub(crate) struct Referents<'a> {
     pub(crate) direction: Direction,
     /// Whether the lists are those of a host endpoint.
     pub(crate) host: bool,
+    /// How many policies in a row are chosen from by a map; `None`: never.
+    pub(crate) shortest_run: Option<usize>,
+    /// A policy's chain as rendered.
+    pub(crate) chain: &'a dyn Fn(&Name) -> Option<Arc<Chain>>,
     pub(crate) policy: &'a dyn Fn(&PolicyId) -> Option<Shape>,
     pub(crate) profile: &'a dyn Fn(&str) -> Option<Shape>,
 }
@@ -44,7 +50,23 @@ pub(crate) enum End {
     Silent,
 }
 
-/// The chains of one direction, the one to enter first. `name` gives the names of the first and those after it.
+/// What a list of tiers and profiles becomes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listed {
+    /// Its chains, the one to enter first.
+    pub(crate) chains: Vec<(Name, Chain)>,
+    /// The maps that their rules choose by.
+    pub(crate) choices: BTreeMap<Name, Arc<ChoiceMap>>,
+}
+
+impl Listed {
+    fn of(mut chains: Vec<(Name, Chain)>, runs: Runs) -> Listed {
+        chains.extend(runs.parts);
+        Listed { chains, choices: runs.maps }
+    }
+}
+
+/// The chains of one direction. `name` gives the names of the first and those after it.
 pub(crate) fn chains(
     head: Vec<Rule>,
     tiers: &[TierPolicies],
@@ -52,11 +74,12 @@ pub(crate) fn chains(
     after: End,
     name: &dyn Fn(usize) -> Name,
     referents: &Referents<'_>,
-) -> Vec<(Name, Chain)> {
-    let Referents { names, settings, direction, host, policy, profile } = referents;
+) -> Listed {
+    let Referents { names, settings, direction, host, shortest_run, chain, policy, profile } = referents;
     let (direction, host) = (*direction, *host);
     let mut done: Vec<(Name, Chain)> = Vec::new();
     let mut rules = head;
+    let mut runs = Runs::new(*names, name(0), shortest_run.unwrap_or(usize::MAX));
     let denied = |cause: Cause| end(settings, [], &cause, deny(settings));
     for tier in tiers {
         let policies = match direction {
@@ -69,19 +92,28 @@ pub(crate) fn chains(
         let next = name(done.len() + 1);
         let goes_on = after == End::Silent || tier.default_action == TierAction::Pass;
         let mut left_early = false;
+        let mut items: Vec<Item> = Vec::new();
         for id in policies {
+            let jumped_to = names.policy(direction, id);
             match policy(id) {
-                None => rules.push(denied(Cause::Missing { owner: CauseOwner::Policy(id.clone()), direction })),
+                None => {
+                    rules.extend(runs.jumps(std::mem::take(&mut items)));
+                    rules.push(denied(Cause::Missing { owner: CauseOwner::Policy(id.clone()), direction }));
+                }
                 Some(Shape { has_rules: false, passes: _ }) => {}
-                Some(Shape { has_rules: true, passes }) => {
-                    rules.push(Rule::new([], Verdict::Jump(names.policy(direction, id))));
-                    if passes {
-                        rules.push(leave(next.clone()));
-                        left_early = true;
-                    }
+                Some(Shape { has_rules: true, passes: false }) => {
+                    let chain =
+                        shortest_run.filter(|shortest| policies.len() >= *shortest).and_then(|_| chain(&jumped_to));
+                    items.push(Item::new(jumped_to, chain));
+                }
+                Some(Shape { has_rules: true, passes: true }) => {
+                    rules.extend(runs.jumps(std::mem::take(&mut items)));
+                    rules.extend([Rule::new([], Verdict::Jump(jumped_to)), leave(next.clone())]);
+                    left_early = true;
                 }
             }
         }
+        rules.extend(runs.jumps(items));
         if !goes_on {
             rules.push(denied(Cause::EndOfTier { tier: tier.tier.clone(), direction, host }));
         } else if left_early {
@@ -89,10 +121,11 @@ pub(crate) fn chains(
         }
         if !goes_on && !left_early {
             done.push((name(done.len()), Chain { rules, ..Chain::default() }));
-            return done;
+            return Listed::of(done, runs);
         }
         if left_early {
             done.push((name(done.len()), Chain { rules, ..Chain::default() }));
+            runs.turn_to(next);
             rules = Vec::new();
         }
     }
@@ -109,7 +142,7 @@ pub(crate) fn chains(
         rules.push(denied(Cause::NothingMatched { direction, host }));
     }
     done.push((name(done.len()), Chain { rules, ..Chain::default() }));
-    done
+    Listed::of(done, runs)
 }
 
 /// Leaves the tier if the policy before said Pass.

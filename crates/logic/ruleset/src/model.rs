@@ -1,7 +1,7 @@
 //! The backend-neutral ruleset: chains of rules, sets and interface dispatch maps.
 //!
-//! Invariant: everything here can be said in nf_tables and in iptables with ipset; what only one of them can do stays
-//! in its backend.
+//! Invariant: everything here can be said in nf_tables and in iptables with ipset, unless it is said to be for one of
+//! them; what else only one of them can do stays in its backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ pub enum Base {
 }
 
 /// Which end of a packet a condition looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// Source address or port; the interface that the packet came in by.
     Source,
@@ -252,6 +252,14 @@ pub enum Verdict {
         /// The map.
         map: Name,
     },
+    /// Into the chain that a map names for the packet's key, and back here if it decides nothing; the next rule if the
+    /// map names none. Only in nf_tables.
+    Choose {
+        /// What of the packet is looked up.
+        key: ChoiceKey,
+        /// The map.
+        map: Name,
+    },
     /// The packet ends here, and its sender gets a TCP reset. The rule also has the protocol TCP.
     Reset,
     /// Give the flow a source: an address, or else that of the interface that it leaves by.
@@ -292,6 +300,63 @@ pub struct Chain {
     pub rules: Vec<Rule>,
     /// The literal sets that the rules refer to: sets that exist just for the rules' own lists.
     pub literals: BTreeMap<Name, Arc<Set>>,
+}
+
+impl Chain {
+    /// The maps that the rules choose by; no other chain refers to them.
+    pub fn choices(&self) -> impl Iterator<Item = &Name> {
+        self.rules.iter().filter_map(|rule| match &rule.verdict {
+            Some(Verdict::Choose { key: _, map }) => Some(map),
+            _ => None,
+        })
+    }
+}
+
+/// What of a packet a [`Verdict::Choose`] looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChoiceKey {
+    /// Its destination port. The rule also has a protocol with ports.
+    Port,
+    /// An address. The rule also has its family.
+    Address {
+        /// Which address.
+        side: Side,
+        /// Its family.
+        family: Family,
+    },
+}
+
+impl ChoiceKey {
+    /// Length of the key, bits.
+    pub fn bits(self) -> u8 {
+        match self {
+            ChoiceKey::Port => 16,
+            ChoiceKey::Address { side: _, family } => family.bits(),
+        }
+    }
+
+    /// The greatest key.
+    pub fn greatest(self) -> u128 {
+        u128::MAX >> (u128::BITS - u32::from(self.bits()))
+    }
+}
+
+/// A range of keys, as the numbers that their bytes in network order are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRange {
+    /// The first key.
+    pub first: u128,
+    /// The last key, not before the first.
+    pub last: u128,
+}
+
+/// The map of a [`Verdict::Choose`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChoiceMap {
+    /// What its keys are.
+    pub key: ChoiceKey,
+    /// Chains (entered by jump) by key; the ranges are disjoint.
+    pub chains: BTreeMap<KeyRange, Name>,
 }
 
 /// What the elements of a set look like.
@@ -361,4 +426,6 @@ pub struct Ruleset {
     pub chains: BTreeMap<Name, Arc<Chain>>,
     /// Dispatch maps by name.
     pub maps: BTreeMap<Name, Arc<DispatchMap>>,
+    /// Maps that rules choose by, by name.
+    pub choices: BTreeMap<Name, Arc<ChoiceMap>>,
 }

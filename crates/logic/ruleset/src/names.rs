@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tortie_desired::{HostInterface, PolicyId, SetId, SetKind};
 use tortie_net::Family;
 
-use crate::model::{Direction, Name};
+use crate::model::{ChoiceKey, Direction, Name};
 
 /// Base chain of packets that arrive, before connection tracking.
 pub const RAW_PREROUTING: &str = "raw-PREROUTING";
@@ -136,6 +136,16 @@ impl Names {
     pub(crate) fn literal(self, family: Option<Family>, content: &str) -> Name {
         let family = family.map_or(0, Family::version);
         hashed(&format!("cali{family}l"), content)
+    }
+
+    /// The map of a chain that its rules choose by, with what key it has; `number` counts them.
+    pub(crate) fn choices(self, owner: &Name, key: ChoiceKey, number: usize) -> Name {
+        hashed("cali-by-", &format!("{owner} {key:?} {number}"))
+    }
+
+    /// A chain of jumps to these chains, on behalf of another.
+    pub(crate) fn part(self, owner: &Name, targets: &[Name]) -> Name {
+        hashed("cali-some-", &format!("{owner} {}", targets.join(" ")))
     }
 
     /// A set of pool prefixes.

@@ -11,7 +11,7 @@ use tortie_net::{Family, Protocol};
 use crate::base::Tunnel;
 use crate::groups::{GroupId, Lists};
 use crate::host::Host;
-use crate::lists::{self, End, Referents, Shape};
+use crate::lists::{self, End, Listed, Referents, Shape};
 use crate::model::{Direction, Element, Name, SetType};
 use crate::render::{Owner, Renderer, families, remove_user, sources_of};
 use crate::workload::IPIP;
@@ -122,8 +122,10 @@ impl Renderer {
         let rendered = self.with_referents(tables, *direction, |referents| {
             lists::chains(head, tiers, profiles, End::Deny, &name, referents)
         });
+        let Listed { chains: listed, choices } = rendered;
+        choices.into_iter().for_each(|(name, map)| self.current.put_choices(name, map));
         let mut chains = Vec::new();
-        for (name, chain) in rendered {
+        for (name, chain) in listed {
             chains.push(name.clone());
             self.current.put_chain(name, chain);
         }
@@ -228,6 +230,7 @@ impl Renderer {
         let gone: Vec<Name> = self.host_chains.difference(&kept).cloned().collect();
         gone.iter().for_each(|name| self.current.remove_chain(name));
         self.host_chains = kept;
+        host.choices.into_iter().for_each(|(name, map)| self.current.put_choices(name, map));
         for (name, chain) in host.chains {
             self.current.put_chain(name, chain);
         }
@@ -254,12 +257,15 @@ impl Renderer {
             |name: &str| ingress(&Owner::Profile(Arc::from(name))),
             |name: &str| egress(&Owner::Profile(Arc::from(name))),
         );
+        let chain = |name: &Name| self.current.ruleset.chains.get(name).cloned();
         let referents = |direction| match direction {
             Direction::Ingress => Referents {
                 names: self.names,
                 settings: &tables.settings,
                 direction,
                 host: true,
+                shortest_run: self.shortest_run,
+                chain: &chain,
                 policy: &policy.0,
                 profile: &profile.0,
             },
@@ -268,6 +274,8 @@ impl Renderer {
                 settings: &tables.settings,
                 direction,
                 host: true,
+                shortest_run: self.shortest_run,
+                chain: &chain,
                 policy: &policy.1,
                 profile: &profile.1,
             },
@@ -281,6 +289,8 @@ impl Renderer {
             settings: &tables.settings,
             direction,
             host: false,
+            shortest_run: self.shortest_run,
+            chain: &|name| self.current.ruleset.chains.get(name).cloned(),
             policy: &|id| self.shape(&Owner::Policy(id.clone()), direction),
             profile: &|name| self.shape(&Owner::Profile(Arc::from(name)), direction),
         })

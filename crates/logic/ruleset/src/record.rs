@@ -63,6 +63,7 @@ fn name(verdict: &Verdict, prefix: &str, names: Names) -> Name {
         | Verdict::Jump(_)
         | Verdict::Goto(_)
         | Verdict::Dispatch { .. }
+        | Verdict::Choose { .. }
         | Verdict::SourceNat { .. }
         | Verdict::DestinationNat(_) => drop,
     };

@@ -20,6 +20,7 @@ use crate::lists::Shape;
 use crate::model::{Direction, Element, Name, Ruleset, SetType};
 use crate::names::{self, Names};
 use crate::policy::{self, Context};
+use crate::runs::{self, Reach};
 use crate::sets;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub(crate) struct Rendered {
 #[derive(Clone, Debug)]
 pub struct Renderer {
     pub(crate) names: Names,
+    pub(crate) shortest_run: Option<usize>,
     pub(crate) current: Current,
     pub(crate) owners: BTreeMap<Owner, Rendered>,
     pub(crate) set_kinds: BTreeMap<SetId, SetKind>,
@@ -64,8 +66,17 @@ pub struct Renderer {
 impl Renderer {
     /// Renders all of the tables. `max_name_len`: the longest name that the backend takes, at least 28 bytes.
     pub fn new(tables: &Tables, max_name_len: usize) -> Renderer {
+        Renderer::with_runs(tables, max_name_len, Some(runs::SHORTEST_RUN))
+    }
+
+    /// The same, where so many policies in a row are chosen from by a [`Verdict::Choose`]; `None`: for a backend that
+    /// has no such.
+    ///
+    /// [`Verdict::Choose`]: crate::Verdict::Choose
+    pub fn with_runs(tables: &Tables, max_name_len: usize, shortest_run: Option<usize>) -> Renderer {
         let mut renderer = Renderer {
             names: Names { max_len: max_name_len },
+            shortest_run,
             current: Current::new(max_name_len),
             owners: BTreeMap::new(),
             set_kinds: BTreeMap::new(),
@@ -93,7 +104,7 @@ impl Renderer {
     /// Takes a batch in and says what it changes. `tables` already hold the batch.
     pub fn update(&mut self, tables: &Tables, batch: &Batch) -> Delta {
         if batch.settings.is_some() {
-            let new = Renderer::new(tables, self.names.max_len);
+            let new = Renderer::with_runs(tables, self.names.max_len, self.shortest_run);
             let delta = Delta::between(self.ruleset(), new.ruleset());
             *self = new;
             return delta;
@@ -238,6 +249,7 @@ impl Renderer {
             Owner::Profile(name) => CauseOwner::Profile(name.clone()),
         };
         let mut shapes = Shapes::default();
+        let mut reaches = true;
         let empty = Vec::new();
         let is_there = rules.is_some();
         let (ingress, egress, stage, log_prefix) =
@@ -265,6 +277,11 @@ impl Renderer {
                 log_prefix: &log_prefix,
             };
             let chain = policy::chain(rules, &context);
+            if self.shortest_run.is_some()
+                && let Some(had) = self.current.ruleset.chains.get(&name)
+            {
+                reaches &= Reach::of(had) == Reach::of(&chain);
+            }
             self.current.put_chain(name, chain);
         }
         if !is_there {
@@ -275,7 +292,7 @@ impl Renderer {
             self.set_users.entry(set.clone()).or_default().insert(owner.clone());
             touched.entry(set.clone()).or_insert_with(|| self.set_kinds.get(set).copied());
         }
-        let changed = had.is_none_or(|r| r.shapes != shapes);
+        let changed = had.is_none_or(|r| r.shapes != shapes) || !reaches;
         self.owners.insert(owner.clone(), Rendered { shapes, sets });
         changed
     }

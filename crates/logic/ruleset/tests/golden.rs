@@ -1,5 +1,6 @@
 //! What is rendered for one small node, spelled out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_desired::{
@@ -8,7 +9,10 @@ use tortie_desired::{
     TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
-use tortie_ruleset::{CtState, Match, Rate, Renderer, Rule, Ruleset, Side, Statement, Verdict, drop_chain};
+use tortie_ruleset::{
+    ChoiceEdit, ChoiceKey, CtState, Delta, KeyRange, Match, Name, Rate, Renderer, Rule, Ruleset, Side, Statement,
+    Verdict, drop_chain,
+};
 
 /// A chain as text, one rule a line; the notation is this test's own.
 fn print(ruleset: &Ruleset, chain: &str) -> Vec<String> {
@@ -39,6 +43,7 @@ fn rule(rule: &Rule) -> String {
         Verdict::DestinationNat(addr) => format!("dnat {addr}"),
         Verdict::Jump(name) => format!("jump {name}"),
         Verdict::Goto(name) => format!("goto {name}"),
+        Verdict::Choose { key, map } => format!("choose by {key:?} in {map}"),
         Verdict::Dispatch { side, map } => format!("{} by {map}", interface(*side)),
     });
     matches.chain(statements).chain(verdict).collect::<Vec<_>>().join(" ")
@@ -124,6 +129,85 @@ fn tables() -> Tables {
     let id = EndpointId { namespace: Arc::from("ns"), name: Arc::from("pod") };
     tables.endpoints.insert(id, Arc::new(endpoint));
     tables
+}
+
+/// An endpoint with policies of one rule each, in this order, after twelve for ports from 1.
+fn with_many(more: Vec<Desired>) -> Tables {
+    let mut tables = tables();
+    let port = |number| Wanted { ports: vec![PortRange::single(number)], ..Wanted::default() };
+    let narrow =
+        |number| Desired { protocol: Some(Protocol::TCP), destination: port(number), ..Desired::any(Action::Deny) };
+    let mut names = Vec::new();
+    for (number, rule) in (1..=12).map(narrow).chain(more).enumerate() {
+        let name = format!("n{number:02}");
+        let (tier, stage) = (Arc::from("t"), PolicyStage::Normal);
+        let policy = Policy { tier, stage, ingress: vec![rule], egress: vec![] };
+        tables.policies.insert(policy_id(&name), Arc::new(policy));
+        names.push(name);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let endpoint = tables.endpoints.values_mut().next().expect("there is one");
+    Arc::make_mut(endpoint).tiers = vec![tier("many", TierAction::Deny, &names)];
+    tables
+}
+
+/// What a chain's only map leads to, by the first key of each range.
+fn choices(ruleset: &Ruleset, chain: &str) -> BTreeMap<u128, String> {
+    let map = ruleset.chains[chain].choices().next().expect("the chain has a map");
+    ruleset.choices[map].chains.iter().map(|(range, to)| (range.first, to.to_string())).collect()
+}
+
+#[test]
+fn a_packet_is_shown_to_those_of_many_policies_that_ask_for_its_port() {
+    let range = PortRange::new(3, 7).expect("ascending");
+    let wide = Desired {
+        protocol: Some(Protocol::TCP),
+        destination: Wanted { ports: vec![range], ..Wanted::default() },
+        ..Desired::any(Action::Allow)
+    };
+    let tables = with_many(vec![wide, Desired::any(Action::Allow)]);
+    let renderer = Renderer::new(&tables, 200);
+    let ruleset = renderer.ruleset();
+    let rules = print(ruleset, "cali-gi-cali1");
+    assert!(rules[1].starts_with("TCP choose by Port in cali-by-_"), "{rules:?}");
+    assert_eq!(rules[2..], ["jump cali-pi-np/ns/n13", "drop"]);
+    let to = choices(ruleset, "cali-gi-cali1");
+    assert_eq!(to.keys().copied().collect::<Vec<_>>(), Vec::from_iter(1..=12));
+    assert_eq!((&*to[&2], &*to[&12]), ("cali-pi-np/ns/n01", "cali-pi-np/ns/n11"));
+    assert_eq!(print(ruleset, &to[&4]), ["jump cali-pi-np/ns/n03", "jump cali-pi-np/ns/n12"]);
+    let plain = Renderer::with_runs(&tables, 200, None);
+    assert!(plain.ruleset().choices.is_empty() && print(plain.ruleset(), "cali-gi-cali1").len() == 16);
+}
+
+#[test]
+fn policies_that_only_allow_are_brought_together_and_others_keep_their_place() {
+    let from = |net: &str| Wanted { nets: vec![net.parse().expect("literal")], ..Wanted::default() };
+    let allowed = |n: u8| Desired { source: from(&format!("10.{n}.0.0/16")), ..Desired::any(Action::Allow) };
+    let any_tcp = || Desired { protocol: Some(Protocol::TCP), ..Desired::any(Action::Allow) };
+    let mixed = |turn: &dyn Fn(u8) -> Desired| (0..12).flat_map(|n| [turn(n), allowed(n)]).collect::<Vec<_>>();
+    let rules = |more| print(Renderer::new(&with_many(more), 200).ruleset(), "cali-gi-cali1");
+    let commuting = rules(mixed(&|_| any_tcp()));
+    assert!(commuting[2].starts_with("IPv4 choose by Address"), "{commuting:?}");
+    assert_eq!(commuting.len(), 2 + 1 + 12 + 1);
+    let denying = rules(mixed(&|_| Desired { action: Action::Deny, ..any_tcp() }));
+    assert_eq!(denying.len(), 2 + 24 + 1, "{denying:?}");
+}
+
+#[test]
+fn a_policy_that_asks_for_another_port_moves_alone() {
+    let mut tables = with_many(vec![]);
+    let mut renderer = Renderer::new(&tables, 200);
+    let mut policy = (*tables.policies[&policy_id("n05")]).clone();
+    policy.ingress[0].destination.ports = vec![PortRange::single(77)];
+    let batch = Batch { policies: [(policy_id("n05"), Some(Arc::new(policy)))].into(), ..Batch::default() };
+    tables.apply(&batch);
+    let Delta { sets, chains, maps, choices } = renderer.update(&tables, &batch);
+    assert!(sets.is_empty() && maps.is_empty());
+    assert_eq!(chains.keys().map(|name| &**name).collect::<Vec<_>>(), ["cali-pi-np/ns/n05"]);
+    let edits: Vec<_> = choices.into_values().collect();
+    let [ChoiceEdit::Change { key: ChoiceKey::Port, added, removed }] = &edits[..] else { panic!("{edits:?}") };
+    let firsts = |chains: &BTreeMap<KeyRange, Name>| chains.keys().map(|range| range.first).collect::<Vec<_>>();
+    assert_eq!((firsts(added), firsts(removed)), (vec![77], vec![6]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tortie_desired::Tables;
-use tortie_ruleset::{ChainEdit, Delta, Element, Match, Renderer, Ruleset, SetEdit, SetType, Verdict};
+use tortie_ruleset::{ChainEdit, ChoiceEdit, Delta, Element, Match, Renderer, Ruleset, SetEdit, SetType, Verdict};
 
 /// Does to a ruleset what a backend does to the kernel, and minds what a kernel would refuse.
 fn apply(ruleset: &mut Ruleset, delta: &Delta) {
@@ -30,6 +30,18 @@ fn apply(ruleset: &mut Ruleset, delta: &Delta) {
             ChainEdit::Remove => assert!(ruleset.chains.remove(name).is_some()),
         }
     }
+    for (name, edit) in &delta.choices {
+        match edit {
+            ChoiceEdit::Create(map) => assert!(ruleset.choices.insert(name.clone(), map.clone()).is_none(), "{name}"),
+            ChoiceEdit::Change { key, added, removed } => {
+                let map = Arc::make_mut(ruleset.choices.get_mut(name).expect("a map that changes is there"));
+                assert_eq!(map.key, *key);
+                removed.iter().for_each(|(range, chain)| assert_eq!(map.chains.remove(range).as_ref(), Some(chain)));
+                added.iter().for_each(|(range, to)| assert_eq!(map.chains.insert(*range, to.clone()), None));
+            }
+            ChoiceEdit::Remove => assert!(ruleset.choices.remove(name).is_some(), "{name}"),
+        }
+    }
     for (name, edit) in &delta.maps {
         if edit.remove {
             ruleset.maps.remove(name);
@@ -47,7 +59,7 @@ fn apply(ruleset: &mut Ruleset, delta: &Delta) {
 
 /// Everything that rules and maps refer to is there and of the right type, and literal sets are there for a reason.
 fn assert_closed(ruleset: &Ruleset) {
-    let mut used = BTreeSet::new();
+    let (mut used, mut chosen) = (BTreeSet::new(), BTreeSet::new());
     for chain in ruleset.chains.values() {
         used.extend(chain.literals.keys().cloned());
         for rule in &chain.rules {
@@ -67,12 +79,22 @@ fn assert_closed(ruleset: &Ruleset) {
             match &rule.verdict {
                 Some(Verdict::Jump(name) | Verdict::Goto(name)) => assert!(ruleset.chains.contains_key(name)),
                 Some(Verdict::Dispatch { map, .. }) => assert!(ruleset.maps.contains_key(map)),
+                Some(Verdict::Choose { key, map }) => {
+                    assert_eq!(ruleset.choices[map].key, *key);
+                    assert!(chosen.insert(map.clone()), "{map} is one chain's only");
+                }
                 _ => {}
             }
         }
     }
     for chain in ruleset.maps.values().flat_map(|map| map.values()) {
         assert!(ruleset.chains.contains_key(chain));
+    }
+    for (name, map) in &ruleset.choices {
+        assert!(chosen.contains(name), "{name} is there for nothing");
+        assert!(map.chains.values().all(|chain| ruleset.chains.contains_key(chain)));
+        let ranges: Vec<_> = map.chains.keys().collect();
+        assert!(ranges.windows(2).all(|pair| pair[0].last < pair[1].first), "{name}: {ranges:?}");
     }
     for (name, set) in &ruleset.sets {
         assert!(name.as_bytes()[5] != b'l' || used.contains(name), "{name} is there for nothing");
@@ -89,16 +111,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn batch_after_batch_equals_all_at_once(batches in proptest::collection::vec(arbitrary::batch(), 1..8)) {
+    fn batch_after_batch_equals_all_at_once(
+        mut batches in proptest::collection::vec(arbitrary::batch(), 1..8),
+        run in proptest::sample::select(vec![Some(1), Some(2), None]),
+        narrow in any::<bool>(),
+    ) {
+        if narrow {
+            batches.iter_mut().for_each(arbitrary::narrow);
+        }
         let mut tables = Tables::default();
-        let mut renderer = Renderer::new(&tables, 200);
+        let mut renderer = Renderer::with_runs(&tables, 200, run);
         let mut kernel = renderer.ruleset().clone();
         for batch in &batches {
             tables.apply(batch);
             let delta = renderer.update(&tables, batch);
             apply(&mut kernel, &delta);
             prop_assert_eq!(&kernel, renderer.ruleset());
-            let afresh = Renderer::new(&tables, 200);
+            let afresh = Renderer::with_runs(&tables, 200, run);
             prop_assert_eq!(afresh.ruleset(), renderer.ruleset());
             assert_closed(renderer.ruleset());
         }

@@ -168,13 +168,18 @@ proptest! {
 
     #[test]
     fn every_packet_is_answered_as_the_oracle_does(
-        batches in proptest::collection::vec(arbitrary::batch(), 1..5),
+        mut batches in proptest::collection::vec(arbitrary::batch(), 1..5),
         ways in ways(),
+        run in select(vec![Some(1), Some(2), None]),
+        narrow in any::<bool>(),
     ) {
+        if narrow {
+            batches.iter_mut().for_each(arbitrary::narrow);
+        }
         let mut tables = Tables::default();
         batches.iter().for_each(|batch| tables.apply(batch));
         tidy(&mut tables);
-        let renderer = Renderer::new(&tables, 200);
+        let renderer = Renderer::with_runs(&tables, 200, run);
         for (from, to_host, to, packet, before) in ways {
             let source = if from.is_empty() { Source::Host } else { Source::Interface(from) };
             let target = if to_host { Target::Host } else { Target::Routed };

@@ -47,6 +47,30 @@ pub(super) fn rules(rng: &mut Rng, at_most: usize) -> Vec<Rule> {
     rules
 }
 
+/// A rule that asks for the packet's destination port (`side` 0), its source or its destination.
+pub(super) fn narrow_rule(rng: &mut Rng, side: usize) -> Rule {
+    let action = rng.pick(&[Action::Allow, Action::Allow, Action::Allow, Action::Deny, Action::Log]);
+    let mut rule = Rule { action, ..Rule::default() };
+    let family = rng.pick(&Family::ALL);
+    let prefixes = |rng: &mut Rng| {
+        let mut chosen = rng.some(nets(family), 3);
+        chosen.push(rng.pick(nets(family)));
+        chosen.into_iter().map(IpNetText::from).collect()
+    };
+    match side {
+        0 => {
+            rule.protocol = Some(rng.pick(&[Protocol::TCP, Protocol::UDP]).into());
+            let (first, last) = rng.pick(&RANGES);
+            let range = PortRange::new(first, last).expect("ascending");
+            let single = Port::number(rng.pick(&PORTS));
+            rule.destination.ports = vec![rng.pick(&[single, Port::Range(range)])];
+        }
+        1 => rule.source.nets = prefixes(rng),
+        _ => rule.destination.nets = prefixes(rng),
+    }
+    rule
+}
+
 fn rule(rng: &mut Rng) -> Rule {
     let action = rng.pick(&[Action::Allow, Action::Allow, Action::Allow, Action::Deny, Action::Pass, Action::Log]);
     let protocol = protocol(rng);

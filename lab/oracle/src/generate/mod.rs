@@ -23,7 +23,7 @@ pub type Facts = BTreeMap<Key, Value>;
 type Generator = fn(&mut Rng, &mut Facts);
 
 /// The families of resources, by name.
-pub const FAMILIES: [(&str, Generator); 10] = [
+pub const FAMILIES: [(&str, Generator); 11] = [
     ("settings", settings),
     ("tiers", tiers),
     ("endpoints", endpoints::endpoints),
@@ -34,6 +34,7 @@ pub const FAMILIES: [(&str, Generator); 10] = [
     ("kubernetes policies", kubernetes::policies),
     ("staged policies", kubernetes::staged),
     ("host endpoints", hosts::hosts),
+    ("narrow policies", policies::narrow),
 ];
 
 /// The world of a seed.

@@ -6,7 +6,7 @@ use tortie_api::{
 };
 
 use super::endpoints::{NAMESPACES, PROFILES};
-use super::entity::{SELECTORS, rules};
+use super::entity::{SELECTORS, narrow_rule, rules};
 use super::{Facts, put};
 use crate::rng::Rng;
 
@@ -90,6 +90,28 @@ pub(super) fn policies(rng: &mut Rng, facts: &mut Facts) {
             };
             put(facts, GlobalNetworkPolicy { metadata: Metadata::named(in_tier(&tier, name)), spec });
         }
+    }
+}
+
+/// Policies next to each other that all ask for ports, or all for prefixes: from such a packet may choose.
+pub(super) fn narrow(rng: &mut Rng, facts: &mut Facts) {
+    if !rng.percent(40) {
+        return;
+    }
+    let side = rng.below(3);
+    for number in 0..2 + rng.below(5) {
+        let types = rng.pick(&[vec![PolicyType::Ingress], vec![PolicyType::Ingress, PolicyType::Egress]]);
+        let mut rules = || (0..1 + rng.below(2)).map(|_| narrow_rule(rng, side)).collect();
+        let (ingress, egress): (Vec<Rule>, Vec<Rule>) = (rules(), rules());
+        let spec = GlobalNetworkPolicySpec {
+            order: Some(0.0),
+            selector: rng.pick(&["all()", "all()", "a == 'x'", "has(b)"]).to_owned(),
+            ingress,
+            egress: if types.len() == 2 { egress } else { Vec::new() },
+            types,
+            ..GlobalNetworkPolicySpec::default()
+        };
+        put(facts, GlobalNetworkPolicy { metadata: Metadata::named(format!("n{number}")), spec });
     }
 }
 

@@ -93,7 +93,7 @@ impl Backend for Faulty {
     }
 
     fn load(&mut self, tables: &Tables) -> Result<()> {
-        let render = |tables: &Tables| Renderer::new(tables, MAX_NAME_LEN).ruleset().clone();
+        let render = |tables: &Tables| Renderer::with_runs(tables, MAX_NAME_LEN, Some(1)).ruleset().clone();
         let right = replacement(TABLE, &render(tables));
         let wrong = match self.mutant.map(|mutant| mutant.change) {
             None => right.clone(),

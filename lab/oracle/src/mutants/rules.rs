@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_ruleset::{
-    Base, Chain, CtState, Element, Match, Name, PASS_MARK, Rule, Ruleset, SetType, Side, Statement, Verdict,
+    Base, Chain, ChoiceMap, CtState, Element, KeyRange, Match, Name, PASS_MARK, Rule, Ruleset, SetType, Side,
+    Statement, Verdict,
 };
 
 pub(super) fn chains(ruleset: &mut Ruleset, wanted: impl Fn(&str, &Chain) -> bool, change: impl Fn(&mut Vec<Rule>)) {
@@ -107,6 +108,10 @@ fn turned(side: &mut Side) {
     };
 }
 
+fn choices(ruleset: &mut Ruleset, change: impl Fn(&mut ChoiceMap)) {
+    ruleset.choices.values_mut().for_each(|map| change(Arc::make_mut(map)));
+}
+
 /// The dispatch maps lead each interface to the chain of the next one.
 fn shift(map: &mut BTreeMap<Arc<str>, Name>) {
     let mut chains: Vec<Name> = map.values().cloned().collect();
@@ -142,7 +147,7 @@ fn is_unknown(rule: &Rule) -> bool {
 }
 
 /// Every mutant of the renderer.
-pub(super) const ALL: [(&str, fn(&mut Ruleset)); 46] = [
+pub(super) const ALL: [(&str, fn(&mut Ruleset)); 51] = [
     ("no dispatch of packets from workloads", |r| forget_rules(r, Base::FromWorkload, is_dispatch)),
     ("no dispatch of packets to workloads", |r| forget_rules(r, Base::ToWorkload, is_dispatch)),
     ("no dispatch of packets to the host", |r| forget_rules(r, Base::Input, is_dispatch)),
@@ -300,6 +305,30 @@ pub(super) const ALL: [(&str, fn(&mut Ruleset)); 46] = [
     }),
     ("sets of ports lack their first element", |r| {
         sets(r, |kind| kind == SetType::Ports, |elements| drop(elements.pop_first()));
+    }),
+    ("maps that rules choose by lack their last range", |r| choices(r, |map| drop(map.chains.pop_last()))),
+    ("ranges that rules choose by lack their last key", |r| {
+        choices(r, |map| {
+            let shorter = |(KeyRange { first, last }, chain): (&KeyRange, &Name)| {
+                (*last > *first).then(|| (KeyRange { first: *first, last: last - 1 }, chain.clone()))
+            };
+            map.chains = map.chains.iter().filter_map(shorter).collect();
+        });
+    }),
+    ("maps that rules choose by lead to the next chain", |r| {
+        choices(r, |map| {
+            let mut chains: Vec<Name> = map.chains.values().cloned().collect();
+            if !chains.is_empty() {
+                chains.rotate_left(1);
+            }
+            map.chains.values_mut().zip(chains).for_each(|(chain, next)| *chain = next);
+        })
+    }),
+    ("of several policies that are chosen the last is not asked", |r| {
+        chains(r, |name, _| name.starts_with("cali-some-"), |rules| drop(rules.pop()));
+    }),
+    ("nothing is chosen by a map", |r| {
+        chains(r, all, |rules| rules.retain(|rule| !matches!(rule.verdict, Some(Verdict::Choose { .. }))));
     }),
     ("ports of addresses count as TCP's", |r| {
         sets(

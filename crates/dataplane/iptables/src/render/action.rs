@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tortie_net::{Family, PortRange};
 use tortie_ruleset::{Name, Rule, Side, Statement, Verdict};
 
-use super::plan::{Entry, unsupported};
+use super::plan::{CHOOSES, Entry, unsupported};
 use super::{DONE_MARK, Output, chain_name, clear_mark, set_mark, tree};
 use crate::content::Table;
 use crate::error::Error;
@@ -54,6 +54,7 @@ impl Output<'_> {
                     if steps.is_empty() { format!("-j {to}") } else { self.then("-j", steps, format!("-g {to}")) };
                 Some(Action { target, may_decide: true })
             }
+            Some(Verdict::Choose { key: _, map: _ }) => return Err(unsupported(chain, CHOOSES)),
             Some(
                 end @ (Verdict::Drop
                 | Verdict::Reject
@@ -155,7 +156,9 @@ fn terminal(verdict: &Verdict, family: Family) -> String {
         Verdict::Drop => "-j DROP".to_owned(),
         Verdict::Accept | Verdict::Return => "-j RETURN".to_owned(),
         Verdict::Jump(to) => format!("-j {to}"),
-        Verdict::Goto(to) | Verdict::Dispatch { side: _, map: to } => format!("-g {to}"),
+        Verdict::Goto(to) | Verdict::Dispatch { side: _, map: to } | Verdict::Choose { key: _, map: to } => {
+            format!("-g {to}")
+        }
     }
 }
 

@@ -268,6 +268,7 @@ fn always_ends(rule: &Rule) -> bool {
             | Verdict::Reset
             | Verdict::Jump(_)
             | Verdict::Dispatch { side: _, map: _ }
+            | Verdict::Choose { key: _, map: _ }
             | Verdict::SourceNat { address: _, ports: _ }
             | Verdict::DestinationNat(_),
         )

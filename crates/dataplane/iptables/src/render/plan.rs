@@ -89,6 +89,9 @@ pub(crate) fn chain_of<'a>(ruleset: &'a Ruleset, name: &Name) -> Result<&'a Chai
     ruleset.chains.get(name).map(|chain| &**chain).ok_or_else(|| unsupported(name, "is entered but not there"))
 }
 
+/// Why a chain is refused that the renderer was not asked for.
+pub(crate) const CHOOSES: &str = "chooses by a map, which only nftables can";
+
 pub(crate) fn unsupported(chain: &str, why: &str) -> Error {
     Error::Unsupported { what: format!("chain {chain:?}: it {why}") }
 }
@@ -130,6 +133,7 @@ fn targets<'a>(ruleset: &'a Ruleset, chain: &Name, rule: &'a Rule) -> Result<Vec
             let map = ruleset.maps.get(map).ok_or_else(|| unsupported(chain, "asks a map that is not there"))?;
             map.values().map(|to| (to, Kind::Dispatch)).collect()
         }
+        Some(Verdict::Choose { key: _, map: _ }) => return Err(unsupported(chain, CHOOSES)),
         Some(
             Verdict::Accept
             | Verdict::Drop

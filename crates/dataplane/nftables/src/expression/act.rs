@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use tortie_net::{Family, PortRange};
-use tortie_ruleset::{Statement, Verdict};
+use tortie_ruleset::{ChoiceKey, Side, Statement, Verdict};
 
-use super::{FIRST, Program, SECOND, octets, put_verdict};
+use super::{FIRST, Program, SECOND, octets, port_offset, put_verdict};
 use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
 
 /// The verdict register.
@@ -81,6 +81,13 @@ impl Program {
             }),
             Verdict::Dispatch { side, map } => {
                 self.interface(*side);
+                self.lookup(map, false, Some(VERDICT));
+            }
+            Verdict::Choose { key, map } => {
+                match key {
+                    ChoiceKey::Port => self.payload(expr::BASE_TRANSPORT, port_offset(Side::Destination), 2, FIRST),
+                    ChoiceKey::Address { side, family } => self.load_address(*side, *family),
+                }
                 self.lookup(map, false, Some(VERDICT));
             }
             Verdict::Reset => self.add("reject", |w| w.put_be32(expr::REJECT_TYPE, expr::REJECT_TCP_RESET)),

@@ -154,6 +154,36 @@ fn policy() -> impl Strategy<Value = Arc<Policy>> {
     })
 }
 
+/// Makes every rule ask for ports or for addresses, so that policies can be chosen from.
+pub fn narrow(batch: &mut Batch) {
+    for (number, (_, policy)) in batch.policies.iter_mut().enumerate() {
+        let Some(policy) = policy.as_mut().map(Arc::make_mut) else { continue };
+        for (at, rule) in policy.ingress.iter_mut().chain(&mut policy.egress).enumerate() {
+            if rule.action == Action::Pass {
+                rule.action = if at % 2 == 0 { Action::Allow } else { Action::Deny };
+            }
+            let low = u8::try_from(number + at).unwrap_or(0) % 5;
+            let nets = || {
+                let (v4, v6) = (Ipv4Addr::new(10, 0, 0, low), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, low.into()));
+                [(IpAddr::from(v4), 30), (IpAddr::from(v6), 127)]
+                    .map(|(addr, len)| IpNet::new(addr, len).expect("within the family").trunc())
+                    .to_vec()
+            };
+            match number % 3 {
+                0 => {
+                    let protocol = if low % 2 == 0 { Protocol::TCP } else { Protocol::UDP };
+                    *rule = Rule { protocol: Some(protocol), icmp: None, not_icmp: None, ..rule.clone() };
+                    rule.destination.port_sets.clear();
+                    let range = PortRange::new(low.into(), u16::from(low) + u16::from(low % 3)).expect("ascending");
+                    rule.destination.ports.push(range);
+                }
+                1 => rule.source.nets.extend(nets()),
+                _ => rule.destination.nets.extend(nets()),
+            }
+        }
+    }
+}
+
 fn profile_names() -> Vec<Arc<str>> {
     ["kns.a", "kns.b"].into_iter().map(Arc::from).collect()
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_ruleset::{Base, CtState, Element, Match, Rule, Ruleset, Side, Statement, Verdict};
+use tortie_ruleset::{Base, ChoiceKey, CtState, Element, Match, Name, Rule, Ruleset, Side, Statement, Verdict};
 use tortie_verdict::Packet;
 
 /// A packet on its way.
@@ -94,10 +94,37 @@ impl Trip<'_> {
                         return self.chain(&chain, base);
                     }
                 }
+                Some(Verdict::Choose { key, map }) => {
+                    if let Some(decided) = self.choice(*key, map).and_then(|chain| self.chain(&chain, base)) {
+                        return Some(decided);
+                    }
+                }
                 Some(Verdict::SourceNat { .. } | Verdict::DestinationNat(_)) => panic!("only in chains of NAT"),
             }
         }
         None
+    }
+
+    fn choice(&self, key: ChoiceKey, map: &str) -> Option<Name> {
+        let wanted = match key {
+            ChoiceKey::Port => {
+                assert!(self.packet.protocol.has_ports(), "tested before");
+                self.packet.dst_port.into()
+            }
+            ChoiceKey::Address { side, family } => {
+                assert_eq!(family, self.packet.family(), "tested before");
+                match if side == Side::Source { self.packet.src } else { self.packet.dst } {
+                    IpAddr::V4(addr) => u32::from(addr).into(),
+                    IpAddr::V6(addr) => u128::from(addr),
+                }
+            }
+        };
+        let map = &self.ruleset.choices[map];
+        assert_eq!(map.key, key);
+        let mut found = map.chains.iter().filter(|(range, _)| range.first <= wanted && wanted <= range.last);
+        let chain = found.next().map(|(_, chain)| chain.clone());
+        assert_eq!(found.next(), None, "ranges are disjoint");
+        chain
     }
 
     fn interface(&self, side: Side, base: Base) -> Option<&str> {
