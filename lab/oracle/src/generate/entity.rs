@@ -54,7 +54,9 @@ pub(super) fn narrow_rule(rng: &mut Rng, side: usize) -> Rule {
     let family = rng.pick(&Family::ALL);
     let prefixes = |rng: &mut Rng| {
         let mut chosen = rng.some(nets(family), 3);
-        chosen.push(rng.pick(nets(family)));
+        if chosen.is_empty() {
+            chosen.push(rng.pick(nets(family)));
+        }
         chosen.into_iter().map(IpNetText::from).collect()
     };
     match side {
