@@ -194,11 +194,13 @@ impl World {
     }
 
     fn foreign(&self) -> String {
-        let ours = |line: &&str| !line.contains(".calico");
+        // Multicast groups are the kernel's own, which joins them when an address has been checked.
+        let group = |line: &str| line.starts_with("33:33:") || line.starts_with("01:00:5e:");
+        let foreign = |line: &&str| !line.contains(".calico") && !group(line);
         let mut text = String::new();
         for line in ["ip -o -d link", "ip -o -4 addr", "bridge fdb show", "ip -4 neigh show nud permanent"] {
             let all = command(&self.netns, line);
-            let mut lines: Vec<&str> = all.lines().filter(ours).collect();
+            let mut lines: Vec<&str> = all.lines().filter(foreign).collect();
             lines.sort_unstable();
             text += &lines.join("\n");
         }

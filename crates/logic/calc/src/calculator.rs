@@ -388,8 +388,8 @@ impl Calculator {
     fn apply_host(&mut self, name: &str, hep: Option<&tortie_api::HostEndpoint>, problems: &mut Vec<String>) {
         let item = hep.map(|hep| read::host(&mut self.strings, hep, problems));
         let mine = hep.filter(|hep| hep.spec.node == *self.node).zip(item.as_ref());
-        let endpoint = mine.map(|(hep, item)| read::local_host(&mut self.strings, hep, item));
-        let identity = mine.map(|(_, item)| &item.identity);
+        let endpoint = mine.and_then(|(hep, item)| read::local_host(&mut self.strings, hep, item, problems));
+        let identity = endpoint.as_ref().and(mine).map(|(_, item)| &item.identity);
         let id = EndpointId { namespace: Arc::from(""), name: Arc::from(name) };
         let old = self.hosts.get(name).map(|old| old.profiles.clone()).unwrap_or_default();
         let new = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();

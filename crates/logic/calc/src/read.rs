@@ -148,6 +148,10 @@ pub(crate) fn local(
         problems.push("spec.interfaceName: empty, so the endpoint can't be found on this node".to_owned());
         return None;
     }
+    if !api::wep::is_interface_name(&spec.interface_name) {
+        problems.push(beside::no_interface(&spec.interface_name));
+        return None;
+    }
     let mac = if spec.mac.is_empty() { None } else { Some(spec.mac.parse()) };
     let mac = mac.and_then(|mac| mac.inspect_err(|error| problems.push(format!("spec.mac: {error}"))).ok());
     Some(LocalEndpoint {

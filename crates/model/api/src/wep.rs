@@ -81,6 +81,11 @@ pub fn interface_name(prefix: &str, namespace: &str, workload: &str) -> String {
     format!("{prefix}{hex}")
 }
 
+/// Whether an interface can have this name: 1 to 15 letters, digits, `_`, `.` and `-`.
+pub fn is_interface_name(name: &str) -> bool {
+    crate::text::is_interface(name, "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,15 +72,32 @@ pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String
     }
 }
 
-/// A host endpoint of this node.
-pub(crate) fn local_host(strings: &mut Strings, hep: &api::HostEndpoint, item: &Item<'_>) -> LocalHost {
+/// A host endpoint of this node; `None` if it names no interface that a kernel could have.
+pub(crate) fn local_host(
+    strings: &mut Strings,
+    hep: &api::HostEndpoint,
+    item: &Item<'_>,
+    problems: &mut Vec<String>,
+) -> Option<LocalHost> {
     let spec = &hep.spec;
     let interface = match spec.interface_name.as_str() {
         "*" => Wanted::All,
         "" => Wanted::WithOneOf(item.nets.iter().map(IpNet::addr).collect()),
-        name => Wanted::Named(Arc::from(name)),
+        name if api::wep::is_interface_name(name) => Wanted::Named(Arc::from(name)),
+        name => {
+            problems.push(no_interface(name));
+            return None;
+        }
     };
-    LocalHost { interface, profiles: shared(strings, &item.identity.parents) }
+    Some(LocalHost { interface, profiles: shared(strings, &item.identity.parents) })
+}
+
+/// What is said of a name that no interface can have. The kernel compares 16 bytes, so that a longer one could be taken
+/// for another interface, or refused together with everything else.
+pub(crate) fn no_interface(name: &str) -> String {
+    format!(
+        "spec.interfaceName: {name:?} is no interface's name (1 to 15 of letters, digits, '_', '.' and '-'), so the endpoint gets no policy here"
+    )
 }
 
 /// The prefixes of services, whose packets nobody but a translator takes.
