@@ -17,6 +17,7 @@ use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
 use crate::collect::{Collector, Pictures};
+use crate::load_balancer::LoadBalancer;
 use crate::open::{self, Stores};
 use crate::picture::{Picture, default_of};
 use crate::report::{Board, Listener};
@@ -64,6 +65,8 @@ pub struct Controllers {
     stale: StaleNodes,
     nodes_due: Moment,
     copies_due: Moment,
+    balancer: Option<LoadBalancer>,
+    balancer_due: Moment,
     metrics: Option<(u16, Listener)>,
     metrics_due: Moment,
 }
@@ -104,6 +107,8 @@ impl Controllers {
             stale: StaleNodes::default(),
             nodes_due: Moment::ZERO,
             copies_due: Moment::ZERO,
+            balancer: None,
+            balancer_due: Moment::ZERO,
             metrics: None,
             metrics_due: Moment::ZERO,
         })
@@ -123,6 +128,10 @@ impl Controllers {
         if news {
             self.nodes_due = self.nodes_due.min(at + GATHER);
             self.copies_due = self.copies_due.min(at);
+            self.balancer_due = self.balancer_due.min(at);
+        }
+        if self.balancer.as_mut().is_some_and(LoadBalancer::take_in) {
+            self.balancer_due = self.balancer_due.min(at);
         }
         let holds = |picture: &Picture| if picture.in_sync() { Ok(()) } else { Err(picture.reason()) };
         self.board.set("CalicoDatastore", holds(&self.picture));
@@ -171,6 +180,20 @@ impl Controllers {
             if let Err(error) = copies::keep(&*self.stores.main, &self.picture, beside, &running, &go_on) {
                 warn!("not everything is as Kubernetes has it, which is tried again: {error:#}");
                 self.copies_due = at + AGAIN;
+            }
+        }
+        if let (Some(api), Some(settings)) = (&self.stores.api, &running.spec.controllers.load_balancer) {
+            let balancer = match &mut self.balancer {
+                Some(balancer) => balancer,
+                None => self.balancer.insert(LoadBalancer::start(Arc::clone(api))?),
+            };
+            if at >= self.balancer_due {
+                self.balancer_due = at + EVERY;
+                let which = settings.assign_ips.unwrap_or_default();
+                if let Err(error) = balancer.turn(&*self.stores.main, &self.picture, which, &go_on) {
+                    warn!("not every service has its load-balancer address, which is tried again: {error:#}");
+                    self.balancer_due = at + AGAIN;
+                }
             }
         }
         if running.spec.controllers.node.is_some() && self.collector.is_due(at) {

@@ -12,6 +12,7 @@ mod agent;
 mod collect;
 mod configuration;
 mod copies;
+mod load_balancer;
 mod nodes;
 mod open;
 mod picture;

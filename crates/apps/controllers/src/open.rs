@@ -18,6 +18,8 @@ pub struct Stores {
     pub main: Arc<dyn Store>,
     /// The Kubernetes API, where the facts are kept elsewhere.
     pub beside: Option<Arc<dyn Store>>,
+    /// The same API, or that of the facts, for what is no fact: the status of services.
+    pub api: Option<Arc<KubernetesStore>>,
     /// Whether the facts are in the Kubernetes API.
     pub kubernetes: bool,
     /// Where the datastore is, for messages.
@@ -30,12 +32,15 @@ pub(crate) fn open(env: &BTreeMap<String, OsString>) -> Result<(Stores, Seat)> {
     let choice = choose(&sources)?;
     let place = choice.place();
     let (me, namespace) = (identity(), namespace(env));
-    let stores = |main: Arc<dyn Store>, beside, kubernetes| Stores { main, beside, kubernetes, place: place.clone() };
+    let stores = |main: Arc<dyn Store>, api: Option<Arc<KubernetesStore>>, kubernetes: bool| {
+        let beside = api.clone().filter(|_| !kubernetes).map(|api| api as Arc<dyn Store>);
+        Stores { main, beside, api, kubernetes, place: place.clone() }
+    };
     Ok(match choice {
         Choice::Kubernetes(options) => {
             let store = Arc::new(KubernetesStore::open(*options).context("no thread")?);
             let register = KubernetesRegister::new(Arc::clone(&store), &namespace);
-            (stores(store, None, true), Seat::elected(register, me))
+            (stores(store.clone(), Some(store), true), Seat::elected(register, me))
         }
         Choice::Sqlite(options) => {
             let mut lock = options.path.clone().into_os_string();
@@ -52,7 +57,7 @@ pub(crate) fn open(env: &BTreeMap<String, OsString>) -> Result<(Stores, Seat)> {
 }
 
 /// The Kubernetes API, if anything says where it is.
-fn beside(env: &BTreeMap<String, OsString>) -> Result<Option<Arc<dyn Store>>> {
+fn beside(env: &BTreeMap<String, OsString>) -> Result<Option<Arc<KubernetesStore>>> {
     let named = ["KUBECONFIG", "K8S_API_ENDPOINT", "CALICO_K8S_API_ENDPOINT", "KUBERNETES_SERVICE_HOST"];
     if !named.iter().any(|name| env.get(*name).is_some_and(|value| !value.is_empty())) {
         return Ok(None);

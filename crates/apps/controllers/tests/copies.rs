@@ -115,6 +115,7 @@ fn what_kubernetes_says_is_in_etcd() {
     let stores = Stores {
         main: etcd(&server),
         beside: Some(Arc::new(cluster.store(None))),
+        api: None,
         kubernetes: false,
         place: "of a test".into(),
     };

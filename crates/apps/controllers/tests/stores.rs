@@ -186,7 +186,7 @@ fn no_node(store: &dyn Store, name: &str) {
 }
 
 fn stores(main: Arc<dyn Store>, beside: Option<Arc<dyn Store>>, kubernetes: bool) -> Stores {
-    Stores { main, beside, kubernetes, place: "of a test".into() }
+    Stores { main, beside, api: None, kubernetes, place: "of a test".into() }
 }
 
 #[test]

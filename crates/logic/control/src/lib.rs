@@ -9,6 +9,7 @@ mod host_endpoints;
 mod labels;
 mod leaks;
 mod ledger;
+mod load_balancer;
 mod nodes;
 mod numbers;
 mod round;
@@ -25,4 +26,8 @@ pub use nodes::StaleNodes;
 pub use numbers::{Reclaimed, metrics};
 pub use round::{Got, Round, Summary, Want};
 pub use settings::{Running, VARIABLES, WrongVariable, default_configuration};
+/// Load-balancer addresses of services.
+pub mod services {
+    pub use crate::load_balancer::{Given, ServiceName, Task, handle, is_ours, next, without};
+}
 pub use users::{Holder, Users, node_of};

@@ -23,6 +23,7 @@ mod names;
 mod object;
 mod options;
 mod read;
+mod service_status;
 mod store;
 mod stream;
 mod types;
