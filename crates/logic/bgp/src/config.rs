@@ -97,6 +97,9 @@ pub struct PeerConfig {
     /// How long the peer shall keep our routes after its restart timer, seconds (RFC 9494); 0: not at all, and we keep
     /// its routes no longer either.
     pub long_lived_secs: u32,
+    /// When it is no peer any more, or no client of ours, that takes effect only once others tell its routes, or a
+    /// minute later: for sessions that come and go with elected reflectors.
+    pub lingers: bool,
     /// Password of the TCP session (RFC 2385); for the I/O layer.
     pub password: Option<Password>,
     /// Routers that the peer's packets may pass, at least 1 (RFC 5082); for the I/O layer.
@@ -126,6 +129,7 @@ impl PeerConfig {
             filters: Vec::new(),
             max_prefixes: None,
             long_lived_secs: 0,
+            lingers: false,
             password: None,
             ttl_hops: None,
             kind: String::new(),
@@ -153,6 +157,7 @@ impl PeerConfig {
             filters,
             max_prefixes,
             long_lived_secs: _,
+            lingers,
             password: _,
             ttl_hops: _,
             kind,
@@ -165,6 +170,7 @@ impl PeerConfig {
             allowed_local_as: *allowed_local_as,
             filters: filters.clone(),
             max_prefixes: *max_prefixes,
+            lingers: *lingers,
             kind: kind.clone(),
             ..new.clone()
         };

@@ -234,6 +234,7 @@ pub fn peer_text(peer: &BgpPeer) -> String {
         bfd,
         max_prefixes,
         long_lived_secs,
+        lingers,
     } = peer;
     let mut words = vec![format!("port {port} as {asn} {} {name}", origin.text())];
     words.extend(local_asn.map(|asn| format!("local-as {asn}")));
@@ -255,6 +256,7 @@ pub fn peer_text(peer: &BgpPeer) -> String {
     words.extend(bfd.map(|BgpBfd { interval_ms, multiplier }| format!("bfd {interval_ms}ms*{multiplier}")));
     words.extend(max_prefixes.map(|most| format!("max-prefixes {most}")));
     words.extend((*long_lived_secs > 0).then(|| format!("long-lived {long_lived_secs}s")));
+    words.extend(lingers.then(|| "lingers".to_owned()));
     words.join(" ")
 }
 

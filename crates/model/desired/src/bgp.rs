@@ -119,6 +119,8 @@ pub struct BgpPeer {
     pub max_prefixes: Option<u32>,
     /// How long peers shall keep our routes after the restart time, seconds (RFC 9494); 0: not at all.
     pub long_lived_secs: u32,
+    /// It came with elected reflectors, or may go with them: it ends without a gap.
+    pub lingers: bool,
 }
 
 impl BgpPeer {
@@ -144,6 +146,7 @@ impl BgpPeer {
             bfd: None,
             max_prefixes: None,
             long_lived_secs: 0,
+            lingers: false,
         }
     }
 }

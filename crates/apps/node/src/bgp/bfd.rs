@@ -137,7 +137,7 @@ impl Worker {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Watch(neighbours) => self.watch(neighbours),
-                    Command::Stop => return,
+                    Command::Stop => return self.watch(BTreeMap::new()),
                 }
             }
             if self.receive_again.is_some_and(|at| at <= Instant::now()) {
@@ -151,7 +151,14 @@ impl Worker {
 
     fn watch(&mut self, neighbours: BTreeMap<IpAddr, Watched>) {
         let now = Instant::now();
-        self.sessions.retain(|address, one| neighbours.get(address) == Some(&one.watched));
+        self.sessions.retain(|address, one| {
+            let stays = neighbours.get(address) == Some(&one.watched);
+            if !stays && let Some(socket) = &one.socket {
+                // Silence would look like a dead path. If this is lost, it does.
+                let _ = socket.send(&one.session.withdraw().encode());
+            }
+            stays
+        });
         for (address, watched) in neighbours {
             let name = self.next_name;
             self.sessions.entry(address).or_insert_with(|| {
@@ -216,7 +223,7 @@ impl Worker {
                 // A packet that can't be sent is a packet lost, which is what BFD is about.
                 let _ = one.socket.as_ref().map(|socket| socket.send(&packet.encode()));
             }
-            let state = one.session.state();
+            let state = one.session.reported();
             if state != one.told {
                 one.told = state;
                 info!(peer = %address, state = state.name(), "BFD");

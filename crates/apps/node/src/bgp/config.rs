@@ -42,6 +42,7 @@ pub(super) fn peer(own: &BgpSpeaker, address: IpAddr, peer: &BgpPeer, password: 
         bfd: _,
         max_prefixes,
         long_lived_secs,
+        lingers,
     } = peer;
     let BgpSpeaker { router_id: _, asn: _, listen_port: _, ipv4, ipv6 } = own;
     let v4 = ipv4.and_then(|addr| if let IpAddr::V4(addr) = addr { Some(addr) } else { None });
@@ -68,6 +69,7 @@ pub(super) fn peer(own: &BgpSpeaker, address: IpAddr, peer: &BgpPeer, password: 
         filters: filters.clone(),
         max_prefixes: *max_prefixes,
         long_lived_secs: *long_lived_secs,
+        lingers: *lingers,
         password,
         ttl_hops: *ttl_hops,
         kind: origin.text().to_owned(),

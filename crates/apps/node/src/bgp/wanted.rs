@@ -91,8 +91,9 @@ impl Worker {
 
     pub(super) fn bfd_told(&mut self, peer: IpAddr, state: BfdState) {
         let before = self.bfd_states.insert(peer, state);
+        let failed = matches!(state, BfdState::Down | BfdState::Init);
         if before == Some(BfdState::Up)
-            && state != BfdState::Up
+            && failed
             && let Some(speaker) = &mut self.speaker
         {
             speaker.handle_bfd_down(Instant::now(), peer);

@@ -23,6 +23,7 @@ const SLOW: Duration = Duration::from_secs(1);
 const NO_DIAGNOSTIC: u8 = 0;
 const DETECTION_TIME_EXPIRED: u8 = 1;
 const NEIGHBOUR_SIGNALED_DOWN: u8 = 3;
+const ADMINISTRATIVELY_DOWN: u8 = 7;
 
 /// How fast a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct BfdSession {
     state: BfdState,
     diagnostic: u8,
     remote: Option<Remote>,
+    /// The neighbour ended the session on purpose.
+    withdrawn: bool,
     /// A poll sequence is under way.
     polling: bool,
     /// The interval that the neighbour knows of.
@@ -70,6 +73,7 @@ impl BfdSession {
             state: BfdState::Down,
             diagnostic: NO_DIAGNOSTIC,
             remote: None,
+            withdrawn: false,
             polling: false,
             told: SLOW,
             answer_due: false,
@@ -82,6 +86,18 @@ impl BfdSession {
     /// The state.
     pub fn state(&self) -> BfdState {
         self.state
+    }
+
+    /// The state as whoever depends on the neighbour has to take it: `AdminDown` if the neighbour ended the session on
+    /// purpose, which says nothing of the path (RFC 5882 section 4.2).
+    pub fn reported(&self) -> BfdState {
+        if self.withdrawn { BfdState::AdminDown } else { self.state }
+    }
+
+    /// Ends the session on purpose; the packet says so to the neighbour (RFC 5880 section 6.8.16).
+    pub fn withdraw(&mut self) -> BfdPacket {
+        self.enter(BfdState::AdminDown, ADMINISTRATIVELY_DOWN);
+        self.packet()
     }
 
     /// Our name for the session.
@@ -114,6 +130,7 @@ impl BfdSession {
         if last {
             self.polling = false;
         }
+        self.withdrawn = state == BfdState::AdminDown;
         match (self.state, state) {
             (BfdState::Down, BfdState::Down) => self.enter(BfdState::Init, NO_DIAGNOSTIC),
             (BfdState::Down, BfdState::Init) | (BfdState::Init, BfdState::Init | BfdState::Up) => {
@@ -274,6 +291,24 @@ mod tests {
         line.cut = false;
         line.run(Duration::from_secs(4));
         assert_eq!(line.states(), [BfdState::Up; 2]);
+    }
+
+    #[test]
+    fn a_session_that_is_ended_on_purpose_is_no_failure() {
+        let mut line = Line::new(every(50, 3), every(50, 3));
+        line.run(Duration::from_secs(4));
+        assert_eq!(line.states(), [BfdState::Up; 2]);
+        let last = line.ends[0].withdraw();
+        assert_eq!(BfdPacket::parse(&last.encode()), Some(last));
+        line.ends[1].handle_packet(line.now, &last);
+        assert_eq!(line.ends[1].reported(), BfdState::AdminDown);
+        // Nobody is there any more: still no failure.
+        line.ends[1].handle_timeout(line.now + Duration::from_secs(60));
+        assert_eq!((line.ends[1].state(), line.ends[1].reported()), (BfdState::Down, BfdState::AdminDown));
+        // It is set up anew.
+        line.ends[0] = BfdSession::new(line.now, every(50, 3), 9);
+        line.run(Duration::from_secs(4));
+        assert_eq!(line.ends[1].reported(), BfdState::Up);
     }
 
     #[test]

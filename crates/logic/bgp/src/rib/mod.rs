@@ -118,6 +118,11 @@ impl Rib {
         })
     }
 
+    /// Every path of a prefix.
+    pub(crate) fn paths(&self, prefix: IpNet) -> impl Iterator<Item = &Path> {
+        self.table.get(&prefix).into_iter().flat_map(|paths| paths.as_slice())
+    }
+
     /// A source's path of a prefix.
     pub(crate) fn path_mut(&mut self, source: SourceId, prefix: IpNet) -> Option<&mut Path> {
         self.table.get_mut(&prefix)?.get_mut(source)

@@ -28,13 +28,18 @@ impl Speaker {
         let configured = |id: &SourceId| !self.dynamic.contains(id);
         let old = self.by_address.iter().filter(|(_, id)| configured(id)).map(|(address, _)| *address);
         let gone: Vec<PeerId> = old.filter(|address| !peers.contains_key(address)).collect();
+        // Who is to have no peer at all stops speaking.
+        let lingers = !peers.is_empty();
         for address in gone {
-            self.remove_peer(now, address, Notification::PEER_DECONFIGURED);
+            if !(lingers && self.let_go(now, address)) {
+                self.remove_peer(now, address, Notification::PEER_DECONFIGURED);
+            }
         }
         for (address, config) in peers {
             match self.by_address.get(&address).copied() {
                 Some(id) => {
                     self.dynamic.remove(&id);
+                    self.stays_after_all(now, id);
                     self.change_peer(now, id, config);
                 }
                 None => {
@@ -93,6 +98,7 @@ impl Speaker {
 
     /// Takes a new configuration of a peer; its session stays if it may.
     pub(crate) fn change_peer(&mut self, now: Instant, id: SourceId, config: PeerConfig) {
+        let config = self.lingering(now, id, config);
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.config == config {
             return;
@@ -138,7 +144,17 @@ impl Speaker {
         self.dial_if_due(now, id);
     }
 
-    fn conns_of(&self, id: SourceId) -> Vec<ConnId> {
+    /// A peer that was to go is one again.
+    fn stays_after_all(&mut self, now: Instant, id: SourceId) {
+        let Speaker { slots, config, .. } = self;
+        let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
+        if peer.leaving.take().is_some() && peer.conns.is_empty() {
+            peer.dial_now(now, config);
+        }
+        self.dial_if_due(now, id);
+    }
+
+    pub(crate) fn conns_of(&self, id: SourceId) -> Vec<ConnId> {
         self.peer(id).map_or_else(Vec::new, |peer| peer.conns.iter().map(|conn| conn.id).collect())
     }
 

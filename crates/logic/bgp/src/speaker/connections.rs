@@ -106,6 +106,7 @@ impl Speaker {
                 session.settles_at.take_if(|at| *at <= now);
             }
             self.dial_if_due(now, id);
+            self.linger(now, id);
         }
         self.check_recovery(now);
     }
@@ -114,6 +115,11 @@ impl Speaker {
     pub(crate) fn dial_if_due(&mut self, now: Instant, id: SourceId) {
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.retry.at.is_none_or(|at| at > now) {
+            return;
+        }
+        if peer.leaving.is_some() {
+            // Who goes is not called back.
+            peer.retry.at = None;
             return;
         }
         peer.retry.at = None;

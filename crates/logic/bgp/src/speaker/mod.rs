@@ -10,6 +10,7 @@ mod configure;
 mod connections;
 pub(crate) mod event;
 mod import;
+mod linger;
 pub(crate) mod peer;
 mod ranges;
 mod restart;
@@ -125,7 +126,12 @@ impl Speaker {
         let peers = self.slots.iter().flatten().flat_map(|peer| {
             let conns = peer.conns.iter().filter_map(|conn| conn.deadline());
             let settles = peer.established().and_then(|(_, session)| session.settles_at);
-            conns.chain(peer.retry.at).chain(settles).chain(peer.stale.as_ref().map(|stale| stale.deadline))
+            let lingers = peer.leaving.map(|leaving| leaving.look_at).into_iter().chain(peer.client_until);
+            conns
+                .chain(peer.retry.at)
+                .chain(settles)
+                .chain(lingers)
+                .chain(peer.stale.as_ref().map(|stale| stale.deadline))
         });
         peers.chain(self.recovery.as_ref().map(|recovery| recovery.deadline)).min()
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tortie_net::{Family, IpNet};
 
 use super::event::SessionEnd;
+use super::linger::Leaving;
 use super::restart::Stale;
 use super::status::PeerState;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
@@ -45,6 +46,10 @@ pub(crate) struct Peer {
     pub(crate) raw: Option<Raw>,
     /// The range that let the peer in, if it is not configured by its address.
     pub(crate) range: Option<IpNet>,
+    /// Set: it is no peer any more, and goes when it is safe.
+    pub(crate) leaving: Option<Leaving>,
+    /// Set: it is no client of ours any more, and counts as one until then.
+    pub(crate) client_until: Option<Instant>,
     /// Until then the peer is neither dialled nor let in.
     pub(crate) shut_until: Option<Instant>,
 }
@@ -74,6 +79,8 @@ impl Peer {
             faults: 0,
             last_fault: None,
             range: None,
+            leaving: None,
+            client_until: None,
             shut_until: None,
         }
     }

@@ -61,6 +61,8 @@ pub struct Net {
     pub whole: bool,
     /// When each node's timers are due.
     wake: Vec<Option<Instant>>,
+    /// The same by time.
+    due: BTreeSet<(Instant, usize)>,
     /// Nodes that are cut off from all others.
     island: BTreeSet<usize>,
     /// Nodes whose OPENs lose the capability of graceful restart on the way; only with `whole`.
@@ -84,6 +86,11 @@ pub fn address(node: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + node as u32))
 }
 
+fn node_of(address: IpAddr) -> usize {
+    let IpAddr::V4(address) = address else { unreachable!("addresses are IPv4") };
+    (u32::from(address) - 0x0a00_0001) as usize
+}
+
 pub fn block(node: usize, block: usize) -> IpNet {
     let address = Ipv4Addr::from(0x6440_0000 + (node * 256 + block * 64) as u32);
     IpNet::new(address.into(), 26).expect("26 bits fit")
@@ -102,6 +109,7 @@ impl Net {
             last_arrival: BTreeMap::new(),
             whole: false,
             wake: Vec::new(),
+            due: BTreeSet::new(),
             island: BTreeSet::new(),
             without_restart: BTreeSet::new(),
             bytes_sent: 0,
@@ -165,7 +173,7 @@ impl Net {
     /// The process dies; the kernel closes its connections and keeps its routes.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].speaker = None;
-        self.wake[node] = None;
+        self.set_wake(node, None);
         // A new process counts its connections anew, so nothing may still be under way to the old one.
         self.events.retain(|_, event| match event {
             Event::Dial { from, .. } => *from != node,
@@ -233,7 +241,15 @@ impl Net {
 
     fn drain(&mut self, node: usize) {
         self.do_actions(node);
-        self.wake[node] = self.nodes[node].speaker.as_ref().and_then(Speaker::poll_timeout);
+        let wake = self.nodes[node].speaker.as_ref().and_then(Speaker::poll_timeout);
+        self.set_wake(node, wake);
+    }
+
+    fn set_wake(&mut self, node: usize, wake: Option<Instant>) {
+        if let Some(old) = std::mem::replace(&mut self.wake[node], wake) {
+            self.due.remove(&(old, node));
+        }
+        self.due.extend(wake.map(|at| (at, node)));
     }
 
     fn do_actions(&mut self, node: usize) {
@@ -292,8 +308,7 @@ impl Net {
         let end = self.now + time;
         loop {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
-            let timers = self.wake.iter().enumerate();
-            let timer = timers.filter_map(|(node, wake)| Some(((*wake)?, node))).min();
+            let timer = self.due.first().copied();
             let next = [event, timer.map(|(at, _)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
@@ -323,7 +338,7 @@ impl Net {
         if self.nodes[from].speaker.is_none() {
             return;
         }
-        let node = (0..self.nodes.len()).find(|node| address(*node) == to).expect("a node");
+        let node = node_of(to);
         if self.parted(from, node) {
             self.with(from, |speaker, now| speaker.handle_connect_failed(now, conn, ConnectError::TimedOut));
             return;

@@ -16,6 +16,9 @@ const MAX_PREFIXES: &str = "bgp.tortie/max-prefixes";
 /// Seconds that routes are kept after the restart time.
 const LONG_LIVED: &str = "bgp.tortie/long-lived-secs";
 
+/// `auto`: above [`super::reflectors::MOST_MESHED`] nodes, elected ones reflect. On the BGPConfiguration alone.
+const REFLECTORS: &str = "bgp.tortie/reflectors";
+
 /// Noticed within 150 ms.
 const USUAL_BFD: BgpBfd = BgpBfd { interval_ms: 50, multiplier: 3 };
 
@@ -26,6 +29,7 @@ pub(crate) struct Extras {
     pub(super) bfd: Option<BgpBfd>,
     pub(super) max_prefixes: Option<u32>,
     pub(super) long_lived_secs: u32,
+    pub(super) elects: bool,
 }
 
 impl Extras {
@@ -52,7 +56,11 @@ impl Extras {
         if long_lived.is_none() {
             wrong(LONG_LIVED, "seconds, at most 16777215");
         }
-        Extras { range, bfd, max_prefixes, long_lived_secs: long_lived.unwrap_or(0) }
+        let elects = text(REFLECTORS) == Some("auto");
+        if !elects && text(REFLECTORS) != Some("off") {
+            wrong(REFLECTORS, "auto or off");
+        }
+        Extras { range, bfd, max_prefixes, long_lived_secs: long_lived.unwrap_or(0), elects }
     }
 }
 
@@ -87,5 +95,7 @@ mod tests {
             of(&[(RANGE, "10"), (BFD, "5ms*3"), (MAX_PREFIXES, "-1"), (LONG_LIVED, "99999999")]),
             (Extras::default(), 4)
         );
+        assert!(of(&[(REFLECTORS, "auto")]).0.elects);
+        assert_eq!(of(&[(REFLECTORS, "on")]), (Extras::default(), 1));
     }
 }

@@ -8,11 +8,13 @@ mod extras;
 mod filters;
 mod peers;
 mod policy;
+mod reflectors;
 mod settings;
 
 pub(crate) use filters::filter;
 pub(crate) use peers::PeerFacts;
 pub(crate) use policy::Prefixes;
+pub use reflectors::elect_reflectors;
 pub(crate) use settings::BgpSettings;
 
 use std::collections::BTreeMap;
@@ -150,18 +152,15 @@ impl Bgp {
         }
         let own = self.nodes.get(me).filter(|node| node.speaks && (node.ipv4.is_some() || node.ipv6.is_some()));
         let Some(own) = own else { return Some((None, Peers::default())) };
-        let by_addr = match own.ipv4 {
-            Some(IpAddr::V4(addr)) => addr,
-            Some(IpAddr::V6(_)) | None => hashed_id(me),
-        };
+        let router_id = router_id.unwrap_or_else(|| id_of(me, own));
         let speaker = BgpSpeaker {
-            router_id: router_id.unwrap_or(by_addr),
+            router_id,
             asn: self.asn_of(own),
             listen_port: self.port_of(me),
             ipv4: own.ipv4,
             ipv6: own.ipv6,
         };
-        let peers = Peers { by_address: self.peers_of(me, own, workloads), ranges: self.ranges_of(me, own) };
+        let peers = Peers { by_address: self.peers_of(me, own, router_id, workloads), ranges: self.ranges_of(me, own) };
         Some((Some(speaker), peers))
     }
 
@@ -172,6 +171,13 @@ impl Bgp {
     fn port_of(&self, node: &str) -> u16 {
         let port = |name: &str| self.settings.get(name)?.port;
         port(node).or_else(|| port("")).unwrap_or(DEFAULT_PORT)
+    }
+}
+
+fn id_of(name: &str, node: &NodeFacts) -> Ipv4Addr {
+    match node.ipv4 {
+        Some(IpAddr::V4(addr)) => addr,
+        Some(IpAddr::V6(_)) | None => hashed_id(name),
     }
 }
 

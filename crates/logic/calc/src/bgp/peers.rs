@@ -1,6 +1,6 @@
 //! From BGPPeers and nodes to the peers of one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use tortie_net::{AsNumber, Family, IpNet};
 use tortie_selector::{Labels, Selector};
 
 use super::extras::Extras;
+use super::reflectors::{MOST_MESHED, elect_reflectors};
 use super::settings::secret;
 use super::{Bgp, DEFAULT_PORT, DEFAULT_RESTART_SECS, NodeFacts, Workload};
 use crate::labels::LabelSet;
@@ -57,7 +58,13 @@ struct Own<'a> {
 }
 
 impl Bgp {
-    pub(super) fn peers_of(&self, me: &str, node: &NodeFacts, workloads: &[Workload<'_>]) -> BTreeMap<IpAddr, BgpPeer> {
+    pub(super) fn peers_of(
+        &self,
+        me: &str,
+        node: &NodeFacts,
+        router_id: Ipv4Addr,
+        workloads: &[Workload<'_>],
+    ) -> BTreeMap<IpAddr, BgpPeer> {
         let own = Own { node, asn: self.asn_of(node) };
         let mut out = BTreeMap::new();
         let mut add = |found: Vec<(IpAddr, BgpPeer)>| {
@@ -78,7 +85,7 @@ impl Bgp {
         for facts in self.peers.values() {
             add(self.reverse(facts, me, &own));
         }
-        add(self.mesh(me, &own));
+        add(self.mesh(me, &own, router_id));
         out
     }
 
@@ -177,7 +184,9 @@ impl Bgp {
         peers.map(|(addr, peer)| (addr, BgpPeer { origin: PeerOrigin::Node, ..peer })).collect()
     }
 
-    fn mesh(&self, me: &str, own: &Own<'_>) -> Vec<(IpAddr, BgpPeer)> {
+    /// The mesh, or the sessions to and of the reflectors that it elects among the nodes of this one's AS. Reflectors
+    /// must have every kind of address that a node of theirs has; without three such ones the mesh stays.
+    fn mesh(&self, me: &str, own: &Own<'_>, router_id: Ipv4Addr) -> Vec<(IpAddr, BgpPeer)> {
         let settings = self.settings.get("");
         let enabled = settings.and_then(|settings| settings.mesh).unwrap_or(true);
         if !enabled || own.node.cluster.is_some() {
@@ -185,14 +194,22 @@ impl Bgp {
         }
         let restart = settings.and_then(|settings| settings.restart_secs).unwrap_or(DEFAULT_RESTART_SECS);
         let extras = settings.map(|settings| settings.extras.clone()).unwrap_or_default();
+        let reflectors = if extras.elects { self.elected(own) } else { BTreeSet::new() };
         let mut out = Vec::new();
         for (name, node) in &self.nodes {
             if &**name == me || !node.speaks || node.cluster.is_some() {
                 continue;
             }
+            let (reflects, reflected) = (reflectors.contains(me), reflectors.contains(&**name));
+            let elects = !reflectors.is_empty() && self.asn_of(node) == own.asn;
+            if elects && !reflects && !reflected {
+                continue;
+            }
             for addr in Family::ALL.into_iter().filter_map(|family| node.addr(family)) {
                 let peer = BgpPeer {
                     source: own.node.addr(Family::of(addr)),
+                    cluster: (elects && reflects && !reflected).then_some(router_id),
+                    lingers: extras.elects,
                     max_restart_secs: restart,
                     password: settings.and_then(|settings| settings.mesh_password.clone()),
                     bfd: extras.bfd,
@@ -204,6 +221,19 @@ impl Bgp {
             }
         }
         out
+    }
+
+    fn elected(&self, own: &Own<'_>) -> BTreeSet<&str> {
+        let group =
+            self.nodes.iter().filter(|(_, node)| node.speaks && node.cluster.is_none() && self.asn_of(node) == own.asn);
+        let group: Vec<_> = group.collect();
+        let has = |node: &NodeFacts| Family::ALL.map(|family| node.addr(family).is_some());
+        let all = group.iter().fold([false; 2], |all, (_, node)| [0, 1].map(|at| all[at] || has(node)[at]));
+        if group.len() <= MOST_MESHED {
+            return BTreeSet::new();
+        }
+        let fit = group.iter().filter(|(_, node)| has(node) == all);
+        elect_reflectors(fit.map(|(name, _)| &***name), MOST_MESHED)
     }
 
     fn node_peers(
@@ -263,6 +293,7 @@ impl Bgp {
             bfd: extras.bfd,
             max_prefixes: extras.max_prefixes,
             long_lived_secs: extras.long_lived_secs,
+            lingers: false,
         }
     }
 
