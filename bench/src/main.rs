@@ -72,6 +72,9 @@ fn main() -> Result<ExitCode> {
     if name == "speaker" {
         return bgp::speaker::program(&rest).map(|()| ExitCode::SUCCESS);
     }
+    if name == bgp::node::PROGRAM {
+        return bgp::node::program(&rest).map(|()| ExitCode::SUCCESS);
+    }
     if name == "calculation" && !rest.is_empty() {
         return calculation::program(&rest).map(|()| ExitCode::SUCCESS);
     }

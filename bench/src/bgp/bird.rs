@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use tortie_netlink::Netns;
 
-use super::{AS, prefixes};
+use super::{AS, Neighbour};
 use crate::bed::{Bed, Running};
 
 /// A running BIRD.
@@ -22,21 +23,34 @@ pub struct Bird {
 }
 
 impl Bird {
-    /// Starts BIRD with that many routes of its own and one iBGP peer; nothing goes to the kernel.
-    pub fn start(bed: &Bed, netns: &Netns, name: &str, own: Ipv4Addr, peer: Ipv4Addr, routes: u32) -> Result<Bird> {
+    /// Starts BIRD with routes of its own and iBGP neighbours; nothing goes to the kernel.
+    pub fn start(
+        bed: &Bed,
+        netns: &Netns,
+        name: &str,
+        own: Ipv4Addr,
+        neighbours: &[Neighbour],
+        routes: impl Iterator<Item = IpNet>,
+    ) -> Result<Bird> {
         let mut text = format!(
             "router id {own};\nprotocol device {{ scan time 60; }}\nipv4 table igp4;\n\
-             protocol static {{ ipv4 {{ table igp4; }}; route 10.80.0.0/16 via \"eth0\"; }}\nprotocol static {{ ipv4;\n"
+             protocol static {{ ipv4 {{ table igp4; }}; route 10.80.0.0/15 via \"eth0\"; }}\nprotocol static {{ ipv4;\n"
         );
-        for prefix in prefixes(routes) {
+        for prefix in routes {
             writeln!(text, "route {prefix} blackhole;")?;
         }
-        write!(
-            text,
-            "}}\nprotocol bgp p {{ local as {AS}; source address {own}; neighbor {peer} as {AS};\n\
-             ipv4 {{ igp table igp4; import all; export all; next hop self; }};\n\
-             graceful restart; connect delay time 1; connect retry time 1; error wait time 1,5; }}\n"
-        )?;
+        writeln!(text, "}}")?;
+        for (at, Neighbour { address, client, passive }) in neighbours.iter().enumerate() {
+            // A reflector leaves next hops as they are.
+            let (role, next_hop) = if *client { ("rr client;", "") } else { ("", "next hop self;") };
+            let passive = if *passive { "passive yes;" } else { "" };
+            writeln!(
+                text,
+                "protocol bgp p{at} {{ local as {AS}; source address {own}; neighbor {address} as {AS}; {role} {passive}\n\
+                 ipv4 {{ igp table igp4; import all; export all; {next_hop} }};\n\
+                 graceful restart; connect delay time 1; connect retry time 1; error wait time 1,5; }}"
+            )?;
+        }
         let (conf, control) = (bed.path(&format!("{name}.conf")), bed.path(&format!("{name}.ctl")));
         std::fs::write(&conf, text)?;
         let mut command = Command::new("bird");

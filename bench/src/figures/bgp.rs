@@ -15,6 +15,7 @@ use tortie_netlink::{AddressSpec, Handle, Netns, VethPeer, VethSpec};
 use crate::Setting;
 use crate::bed::{Bed, Running};
 use crate::bgp::bird::Bird;
+use crate::bgp::{Neighbour, prefixes};
 use crate::process;
 use crate::report::{Finding, Stat, Target};
 use crate::samples::Samples;
@@ -75,7 +76,9 @@ impl Speaker {
     fn start(who: Who, bed: &Bed, netns: &Netns, own: Ipv4Addr, peer: Ipv4Addr, counts: (u32, u32)) -> Result<Speaker> {
         let (originate, expect) = counts;
         if who == Who::Bird {
-            return Ok(Speaker::Bird(Bird::start(bed, netns, &format!("bird-{own}"), own, peer, originate)?));
+            let neighbours = [Neighbour::plain(peer)];
+            let bird = Bird::start(bed, netns, &format!("bird-{own}"), own, &neighbours, prefixes(originate))?;
+            return Ok(Speaker::Bird(bird));
         }
         let mut command = Command::new(std::env::current_exe()?);
         command

@@ -1,6 +1,9 @@
 //! The figures, one file each.
 
 mod bgp;
+mod bgp_kernel;
+mod bgp_mesh;
+mod bgp_reflector;
 mod calculation;
 mod cni;
 mod control;
@@ -81,4 +84,19 @@ pub const FIGURES: &[Figure] = &[
     Figure { name: "calicoctl", what: "calicoctl version, whole process, beside /bin/true", run: control::version },
     Figure { name: "demo", what: "the demo, from start to finished matrix", run: control::demo },
     Figure { name: "bgp-500k", what: "500,000 routes over one session, beside BIRD with BIRD", run: bgp::run },
+    Figure {
+        name: "bgp-mesh",
+        what: "meshes of 2, 50, 100 nodes and two reflectors with 100 clients until all hold all, beside BIRD",
+        run: bgp_mesh::run,
+    },
+    Figure {
+        name: "bgp-reflector",
+        what: "a block moves between two of a reflector's 300 clients, beside BIRD",
+        run: bgp_reflector::run,
+    },
+    Figure {
+        name: "bgp-kernel",
+        what: "10,000 learned routes into the kernel, beside one bare netlink batch",
+        run: bgp_kernel::run,
+    },
 ];

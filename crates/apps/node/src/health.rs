@@ -52,6 +52,8 @@ pub struct Numbers {
     pub repairs: AtomicU64,
     /// `tortie_problems`: stored objects that can't be used as they are written.
     pub problems: AtomicU64,
+    /// `tortie_self_test_faults`: what the test between the nodes finds wrong.
+    pub self_test_faults: AtomicU64,
 }
 
 impl Default for Health {
@@ -116,6 +118,7 @@ impl Health {
             updates,
             repairs,
             problems,
+            self_test_faults,
         } = &self.numbers;
         let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let mut text = String::new();
@@ -135,6 +138,8 @@ impl Health {
         line("felix_calc_graph_updates_processed", "counter", "Changed facts.", get(updates).to_string());
         line("tortie_repairs_total", "counter", "Foreign changes that were undone.", get(repairs).to_string());
         line("tortie_problems", gauge, "Stored objects that can't be used as written.", get(problems).to_string());
+        let faults = get(self_test_faults).to_string();
+        line("tortie_self_test_faults", gauge, "Faults found on the ways to other nodes.", faults);
         let resync = if self.is_in_sync() { 3 } else { 1 };
         line("felix_resync_state", gauge, "1: waiting, 3: in sync.", resync.to_string());
         let name = "felix_int_dataplane_apply_time_seconds";

@@ -11,6 +11,7 @@
 //!        +--devices--> reaper, mend --> kernel     |
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell, WireGuard's keys-- agent; writes the Node resource and addresses --> store
+//!   self-test <--the nodes-- agent; --packets of full size--> other nodes; the largest that pass --> agent
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   http (health, metrics) reads Health, which the agent writes
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
@@ -40,6 +41,7 @@ mod patience;
 mod register;
 mod reports;
 mod rules;
+mod self_test;
 mod settings_before;
 mod startup;
 mod tunnel_addresses;
@@ -48,6 +50,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -64,14 +67,16 @@ use tortie_store_kubernetes::Cluster;
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
-use bgp::{Bgp, Told};
+use bgp::Told;
 use condition::Condition;
 pub use condition::shutdown;
 use environment::{Backend, Environment};
 use health::{Health, Listener, Pages};
+use self_test::SelfTest;
 use tunnel_addresses::TunnelAddresses;
 
 pub use addresses::show as show_addresses;
+pub use bgp::{Bgp, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
 pub use clean::{Options as CleanOptions, clean};
 
 /// The version of Tortie.
@@ -278,6 +283,7 @@ impl Node {
         let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
         let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
         let rules::Rules { backend, leftovers } = rules::open(felix)?;
+        let self_test = if role == Role::Node { start_self_test(environment, &health, post.clone())? } else { None };
         let agent = Agent::new(Parts {
             inbox,
             facts: mirror,
@@ -291,6 +297,7 @@ impl Node {
             interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,
             bgp,
+            self_test,
             service: service.clone(),
             health: health.clone(),
         });
@@ -320,6 +327,15 @@ impl Node {
 /// A store as something to follow.
 fn follow(store: Arc<dyn Store>) -> Arc<dyn Reader> {
     store
+}
+
+fn start_self_test(environment: &Environment, health: &Arc<Health>, post: agent::Post) -> Result<Option<SelfTest>> {
+    if environment.self_test_secs == 0 {
+        return Ok(None);
+    }
+    let every = Duration::from_secs(environment.self_test_secs.into());
+    let tell = move |path| post.send(Message::PathMtu(path));
+    SelfTest::start(every, health.clone(), tell).context("can't start the test between the nodes").map(Some)
 }
 
 fn start_bgp(restarting: bool, secrets: Option<PathBuf>, post: agent::Post) -> Result<Bgp> {

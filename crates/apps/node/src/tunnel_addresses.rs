@@ -6,6 +6,7 @@
 
 mod kind;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,6 +17,7 @@ use tortie_api::{FelixConfigurationSpec, IpPoolSpec, Kind, Node, Resource};
 use tortie_facts::{Filter, Key, Update, Value};
 use tortie_ipam::block;
 use tortie_net::{Family, IpNet};
+use tortie_netlink::Event;
 use tortie_store::{Reader, Store, resource};
 use tracing::{info, warn};
 
@@ -33,6 +35,22 @@ pub struct TunnelAddresses {
     service: Arc<Service>,
     felix: FelixConfigurationSpec,
     wireguard: Wireguard,
+    /// The pools as they were looked at last.
+    pools: Vec<IpPoolSpec>,
+    /// The largest packets that pass to all other nodes, where that is less than interfaces take; IPv4 first.
+    path_mtu: [Option<u32>; 2],
+}
+
+/// What the task hears.
+enum Heard {
+    /// Pools or the node's own resource changed.
+    Facts,
+    /// WireGuard is so now.
+    Wireguard(Wireguard),
+    /// An interface changed its MTU, or came or went.
+    Links,
+    /// The largest packets that pass to all other nodes.
+    PathMtu([Option<u32>; 2]),
 }
 
 /// What the agent knows of WireGuard; families IPv4 first.
@@ -47,8 +65,10 @@ pub struct Wireguard {
 /// Tells the addresses' task of changes; ends it when dropped.
 pub struct Bell {
     node: String,
-    sender: Sender<Option<Wireguard>>,
+    sender: Sender<Heard>,
     told: Wireguard,
+    /// MTUs of interfaces that are up, as far as anything was heard of them.
+    mtus: BTreeMap<u32, Option<u32>>,
 }
 
 impl Bell {
@@ -61,15 +81,39 @@ impl Bell {
         };
         if updates.iter().any(concerns) {
             // The task ends only with the process.
-            let _ = self.sender.send(None);
+            let _ = self.sender.send(Heard::Facts);
         }
+    }
+
+    /// Wakes the task if the MTU of an interface that may be the host's own changed, or that interface came or went.
+    pub fn on_event(&mut self, event: &Event) {
+        let (link, mtu) = match event {
+            Event::LinkSet(link) => (link, link.up.then_some(link.mtu)),
+            Event::LinkGone(link) => (link, None),
+            Event::AddressSet(_)
+            | Event::AddressGone(_)
+            | Event::RouteSet(_)
+            | Event::RouteGone(_)
+            | Event::NeighbourSet(_)
+            | Event::NeighbourGone(_)
+            | Event::Resync => return,
+        };
+        let counts = !link.loopback && !link.name.starts_with("cali");
+        if counts && self.mtus.insert(link.index, mtu) != Some(mtu) {
+            let _ = self.sender.send(Heard::Links);
+        }
+    }
+
+    /// Tells the task how large packets to other nodes may be.
+    pub fn path_mtu(&self, path: [Option<u32>; 2]) {
+        let _ = self.sender.send(Heard::PathMtu(path));
     }
 
     /// Wakes the task if WireGuard is not as it was told before.
     pub fn wireguard(&mut self, now: Wireguard) {
         if self.told != now {
             self.told = now.clone();
-            let _ = self.sender.send(Some(now));
+            let _ = self.sender.send(Heard::Wireguard(now));
         }
     }
 }
@@ -78,12 +122,19 @@ impl TunnelAddresses {
     /// For the node of this service.
     pub fn new(store: Arc<dyn Store>, service: Arc<Service>, felix: &FelixConfigurationSpec) -> TunnelAddresses {
         let enabled = [felix.wireguard_enabled, felix.wireguard_enabled_v6].map(|on| on == Some(true));
-        TunnelAddresses { store, service, felix: felix.clone(), wireguard: Wireguard { enabled, keys: None } }
+        TunnelAddresses {
+            store,
+            service,
+            felix: felix.clone(),
+            wireguard: Wireguard { enabled, keys: None },
+            pools: Vec::new(),
+            path_mtu: [None; 2],
+        }
     }
 
     /// Looks once, then whenever the bell rings. The first look is over when this returns: what it found is in the
     /// store before the node reads that.
-    pub fn start(self) -> Result<Bell> {
+    pub fn start(mut self) -> Result<Bell> {
         let (sender, receiver) = channel();
         let node = self.service.node.clone();
         let settled = self.look();
@@ -92,10 +143,10 @@ impl TunnelAddresses {
             .name("tunnel-addresses".to_owned())
             .spawn(move || self.run(&receiver, settled))
             .context("can't start a thread")?;
-        Ok(Bell { node, sender, told })
+        Ok(Bell { node, sender, told, mtus: BTreeMap::new() })
     }
 
-    fn run(mut self, bell: &Receiver<Option<Wireguard>>, mut settled: bool) {
+    fn run(mut self, bell: &Receiver<Heard>, mut settled: bool) {
         loop {
             let heard = if settled {
                 bell.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -103,18 +154,28 @@ impl TunnelAddresses {
                 bell.recv_timeout(RETRY)
             };
             let first = match heard {
-                Ok(told) => told,
-                Err(RecvTimeoutError::Timeout) => None,
+                Ok(heard) => heard,
+                Err(RecvTimeoutError::Timeout) => Heard::Facts,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if let Some(told) = std::iter::once(first).chain(bell.try_iter()).flatten().last() {
-                self.wireguard = told;
+            let mut facts = false;
+            for heard in std::iter::once(first).chain(bell.try_iter()) {
+                match heard {
+                    Heard::Facts => facts = true,
+                    Heard::Wireguard(now) => (self.wireguard, facts) = (now, true),
+                    Heard::Links => {}
+                    Heard::PathMtu(path) => self.path_mtu = path,
+                }
             }
-            settled = self.look();
+            if facts {
+                settled = self.look();
+            } else if let Err(error) = self.set_mtu() {
+                warn!("the MTU for pods stays as it is: {error:#}");
+            }
         }
     }
 
-    fn look(&self) -> bool {
+    fn look(&mut self) -> bool {
         let done = self.settle();
         if let Err(error) = &done {
             warn!("the addresses of the node's tunnels are not settled: {error:#}");
@@ -122,12 +183,12 @@ impl TunnelAddresses {
         done.is_ok()
     }
 
-    fn settle(&self) -> Result<()> {
+    fn settle(&mut self) -> Result<()> {
         if lock::is_locked(&*self.store)? {
             bail!("the datastore is locked");
         }
-        let pools = self.pools()?;
-        self.service.set_mtu(self.pod_mtu(&pools)?);
+        self.pools = self.pools()?;
+        self.set_mtu()?;
         let key = Key::resource(Kind::Node, "", &self.service.node);
         let entry = Reader::get(&*self.store, &key)?;
         let Some(Resource::Node(node)) = entry.as_ref().and_then(|e| e.value.as_resource()).map(|r| &**r) else {
@@ -144,7 +205,7 @@ impl TunnelAddresses {
             });
             let usable =
                 |pool: &&IpPoolSpec| has_underlay && !pool.disabled && tunnel.carries(pool, self.wireguard.enabled);
-            let ranges: Vec<IpNet> = pools.iter().filter(usable).filter_map(|pool| pool.cidr.net()).collect();
+            let ranges: Vec<IpNet> = self.pools.iter().filter(usable).filter_map(|pool| pool.cidr.net()).collect();
             let wanted = self.address(tunnel, &ranges).with_context(|| tunnel.to_string())?;
             self.publish(&key, tunnel, wanted)?;
         }
@@ -231,11 +292,17 @@ impl TunnelAddresses {
         Ok(listing.entries.iter().filter_map(|entry| spec(&entry.value)).collect())
     }
 
+    fn set_mtu(&self) -> Result<()> {
+        self.service.set_mtu(self.pod_mtu()?);
+        Ok(())
+    }
+
     /// What pods may send in one packet, whatever way it goes.
-    fn pod_mtu(&self, pools: &[IpPoolSpec]) -> Result<u32> {
+    fn pod_mtu(&self) -> Result<u32> {
         let base = host::mtu(&self.felix.mtu_iface_pattern)?;
+        let base = self.path_mtu.into_iter().flatten().chain([base]).min().expect("one at least");
         let limit = |tunnel: Tunnel| {
-            let used = pools.iter().any(|pool| tunnel.carries(pool, self.wireguard.enabled));
+            let used = self.pools.iter().any(|pool| tunnel.carries(pool, self.wireguard.enabled));
             let room = base.saturating_sub(tunnel.overhead());
             used.then(|| tunnel.configured_mtu(&self.felix).map_or(room, |mtu| mtu.min(room)))
         };

@@ -65,6 +65,12 @@ impl Agent {
             self.apply_routes(now);
         }
         self.tell_bgp(&batch);
+        if let Some(test) = &mut self.self_test {
+            let changed = !batch.vteps.is_empty() || !batch.tunnels.is_empty() || batch.ipip.is_some();
+            if changed || !batch.bgp_peers.is_empty() || batch.bgp_speaker.is_some() || !self.first_pass_done {
+                test.watch(&self.tables);
+            }
+        }
         self.count(&batch, now);
         if std::mem::take(&mut self.facts_changed) {
             self.told.problems(self.calculator.problems(), now);

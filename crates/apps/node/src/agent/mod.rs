@@ -59,6 +59,8 @@ pub enum Message {
     Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
     /// BGP has heard all peers again after a restart.
     Recovered,
+    /// The largest packets that pass to all other nodes, IPv4 first; nothing: as large as interfaces take.
+    PathMtu([Option<u32>; 2]),
     /// Somebody asks what a BGP peer tells and is told.
     BgpRoutes(IpAddr, Sender<Value>),
     /// Somebody asks for the node's state.

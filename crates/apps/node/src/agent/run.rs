@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::lock;
 use crate::memory;
 use crate::rules::Leftovers;
+use crate::self_test::SelfTest;
 use crate::tunnel_addresses::Bell;
 
 /// The loop turns at least this often, for liveness.
@@ -59,6 +60,8 @@ pub struct Parts {
     pub monitor: Monitor,
     /// The BGP speaker, if this node has one.
     pub bgp: Option<Bgp>,
+    /// The test between the nodes, if there is one.
+    pub self_test: Option<SelfTest>,
     /// Who answers CNI calls, to be kept up to date.
     pub service: Arc<Service>,
     /// What is told of the agent.
@@ -79,6 +82,7 @@ pub struct Agent {
     pub(super) interfaces: Interfaces,
     pub(super) monitor: Monitor,
     pub(super) bgp: Option<Bgp>,
+    pub(super) self_test: Option<SelfTest>,
     pub(super) service: Arc<Service>,
     pub(super) health: Arc<Health>,
     /// What is wanted.
@@ -122,6 +126,7 @@ impl Agent {
             interfaces,
             monitor,
             bgp,
+            self_test,
             service,
             health,
         } = parts;
@@ -138,6 +143,7 @@ impl Agent {
             interfaces,
             monitor,
             bgp,
+            self_test,
             service,
             health,
             tables: Tables::default(),
@@ -225,6 +231,12 @@ impl Agent {
                 info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");
                 self.routing.sweep_learned();
             }
+            Message::PathMtu(path) => {
+                self.tunnels.set_path_mtu(path);
+                if let Some(bell) = &self.tunnel_addresses {
+                    bell.path_mtu(path);
+                }
+            }
             Message::BgpRoutes(peer, reply) => {
                 drop(reply.send(json!(self.bgp.as_ref().and_then(|bgp| bgp.routes(peer)))));
             }
@@ -242,6 +254,9 @@ impl Agent {
                     self.tunnels.on_event(event);
                     self.wireguard.on_event(event);
                     self.interfaces.on_event(event);
+                    if let Some(bell) = &mut self.tunnel_addresses {
+                        bell.on_event(event);
+                    }
                     if let Event::LinkGone(link) = event {
                         self.link_gone(&link.name);
                     }

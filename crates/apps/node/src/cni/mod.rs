@@ -33,7 +33,7 @@ use tortie_facts::Key;
 use tortie_netlink::Netns;
 use tortie_store::{Reader, Store};
 use tortie_store_kubernetes::Cluster;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::agent::AgentHandle;
 use crate::lock;
@@ -100,6 +100,7 @@ impl Service {
     /// Sets the MTU of pods to come, bytes.
     pub fn set_mtu(&self, mtu: u32) {
         if self.mtu.swap(mtu, Ordering::Relaxed) != mtu {
+            info!(mtu, "pods to come have another MTU");
             self.keep_mtu();
         }
     }

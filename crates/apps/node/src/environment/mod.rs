@@ -78,6 +78,8 @@ pub struct Environment {
     pub bgp_secrets: Option<PathBuf>,
     /// `TORTIE_DROP_RECORDS`: whether packets that end are recorded.
     pub drop_records: bool,
+    /// `TORTIE_SELF_TEST_SECS`: how often the ways to other nodes are tested; 0: never.
+    pub self_test_secs: u16,
     /// `TORTIE_LOG`.
     pub log_filter: Option<String>,
     /// `TORTIE_LOG_FORMAT`: whether each line of the log is a JSON object.
@@ -122,6 +124,7 @@ impl Environment {
             bgp_secrets: reader.text("TORTIE_BGP_SECRETS").filter(|path| !path.is_empty()).map(PathBuf::from),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
             drop_records: reader.choice("TORTIE_DROP_RECORDS", &[("on", true), ("off", false)], true),
+            self_test_secs: reader.parsed("TORTIE_SELF_TEST_SECS", "seconds, 0 to 65535").unwrap_or(30),
             log_filter: reader.log_filter("TORTIE_LOG"),
             log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),
             felix: felix::read(vars, reader.faults),

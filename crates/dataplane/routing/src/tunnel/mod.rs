@@ -58,6 +58,8 @@ pub struct Tunnels {
     waiting: BTreeMap<TunnelDevice, String>,
     /// Links below our devices, with the MTU that was last seen.
     below: BTreeMap<u32, u32>,
+    /// The largest outer packets that arrive, where that is less than the interface takes; IPv4 first.
+    path_mtu: [Option<u32>; 2],
     stale: bool,
     /// Whether reading failed: the next attempt is not made at once.
     blind: bool,
@@ -74,6 +76,7 @@ impl Tunnels {
             wanted: BTreeMap::new(),
             waiting: BTreeMap::new(),
             below: BTreeMap::new(),
+            path_mtu: [None; 2],
             stale: true,
             blind: false,
         })
@@ -95,6 +98,13 @@ impl Tunnels {
         }
         self.forwarding.want_all(forwarding);
         self.neighbours.want_all(neighbours);
+    }
+
+    /// Makes devices of a family no larger than packets of this size have room for, IPv4 first; nothing leaves them as
+    /// large as the interface below allows.
+    pub fn set_path_mtu(&mut self, path: [Option<u32>; 2]) {
+        self.stale |= self.path_mtu != path;
+        self.path_mtu = path;
     }
 
     /// Takes a change that was applied to the tables.
@@ -172,7 +182,7 @@ impl Tunnels {
                 self.devices.want(device, None);
                 continue;
             };
-            match state(device, wanted, &links, &addresses) {
+            match state(device, wanted, &links, &addresses, self.path_mtu) {
                 Some(state) => {
                     let below = links.iter().find(|link| Some(link.index) == holder(wanted, &addresses));
                     self.below.extend(below.map(|link| (link.index, link.mtu)));
@@ -198,11 +208,18 @@ fn holder(wanted: &Wanted, addresses: &[Address]) -> Option<u32> {
 }
 
 /// A device as it should be; `None` while no link has the address that its outer packets come from.
-fn state(device: TunnelDevice, wanted: &Wanted, links: &[Link], addresses: &[Address]) -> Option<DeviceState> {
+fn state(
+    device: TunnelDevice,
+    wanted: &Wanted,
+    links: &[Link],
+    addresses: &[Address],
+    path_mtu: [Option<u32>; 2],
+) -> Option<DeviceState> {
     let Wanted { vxlan, underlay, address, mtu } = wanted;
     let holder = holder(wanted, addresses)?;
     let below = links.iter().find(|link| link.index == holder)?;
-    let room = below.mtu.saturating_sub(device.overhead());
+    let passes = path_mtu[Family::of(*underlay) as usize].unwrap_or(u32::MAX);
+    let room = below.mtu.min(passes).saturating_sub(device.overhead());
     Some(DeviceState {
         kind: match vxlan {
             Some(((vni, port), mac)) => DeviceKind::Vxlan {

@@ -1,0 +1,117 @@
+//! The node's speaker as a program of its own: the thread that the node runs, with its sockets, and nothing else.
+//!
+//! It prints `holds` once it holds as many learned routes as are expected, and then goes on until it is killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin};
+use tortie_net::AsNumber;
+use tortie_netlink::Netns;
+use tortie_node::{Bgp, BgpTold, BgpWanted};
+
+use super::{AS, Neighbour};
+use crate::bed::Running;
+
+/// Name of the program.
+pub const PROGRAM: &str = "node-speaker";
+
+/// A running one.
+pub struct Node {
+    /// Its process.
+    pub process: Running,
+    holds: Receiver<()>,
+}
+
+impl Node {
+    /// Starts it with routes of its own and iBGP neighbours.
+    pub fn start(
+        netns: &Netns,
+        own: Ipv4Addr,
+        neighbours: &[Neighbour],
+        routes: impl Iterator<Item = IpNet>,
+        expect: usize,
+    ) -> Result<Node> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(PROGRAM).arg(own.to_string()).arg(expect.to_string());
+        command.args(routes.map(|route| route.to_string()));
+        for Neighbour { address, client, passive } in neighbours {
+            command.arg(format!("{address} {client} {passive}"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = netns.run(|| command.spawn())?.context("can't start the speaker")?;
+        let output = child.stdout.take().context("a piped output")?;
+        let (tell, holds) = channel();
+        std::thread::spawn(move || {
+            if std::io::BufRead::lines(std::io::BufReader::new(output)).next().is_some() {
+                let _ = tell.send(());
+            }
+        });
+        Ok(Node { process: Running::of(child), holds })
+    }
+
+    /// Whether it has come to hold what is expected since this was asked last.
+    pub fn holds(&self) -> bool {
+        self.holds.try_recv().is_ok()
+    }
+}
+
+/// The program: own address, how many routes to expect, then blocks to originate and neighbours, as `Node::start` has
+/// them.
+pub fn program(args: &[String]) -> Result<()> {
+    let [own, expect, rest @ ..] = args else { bail!("expected OWN EXPECT (BLOCK | NEIGHBOUR)...") };
+    let own: Ipv4Addr = own.parse()?;
+    let expect: usize = expect.parse()?;
+    let mut announcements = BTreeSet::new();
+    let mut peers = BTreeMap::new();
+    for word in rest {
+        match word.split(' ').collect::<Vec<_>>()[..] {
+            [block] => drop(announcements.insert(block.parse::<IpNet>()?)),
+            [address, client, passive] => {
+                let address: IpAddr = address.parse()?;
+                let cluster = client.parse::<bool>()?.then_some(own);
+                let peer = BgpPeer::new(AsNumber(AS), 179, PeerOrigin::Mesh, address.to_string().into());
+                let source = Some(own.into());
+                peers.insert(address, BgpPeer { cluster, passive: passive.parse()?, source, ..peer });
+            }
+            _ => bail!("{word:?} is neither a block nor a neighbour"),
+        }
+    }
+    let (tell, learned) = channel();
+    let bgp = Bgp::start(false, None, move |told| {
+        if let BgpTold::Routes(changes) = told {
+            let _ = tell.send(changes);
+        }
+    })?;
+    let everywhere = IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0).context("a length")?;
+    bgp.want(BgpWanted {
+        speaker: Some(BgpSpeaker {
+            router_id: own,
+            asn: AsNumber(AS),
+            listen_port: 179,
+            ipv4: Some(own.into()),
+            ipv6: None,
+        }),
+        peers,
+        policy: BgpPolicy { export: vec![ExportRule::Tell(everywhere)], ..BgpPolicy::default() },
+        announcements,
+    });
+    let mut held = BTreeSet::new();
+    for changes in learned {
+        for (prefix, hops) in changes {
+            if hops.is_some() {
+                held.insert(prefix)
+            } else {
+                held.remove(&prefix)
+            };
+        }
+        if held.len() == expect {
+            println!("holds");
+        }
+    }
+    Ok(())
+}

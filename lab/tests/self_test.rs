@@ -1,0 +1,149 @@
+//! The test between the nodes: an MTU in the middle that is too small, and an interface that spoils the checksums of
+//! encapsulated packets, are named and mended; and the MTU for pods follows that of the interface.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+#[path = "support/spoiler.rs"]
+mod spoiler;
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spoiler::Spoiler;
+use support::Traces;
+
+use tortie_lab::{Lab, Matrix, Pod, Probe, cni, wait};
+use tortie_netlink::{Handle, Netns};
+
+const START: Duration = Duration::from_secs(20);
+/// Some rounds, and the search for the largest packet that passes.
+const FOUND: Duration = Duration::from_secs(60);
+
+/// Two nodes whose pods talk in VXLAN, testing the way between them every second.
+fn lab() -> Lab {
+    Lab::builder()
+        .nodes(2)
+        .env("CALICO_IPV4POOL_VXLAN", "Always")
+        .env("CALICO_NETWORKING_BACKEND", "vxlan")
+        .env("TORTIE_SELF_TEST_SECS", "1")
+        .up()
+        .unwrap()
+}
+
+fn start(lab: &Lab) {
+    lab.start(START).unwrap();
+    for node in lab.nodes() {
+        let mut conflist = cni::default_conflist(false);
+        conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
+        node.set_conflist(&conflist).unwrap();
+    }
+}
+
+fn fabric(lab: &Lab) -> Netns {
+    Netns::named(&format!("tl-{}-fabric", lab.id())).unwrap()
+}
+
+fn state(lab: &Lab, node: usize) -> Value {
+    let output = lab.node(node).command("calicoctl").unwrap().args(["node", "status", "-o", "json"]).output().unwrap();
+    let state: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    state["selfTest"].clone()
+}
+
+/// Waits until both nodes' tests say so.
+fn both(lab: &Lab, what: &str, holds: impl Fn(&Value) -> bool) {
+    for node in [1, 2] {
+        let mut last = Value::Null;
+        let found = wait(FOUND, || {
+            last = state(lab, node);
+            holds(&last).then_some(())
+        });
+        assert!(found.is_some(), "{what}, node{node}: {last}\n{}", lab.node(node).log());
+    }
+}
+
+fn fault(state: &Value, text: &str) -> bool {
+    let faults = state["faults"].as_array().cloned().unwrap_or_default();
+    faults.iter().any(|fault| fault["fault"].as_str().is_some_and(|fault| fault.contains(text)))
+}
+
+fn pod_mtu(pod: &Pod) -> u32 {
+    let text = String::from_utf8(pod.exec(&["cat", "/sys/class/net/eth0/mtu"]).unwrap().stdout).unwrap();
+    text.trim().parse().unwrap()
+}
+
+fn tunnel_mtu(lab: &Lab, node: usize) -> u32 {
+    lab.node(node).netlink().unwrap().link("vxlan.calico").unwrap().mtu
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_smaller_mtu_in_the_middle_is_named_and_mended_and_that_of_the_interface_followed() {
+    let before = Traces::now();
+    let lab = lab();
+    start(&lab);
+    both(&lab, "the other node answers", |state| state["answer"] == 1 && state["faults"] == Value::Array(Vec::new()));
+    let large = lab.node(1).add_pod("default", "large", &[]).unwrap();
+    assert_eq!((pod_mtu(&large), tunnel_mtu(&lab, 1)), (1450, 1450));
+
+    // Bridges drop what is too large for a port without a word; they allow four bytes more, for a VLAN.
+    let mut wires = Handle::open_in(&fabric(&lab)).unwrap();
+    wires.set_link_mtu("node2.0", 1400).unwrap();
+    both(&lab, "the small path is named", |state| {
+        fault(state, "packets of more than 1404 bytes are lost on the way, 1500 are sent here")
+    });
+    for node in [1, 2] {
+        let mended = wait(FOUND, || (tunnel_mtu(&lab, node) == 1354).then_some(()));
+        assert!(mended.is_some(), "{}\n{}", tunnel_mtu(&lab, node), lab.node(node).log());
+    }
+    let (_, metrics) = lab.node(1).http_get(9091, "/metrics").unwrap_or_default();
+    assert!(metrics.is_empty() || metrics.contains("\ntortie_self_test_faults 1\n"), "{metrics}");
+    let small = wait(FOUND, || {
+        let pod = lab.node(1).add_pod("default", "small", &[]).unwrap();
+        if pod_mtu(&pod) == 1354 {
+            return Some(pod);
+        }
+        pod.delete().unwrap();
+        None
+    });
+    assert!(small.is_some(), "{}", lab.node(1).log());
+    let other = lab.node(2).add_pod("default", "other", &[]).unwrap();
+    // A pod of before hears from its own node that its packets are too large now.
+    let whole = |from: &Pod| from.exec(&["ping", "-c", "1", "-W", "2", "-s", "1322", &other.ip().to_string()]).unwrap();
+    let passes = wait(FOUND, || whole(&large).status.success().then_some(()));
+    assert!(passes.is_some(), "{}", String::from_utf8_lossy(&whole(&large).stdout));
+
+    wires.set_link_mtu("node2.0", 1500).unwrap();
+    both(&lab, "it is over", |state| state["faults"] == Value::Array(Vec::new()));
+    let back = wait(FOUND, || (tunnel_mtu(&lab, 1) == 1450).then_some(()));
+    assert!(back.is_some(), "{}", tunnel_mtu(&lab, 1));
+
+    // The interface itself: tunnels and pods follow at once.
+    lab.node(1).netlink().unwrap().set_link_mtu("eth0", 1450).unwrap();
+    let followed = wait(FOUND, || {
+        let pod = lab.node(1).add_pod("default", "follower", &[]).unwrap();
+        let mtu = pod_mtu(&pod);
+        pod.delete().unwrap();
+        (mtu == 1400 && tunnel_mtu(&lab, 1) == 1400).then_some(())
+    });
+    assert!(followed.is_some(), "{}", lab.node(1).log());
+    drop(lab);
+    assert_eq!(Traces::now(), before);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn spoilt_checksums_are_made_here_instead() {
+    let lab = lab();
+    let spoiler = Spoiler::start(&fabric(&lab), "node1.0", "node2.0");
+    start(&lab);
+    both(&lab, "the checksums are named", |state| fault(state, "no longer leaves checksums to the interface below"));
+    assert!(spoiler.spoilt() > 0);
+    let pods: Vec<Pod> =
+        [1, 2].iter().map(|node| lab.node(*node).add_pod("default", &format!("p{node}"), &[]).unwrap()).collect();
+    let places: Vec<_> = pods.iter().map(Pod::place).collect();
+    for probe in [Probe::tcp(9000), Probe::udp(9000)] {
+        let seen = Matrix::measure(&places, &probe.within(Duration::from_secs(5))).unwrap();
+        seen.expect(|_, _| true).unwrap();
+    }
+}
