@@ -97,7 +97,8 @@ fn relay(from: &OwnedFd, to: &OwnedFd, stop: &AtomicBool, spoilt: &AtomicU64) {
             continue;
         }
         let (note, frame) = bytes.split_at_mut(NOTE);
-        if note[0] & NEEDS_CHECKSUM != 0 && is_vxlan(&frame[..length - NOTE]) {
+        let start = usize::from(u16::from_ne_bytes([note[6], note[7]]));
+        if note[0] & NEEDS_CHECKSUM != 0 && within_vxlan(&frame[..length - NOTE], start) {
             note.fill(0);
             spoilt.fetch_add(1, Ordering::Relaxed);
         }
@@ -107,10 +108,11 @@ fn relay(from: &OwnedFd, to: &OwnedFd, stop: &AtomicBool, spoilt: &AtomicU64) {
     }
 }
 
-/// IPv4 and UDP to VXLAN's port.
-fn is_vxlan(frame: &[u8]) -> bool {
+/// Whether what begins at `start` is within VXLAN, by IPv4 and UDP to its port.
+fn within_vxlan(frame: &[u8], start: usize) -> bool {
     let Some(header) = frame.get(14).map(|first| usize::from(first & 15) * 4) else { return false };
     frame.get(12..14) == Some(&[8, 0])
         && frame.get(23) == Some(&17)
         && frame.get(14 + header + 2..14 + header + 4) == Some(&VXLAN[..])
+        && start > 14 + header
 }
