@@ -97,7 +97,7 @@ fn a_smaller_mtu_in_the_middle_is_named_and_mended_and_that_of_the_interface_fol
         let mended = wait(FOUND, || (tunnel_mtu(&lab, node) == 1350).then_some(()));
         assert!(mended.is_some(), "{}\n{}", tunnel_mtu(&lab, node), lab.node(node).log());
     }
-    let metrics = || lab.node(1).http_get(9091, "/metrics").unwrap().1;
+    let metrics = || lab.node(1).http_get(9091, "metrics").unwrap().1;
     let counted = wait(FOUND, || metrics().contains("\ntortie_self_test_faults 1\n").then_some(()));
     assert!(counted.is_some(), "{}", metrics());
     let small = wait(FOUND, || {
