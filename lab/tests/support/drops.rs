@@ -68,6 +68,25 @@ impl Sent {
         Sent::raw(from, to, 4, &inner)
     }
 
+    /// A datagram inside a frame inside VXLAN (RFC 7348) of VNI 4096, from a tunnel's end to another.
+    pub fn vxlan(from: IpAddr, to: IpAddr, mac: [u8; 6], inner: Sent) -> Sent {
+        let Sent::Raw { to: _, packet: mut inner } = inner else { unreachable!("only whole packets travel in frames") };
+        let kind: u16 = if inner[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+        if kind == 0x0800 {
+            // No kernel fills this one in; its header has no pseudo header, like ICMP.
+            let (header, _) = inner.split_at_mut(20);
+            let len = u16::try_from(header.len()).unwrap() + 8;
+            header[2..4].copy_from_slice(&len.to_be_bytes());
+            sum(from, to, 1, header, 10);
+        }
+        let frame = [&mac[..], &[2, 0, 0, 0, 0, 9], &kind.to_be_bytes(), &inner].concat();
+        let vxlan = [&[8, 0, 0, 0, 0, 0x10, 0, 0][..], &frame].concat();
+        let len = u16::try_from(vxlan.len() + 8).unwrap();
+        let mut udp = [&[40000u16, 4789, len, 0].map(u16::to_be_bytes).concat()[..], &vxlan].concat();
+        sum(from, to, 17, &mut udp, 6);
+        Sent::raw(from, to, 17, &udp)
+    }
+
     /// The packet with the header that it needs; the kernel fills in what it counts itself.
     fn raw(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Sent {
         let len = u16::try_from(payload.len()).unwrap();

@@ -61,6 +61,12 @@ impl Tunnel {
         let peer = literals.nets(side, self.family, &nets, false)?;
         Some(Rule::new([self.matches(), vec![peer]].concat(), Verdict::Accept))
     }
+
+    /// Drops what comes from others, if it is closed to them.
+    fn shut(&self, settings: &Settings) -> Option<Rule> {
+        let cause = Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress };
+        self.closed.then(|| end(settings, self.matches(), &cause, Verdict::Drop))
+    }
 }
 
 /// The base chains of the filter, and what only they jump to; `None`: not needed.
@@ -78,6 +84,7 @@ pub(crate) fn chains(shape: &Shape<'_>) -> Vec<(Name, Option<Chain>)> {
         (Name::from(names::FORWARD_TO_WORKLOAD), Some(to_workload(shape))),
         (Name::from(names::FORWARD_TO_HOST), to_host(shape)),
         (Name::from(names::NEIGHBOUR_DISCOVERY), nd),
+        (Name::from(names::WORKLOAD_TO_HOST), Some(workload_to_host(shape))),
         (Name::from(names::INPUT), Some(input(shape, early))),
         (Name::from(names::OUTPUT), output(shape, raw)),
         (Name::from(names::AFTER_NAT), judges_after_nat(shape).then(after_nat)),
@@ -183,19 +190,28 @@ fn from_host(shape: &Shape<'_>, early: bool) -> Option<Chain> {
 fn from_workload(shape: &Shape<'_>) -> Chain {
     let settings = shape.settings;
     let mut rules: Vec<Rule> = own_first(shape, Side::Source).into_iter().collect();
-    rules.push(Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept));
-    if settings.ipv6 {
-        // A workload must not slip packets into another one's flow. For IPv4 the kernel's reverse path filter on the
-        // interface sees to that; for IPv6 there is none. What is not in the set meets the check of the sources
-        // below, or comes from elsewhere and falls through.
-        let (family, set) = (Family::V6, Name::from(names::WORKLOAD_SOURCES_V6));
-        let own = Match::InterfaceAddressIn { family, set, negate: false };
-        rules.push(Rule::new([state(), Match::Family(family), own], Verdict::Accept));
-    }
+    rules.extend(established_of_workloads(settings, true));
     rules.extend(anti_spoof(settings));
     rules.push(dispatch(Side::Source));
     rules.extend(cut_off(settings, Side::Source));
     chain(Base::FromWorkload, rules)
+}
+
+/// Accepts established flows. A workload must not slip packets into another one's flow. For IPv4 the kernel's reverse
+/// path filter on the interface sees to that where `checked` says so; for IPv6 there is none. What is not in the set
+/// meets the check of the sources behind, or comes from elsewhere and falls through.
+fn established_of_workloads(settings: &Settings, checked: bool) -> Vec<Rule> {
+    let by_source = |family, set: &str| {
+        let own = Match::InterfaceAddressIn { family, set: Name::from(set), negate: false };
+        Rule::new([state(), Match::Family(family), own], Verdict::Accept)
+    };
+    let v4 = if checked {
+        Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept)
+    } else {
+        by_source(Family::V4, names::WORKLOAD_SOURCES_V4)
+    };
+    let v6 = settings.ipv6.then(|| by_source(Family::V6, names::WORKLOAD_SOURCES_V6));
+    [Some(v4), v6].into_iter().flatten().collect()
 }
 
 /// Drops what a known workload sends from an address that is not its own.
@@ -251,42 +267,53 @@ fn to_host(shape: &Shape<'_>) -> Option<Chain> {
     Some(Chain { base: Some(Base::ToHost), rules, literals: literals.sets })
 }
 
-/// Packets to the host. With `HostAction::Drop` the workload's policy need not be asked: they end either way.
-/// `Accept` and `Return` are the same here, as accepting in one table leaves a packet to every other table.
+/// Packets to the host. Those of workloads go their own way first: the kernel would take what one of them sends in a
+/// node's name for that node's tunnel.
 fn input(shape: &Shape<'_>, early: bool) -> Chain {
     let Shape { names, settings, host, .. } = shape;
     let mut literals = Literals::new(*names);
-    let mut rules = Vec::new();
-    let foreign = Cause::Beside { what: Beside::ForeignTunnel, direction: Direction::Ingress };
+    let mut rules = vec![Rule::new([from_known()], Verdict::Goto(Name::from(names::WORKLOAD_TO_HOST)))];
+    rules.extend(cut_off(settings, Side::Source));
     for tunnel in shape.tunnels {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
-        rules.extend(tunnel.closed.then(|| end(settings, tunnel.matches(), &foreign, Verdict::Drop)));
-    }
-    if settings.endpoint_to_host != HostAction::Drop {
-        rules.extend(own_first(shape, Side::Source));
+        rules.extend(tunnel.shut(settings));
     }
     rules.push(established());
-    if settings.ipv6 {
-        let icmp = Match::Protocol { protocol: Protocol::ICMPV6, negate: false };
-        let matches = [Match::Family(Family::V6), icmp, from_known()];
-        rules.push(Rule::new(matches, Verdict::Jump(Name::from(names::NEIGHBOUR_DISCOVERY))));
-    }
-    match settings.endpoint_to_host {
-        HostAction::Drop => {
-            let cause = Cause::Beside { what: Beside::ToHost, direction: Direction::Egress };
-            rules.push(end(settings, [from_known()], &cause, Verdict::Drop));
-        }
-        HostAction::Accept | HostAction::Return => {
-            rules.extend(anti_spoof(settings));
-            rules.push(dispatch(Side::Source));
-        }
-    }
-    rules.extend(cut_off(settings, Side::Source));
     if host.points.contains_key(&Point::In) {
         rules.extend(early.then(accepted_before));
         rules.extend(to_point(shape, Point::In));
     }
     Chain { base: Some(Base::Input), rules, literals: literals.sets }
+}
+
+/// Packets of known workloads to the host. With `HostAction::Drop` the workload's policy need not be asked: they end
+/// either way. `Accept` and `Return` are the same here, as accepting in one table leaves a packet to every other table.
+fn workload_to_host(shape: &Shape<'_>) -> Chain {
+    let Shape { settings, .. } = shape;
+    let to_policy = settings.endpoint_to_host != HostAction::Drop;
+    let mut rules: Vec<Rule> = shape.tunnels.iter().filter_map(|tunnel| tunnel.shut(settings)).collect();
+    rules.extend(own_first(shape, Side::Source).filter(|_| to_policy));
+    // The own chains check the sources of workloads that have one, and the kernel does not.
+    let checked = to_policy || !(shape.own)(Direction::Egress);
+    rules.extend(established_of_workloads(settings, checked));
+    if settings.ipv6 {
+        let icmp = Match::Protocol { protocol: Protocol::ICMPV6, negate: false };
+        let matches = [Match::Family(Family::V6), icmp];
+        rules.push(Rule::new(matches, Verdict::Jump(Name::from(names::NEIGHBOUR_DISCOVERY))));
+    }
+    match settings.endpoint_to_host {
+        HostAction::Drop => {
+            let cause = Cause::Beside { what: Beside::ToHost, direction: Direction::Egress };
+            rules.push(end(settings, [], &cause, Verdict::Drop));
+        }
+        HostAction::Accept | HostAction::Return => {
+            rules.extend(anti_spoof(settings));
+            rules.push(dispatch(Side::Source));
+            let cause = Cause::Beside { what: Beside::UnknownInterface, direction: Direction::Egress };
+            rules.push(end(settings, [], &cause, Verdict::Drop));
+        }
+    }
+    Chain { rules, ..Chain::default() }
 }
 
 fn output(shape: &Shape<'_>, raw: bool) -> Option<Chain> {

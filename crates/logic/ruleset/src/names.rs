@@ -45,6 +45,8 @@ pub const PREROUTING: &str = "nat-PREROUTING";
 pub const NAT_OUTPUT: &str = "nat-OUTPUT";
 /// What IPv6 neighbour discovery needs from workloads.
 pub const NEIGHBOUR_DISCOVERY: &str = "cali-wl-nd";
+/// What workloads send to the host itself.
+pub const WORKLOAD_TO_HOST: &str = "cali-wl-to-host";
 /// Map from incoming interface to the workload's egress chain.
 pub const FROM_WORKLOAD: &str = "cali-from-wl-dispatch";
 /// Map from outgoing interface to the workload's ingress chain.

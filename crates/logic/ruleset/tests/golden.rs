@@ -231,11 +231,15 @@ fn base_chains_dispatch_and_cut_off_unknown_interfaces() {
     );
     assert_eq!(
         print(ruleset, "filter-INPUT"),
+        ["iif @cali-wl-interfaces goto cali-wl-to-host", "iif cali* drop", "established accept"]
+    );
+    assert_eq!(
+        print(ruleset, "cali-wl-to-host"),
         [
-            "established accept",
-            "IPv6 ICMPv6 iif @cali-wl-interfaces jump cali-wl-nd",
-            "iif @cali-wl-interfaces drop",
-            "iif cali* drop"
+            "established IPv4 accept",
+            "established IPv6 iif+src @cali-wl-sources-v6 accept",
+            "IPv6 ICMPv6 jump cali-wl-nd",
+            "drop"
         ]
     );
     assert_eq!(&*ruleset.maps["cali-from-wl-dispatch"]["cali1"], "cali-go-cali1");
@@ -302,12 +306,12 @@ fn settings_shape_the_rules() {
     renderer.update(&tables, &batch);
     let ruleset = renderer.ruleset();
     assert_eq!(
-        print(ruleset, "filter-INPUT"),
+        print(ruleset, "cali-wl-to-host"),
         [
-            "established accept",
+            "established IPv4 accept",
             "IPv4 iif @cali-wl-interfaces iif+src !@cali-wl-sources-v4 drop",
             "iif by cali-from-wl-dispatch",
-            "iif cali* drop"
+            "drop"
         ]
     );
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The packet's way: host endpoint in, egress of the workload that sent it, ingress of the workload that receives it,
 //! host endpoint out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -90,8 +91,11 @@ impl<'a> Walk<'a> {
         {
             return false;
         }
+        // A workload is at the far end of no tunnel, whatever source it names.
+        let peer = (!of_workload).then_some(self.packet.src);
         if target == Target::Host
-            && let Some(allowed) = self.tunnel(self.packet.src)
+            && (sender.is_some() || !of_workload)
+            && let Some(allowed) = self.tunnel(peer)
         {
             return allowed;
         }
@@ -201,27 +205,27 @@ impl<'a> Walk<'a> {
             self.steps.push(Step::NotOurs);
             return true;
         }
-        if self.tunnel(self.packet.dst) == Some(true) {
+        if self.tunnel(Some(self.packet.dst)) == Some(true) {
             return true;
         }
         self.ask(interface, Stage::Normal, Direction::Egress, *self.packet) != Ruling::Denied
     }
 
-    /// Whether the packet is one of this node's tunnels, and may be exchanged with this peer.
-    fn tunnel(&mut self, peer: std::net::IpAddr) -> Option<bool> {
+    /// Whether the packet is one of this node's tunnels, and may be exchanged with this peer; `None`: with a workload.
+    fn tunnel(&mut self, peer: Option<IpAddr>) -> Option<bool> {
         let Packet { protocol, dst_port, .. } = *self.packet;
         let family = self.packet.family();
         let vxlan = self.tables.tunnels.get(&TunnelDevice::vxlan(family));
         let managed = self.tables.settings.ipv6 || family == Family::V4;
         let udp = |port: u16| protocol == Protocol::UDP && dst_port == port && managed;
         let (kind, allowed) = if vxlan.is_some_and(|vxlan| udp(vxlan.port)) {
-            (TunnelKind::Vxlan, self.tables.vteps.values().any(|vtep| vtep.underlay == peer))
+            (TunnelKind::Vxlan, self.tables.vteps.values().any(|vtep| Some(vtep.underlay) == peer))
         } else if let Some(ipip) = self.tables.ipip.as_ref().filter(|_| protocol == IPIP && family == Family::V4) {
-            (TunnelKind::Ipip, ipip.peers.contains_key(&peer))
+            (TunnelKind::Ipip, peer.is_some_and(|peer| ipip.peers.contains_key(&peer)))
         } else {
             // Of strangers the policy of the host decides.
             let device = self.tables.wireguard.get(&family).filter(|device| udp(device.port));
-            device.filter(|device| device.peers.values().any(|known| known.endpoint == peer))?;
+            device.filter(|device| device.peers.values().any(|known| Some(known.endpoint) == peer))?;
             (TunnelKind::Wireguard, true)
         };
         self.steps.push(Step::Tunnel { kind, allowed });
