@@ -13,6 +13,7 @@
 //!   tunnel-addresses <--Bell, WireGuard's keys-- agent; writes the Node resource and addresses --> store
 //!   self-test <--the nodes-- agent; --packets of full size--> other nodes; the largest that pass --> agent
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
+//!   revoke <--rules changed-- agent; asks it to Judge the flows that conntrack lists; --marks--> conntrack
 //!   http (health, metrics) reads Health, which the agent writes
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
 //!   reports --the node is alive, by a clock, on etcd alone--> store
@@ -40,6 +41,7 @@ mod memory;
 mod patience;
 mod register;
 mod reports;
+mod revoke;
 mod rules;
 mod self_test;
 mod settings_before;
@@ -245,6 +247,8 @@ impl Node {
         let record_drops = environment.drop_records && rules::records(felix) && drops::start(health.clone())?;
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
+        let revoker = if environment.revoke_flows { revoke::start(post.clone())? } else { None };
+        let overrides = Overrides { revoke_flows: Some(revoker.is_some()), ..overrides };
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_routes_of_an_earlier_run()?;
@@ -299,6 +303,7 @@ impl Node {
             bgp,
             self_test,
             service: service.clone(),
+            revoker,
             health: health.clone(),
         });
         let listeners = listeners(felix, &health)?;

@@ -4,14 +4,30 @@
 
 /// Netlink's own type of an answer.
 pub(crate) const ERROR: u16 = 2;
+/// Netlink's own type of the end of a list.
+pub(crate) const DONE: u16 = 3;
+/// The flags of a request for a list.
+pub(crate) const DUMP: u16 = 0x300;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 
 /// A request to nfnetlink that is to be acknowledged. `family` and `resource` as the subsystem wants them.
 pub(crate) fn request(kind: u16, seq: u32, family: u8, resource: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    request_with(ACK, kind, seq, family, resource, attributes)
+}
+
+/// The same with other flags than that it is to be acknowledged.
+pub(crate) fn request_with(
+    flags: u16,
+    kind: u16,
+    seq: u32,
+    family: u8,
+    resource: u16,
+    attributes: &[(u16, &[u8])],
+) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(&(REQUEST | ACK).to_ne_bytes());
+    bytes.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
     bytes.extend_from_slice(&seq.to_ne_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&[family, 0]);

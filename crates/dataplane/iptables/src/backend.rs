@@ -335,6 +335,7 @@ fn mixed(held: &Held, delta: &Delta) -> Vec<Name> {
             | Match::PortIn { side: _, set, negate: _ } => Some(set),
             Match::Conntrack(_)
             | Match::Translated
+            | Match::Revoked { negate: _ }
             | Match::Family(_)
             | Match::Protocol { protocol: _, negate: _ }
             | Match::InterfacePrefix { side: _, prefix: _ }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tortie_desired::Period;
 use tortie_net::{Family, Protocol};
-use tortie_ruleset::{CtState, Match, Rate, Rule, Side};
+use tortie_ruleset::{CtState, Match, REVOKED_MARK, Rate, Rule, Side};
 
 use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
 use crate::wire::Writer;
@@ -66,7 +66,8 @@ impl Program {
     fn condition(&mut self, condition: &Match) {
         match condition {
             Match::Conntrack(state) => self.conntrack(*state),
-            Match::Translated => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED),
+            Match::Translated => self.ct_bits(expr::CT_STATUS, expr::CT_TRANSLATED, true),
+            Match::Revoked { negate } => self.ct_bits(expr::CT_MARK, REVOKED_MARK, !negate),
             Match::Family(family) => {
                 self.meta(expr::META_NFPROTO, FIRST);
                 let number = if *family == Family::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
@@ -153,17 +154,17 @@ impl Program {
             CtState::EstablishedOrRelated => expr::CT_BIT_ESTABLISHED | expr::CT_BIT_RELATED,
             CtState::Invalid => expr::CT_BIT_INVALID,
         };
-        self.ct_bits(expr::CT_STATE, bits);
+        self.ct_bits(expr::CT_STATE, bits, true);
     }
 
-    /// One of the bits is set.
-    fn ct_bits(&mut self, key: u32, bits: u32) {
+    /// One of the bits is set, or none.
+    fn ct_bits(&mut self, key: u32, bits: u32, any: bool) {
         self.add("ct", |w| {
             w.put_be32(expr::CT_DREG, FIRST);
             w.put_be32(expr::CT_KEY, key);
         });
         self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
-        self.compare(&[0; 4], true);
+        self.compare(&[0; 4], any);
     }
 
     fn address(&mut self, side: Side, net: IpNet, negate: bool) {

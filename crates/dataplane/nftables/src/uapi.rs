@@ -122,6 +122,7 @@ pub(crate) mod expr {
     pub(crate) const CT_KEY: u16 = 2;
     pub(crate) const CT_STATE: u32 = 0;
     pub(crate) const CT_STATUS: u32 = 2;
+    pub(crate) const CT_MARK: u32 = 3;
     /// `IPS_DST_NAT`.
     pub(crate) const CT_TRANSLATED: u32 = 1 << 5;
     pub(crate) const CT_BIT_INVALID: u32 = 1;

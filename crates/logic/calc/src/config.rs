@@ -71,6 +71,8 @@ pub struct Overrides {
     pub cluster_routes: Option<ClusterRoutes>,
     /// See [`Settings::record_drops`]; off unless said otherwise.
     pub record_drops: Option<bool>,
+    /// See [`Settings::revoke_flows`]; off unless said otherwise.
+    pub revoke_flows: Option<bool>,
     /// Settings of WireGuard, where given.
     pub wireguard: WireguardOverrides,
     /// The BGP identifier, in place of the node's IPv4 address.
@@ -204,6 +206,7 @@ impl Overrides {
             ipip_mtu: _,
             cluster_routes: _,
             record_drops,
+            revoke_flows,
             wireguard: _,
             router_id: _,
         } = self;
@@ -220,6 +223,7 @@ impl Overrides {
         set(&mut settings.vxlan_from_workloads, vxlan_from_workloads);
         set(&mut settings.ipip_from_workloads, ipip_from_workloads);
         set(&mut settings.record_drops, record_drops);
+        set(&mut settings.revoke_flows, revoke_flows);
         settings.nat.ports = nat_ports.or(settings.nat.ports);
         settings.nat.address = nat_address.or(settings.nat.address);
         set(&mut settings.nat.exclude_hosts, nat_exclude_hosts);

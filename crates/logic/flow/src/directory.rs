@@ -214,7 +214,7 @@ impl Directory {
                 | Beside::ToHost
                 | Beside::PacketRate
                 | Beside::Connections => workload,
-                Beside::UnknownInterface | Beside::ServiceLoop | Beside::ForeignTunnel => None,
+                Beside::UnknownInterface | Beside::ServiceLoop | Beside::ForeignTunnel | Beside::Revoked => None,
             },
         }
     }

@@ -4,11 +4,13 @@
 //! names; [`Ring`] keeps the last records. Invariant: memory is bounded whatever arrives, and what is not kept or not
 //! told is counted.
 
+mod connection;
 mod directory;
 mod record;
 mod ring;
 mod seen;
 
+pub use connection::{Connection, Ends, Judge, Standing, Surroundings};
 pub use directory::Directory;
 pub use record::Record;
 pub use ring::{Counts, Ring};

@@ -13,11 +13,12 @@ use tortie_net::{Family, IpNet, PortRange, Protocol};
 use crate::cause::{Beside, Cause};
 use crate::host::{AtPoint, Host, Point};
 use crate::literal::Literals;
-use crate::model::{Base, Chain, CtState, Direction, Match, Name, Rule, Side, Statement, Verdict};
+use crate::model::{Base, Chain, Direction, Match, Name, Rule, Side, Statement, Verdict};
 use crate::names::{self, Names};
 use crate::policy::ACCEPT_MARK;
 use crate::record::end;
-use crate::workload::SPOOFED;
+use crate::render::sources_of;
+use crate::workload::{SPOOFED, accept_established, established, revoked};
 
 /// ICMPv6 types that a workload may send to the host whatever its policy says, as upstream: multicast listener
 /// query, report and done; router and neighbour solicitation; neighbour advertisement. Not router advertisements.
@@ -90,14 +91,6 @@ pub(crate) fn chains(shape: &Shape<'_>) -> Vec<(Name, Option<Chain>)> {
         (Name::from(names::AFTER_NAT), judges_after_nat(shape).then(after_nat)),
         (Name::from(names::TRANSLATED), judges_after_nat(shape).then(|| translated(shape))),
     ]
-}
-
-fn state() -> Match {
-    Match::Conntrack(CtState::EstablishedOrRelated)
-}
-
-fn established() -> Rule {
-    Rule::new([state()], Verdict::Accept)
 }
 
 fn chain(base: Base, rules: Vec<Rule>) -> Chain {
@@ -174,14 +167,14 @@ fn raw_chain(shape: &Shape<'_>, base: Base, point: Point) -> Chain {
 fn before_nat(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
     shape.host.points.get(&Point::BeforeNat)?;
     let mut rules = if raw { vec![accepted_before()] } else { vec![forget_mark()] };
-    rules.push(established());
+    rules.extend(established(Direction::Ingress, shape.settings));
     rules.extend(to_point(shape, Point::BeforeNat));
     Some(chain(Base::BeforeNat, rules))
 }
 
 fn from_host(shape: &Shape<'_>, early: bool) -> Option<Chain> {
     shape.host.points.get(&Point::ForwardIn)?;
-    let mut rules = vec![established()];
+    let mut rules = established(Direction::Ingress, shape.settings);
     rules.extend(early.then(accepted_before));
     rules.extend(to_point(shape, Point::ForwardIn));
     Some(chain(Base::FromHost, rules))
@@ -201,17 +194,14 @@ fn from_workload(shape: &Shape<'_>) -> Chain {
 /// path filter on the interface sees to that where `checked` says so; for IPv6 there is none. What is not in the set
 /// meets the check of the sources behind, or comes from elsewhere and falls through.
 fn established_of_workloads(settings: &Settings, checked: bool) -> Vec<Rule> {
-    let by_source = |family, set: &str| {
-        let own = Match::InterfaceAddressIn { family, set: Name::from(set), negate: false };
-        Rule::new([state(), Match::Family(family), own], Verdict::Accept)
+    let by_source = |family| {
+        let own = Match::InterfaceAddressIn { family, set: sources_of(family), negate: false };
+        vec![Match::Family(family), own]
     };
-    let v4 = if checked {
-        Rule::new([state(), Match::Family(Family::V4)], Verdict::Accept)
-    } else {
-        by_source(Family::V4, names::WORKLOAD_SOURCES_V4)
-    };
-    let v6 = settings.ipv6.then(|| by_source(Family::V6, names::WORKLOAD_SOURCES_V6));
-    [Some(v4), v6].into_iter().flatten().collect()
+    let v4 = if checked { vec![Match::Family(Family::V4)] } else { by_source(Family::V4) };
+    let v6 = settings.ipv6.then(|| by_source(Family::V6));
+    let of: Vec<Vec<Match>> = [Some(v4), v6].into_iter().flatten().collect();
+    accept_established(&of, Direction::Egress, settings)
 }
 
 /// Drops what a known workload sends from an address that is not its own.
@@ -233,7 +223,8 @@ fn from_known() -> Match {
 fn to_workload(shape: &Shape<'_>) -> Chain {
     let side = Side::Destination;
     let mut rules: Vec<Rule> = own_first(shape, side).into_iter().collect();
-    rules.extend([established(), dispatch(side)]);
+    rules.extend(established(Direction::Ingress, shape.settings));
+    rules.push(dispatch(side));
     rules.extend(cut_off(shape.settings, side));
     chain(Base::ToWorkload, rules)
 }
@@ -261,7 +252,7 @@ fn to_host(shape: &Shape<'_>) -> Option<Chain> {
     if rules.is_empty() && blocked.is_empty() && dispatch.is_empty() {
         return None;
     }
-    rules.push(established());
+    rules.extend(established(Direction::Egress, settings));
     rules.extend(blocked);
     rules.extend(dispatch);
     Some(Chain { base: Some(Base::ToHost), rules, literals: literals.sets })
@@ -278,7 +269,7 @@ fn input(shape: &Shape<'_>, early: bool) -> Chain {
         rules.extend(tunnel.accept(&mut literals, Side::Source));
         rules.extend(tunnel.shut(settings));
     }
-    rules.push(established());
+    rules.extend(established(Direction::Ingress, settings));
     if host.points.contains_key(&Point::In) {
         rules.extend(early.then(accepted_before));
         rules.extend(to_point(shape, Point::In));
@@ -317,7 +308,11 @@ fn workload_to_host(shape: &Shape<'_>) -> Chain {
 }
 
 fn output(shape: &Shape<'_>, raw: bool) -> Option<Chain> {
-    shape.host.points.get(&Point::Out)?;
+    if !shape.host.points.contains_key(&Point::Out) {
+        // What the host sends to a workload belongs to a flow that the workload's policy may have come to deny.
+        let revoked = revoked(Direction::Ingress, shape.settings)?;
+        return Some(chain(Base::Output, vec![revoked]));
+    }
     let mut literals = Literals::new(shape.names);
     let mut rules = if raw { vec![accepted_before()] } else { vec![forget_mark()] };
     rules.extend(never_judged(shape, &mut literals));
@@ -352,7 +347,7 @@ fn translated(shape: &Shape<'_>) -> Chain {
 /// What of the host's own packets no host endpoint is asked about: known flows, what goes to workloads, and tunnels to
 /// other nodes, translated or not.
 fn never_judged(shape: &Shape<'_>, literals: &mut Literals) -> Vec<Rule> {
-    let mut rules = vec![established()];
+    let mut rules = established(Direction::Egress, shape.settings);
     rules.extend(accept_workloads(shape.settings, Side::Destination));
     let known = Match::InterfaceIn { side: Side::Destination, set: Name::from(names::WORKLOAD_INTERFACES) };
     rules.push(Rule::new([known], Verdict::Accept));

@@ -67,11 +67,13 @@ pub enum Beside {
     ServiceLoop,
     /// VXLAN or IPIP to the node from who is no node of the cluster.
     ForeignTunnel,
+    /// Its flow is one that policy has come to deny.
+    Revoked,
 }
 
 impl Beside {
     /// All of them.
-    pub const ALL: [Beside; 11] = [
+    pub const ALL: [Beside; 12] = [
         Beside::Spoofed,
         Beside::Invalid,
         Beside::Ipv6Off,
@@ -83,6 +85,7 @@ impl Beside {
         Beside::Connections,
         Beside::ServiceLoop,
         Beside::ForeignTunnel,
+        Beside::Revoked,
     ];
 
     /// One word for it.
@@ -99,6 +102,7 @@ impl Beside {
             Beside::Connections => "connections",
             Beside::ServiceLoop => "service-loop",
             Beside::ForeignTunnel => "foreign-tunnel",
+            Beside::Revoked => "revoked",
         }
     }
 }

@@ -80,6 +80,11 @@ pub enum CtState {
 pub enum Match {
     /// Conntrack knows the packet's flow to be in this state.
     Conntrack(CtState),
+    /// The packet's flow has [`crate::REVOKED_MARK`], or has not with `negate`. Neither holds of a packet without a flow.
+    Revoked {
+        /// Whether it must not have it.
+        negate: bool,
+    },
     /// The destination of the packet's flow is translated. There is no negation: of a packet without a flow the kernel
     /// knows neither.
     Translated,

@@ -26,6 +26,10 @@ pub const PASS_MARK: u32 = 0x20000;
 /// that later policies of host endpoints need not be asked. Upstream's bit.
 pub const ACCEPT_MARK: u32 = 0x10000;
 
+/// The bit of a flow's mark (connmark) that says that policy changed and denies the flow now. In packets' marks upstream
+/// uses this bit for what it drops.
+pub const REVOKED_MARK: u32 = 0x40000;
+
 /// What the rules are rendered with.
 pub(crate) struct Context<'a> {
     pub(crate) names: Names,
@@ -157,6 +161,7 @@ fn cost(condition: &Match) -> u8 {
         // An IPv6 rule mostly follows an IPv4 twin, which has tested port and protocol for the packets of both.
         Match::Conntrack(_)
         | Match::Translated
+        | Match::Revoked { .. }
         | Match::Mark(_)
         | Match::InterfacePrefix { .. }
         | Match::Family(Family::V6) => 0,

@@ -46,6 +46,29 @@ pub(crate) fn clean(direction: Direction, settings: &Settings) -> Vec<Rule> {
     unmanaged.into_iter().chain(invalid).map(rule).collect()
 }
 
+/// Accepts established flows but those that policy has come to deny, which end here.
+pub(crate) fn established(direction: Direction, settings: &Settings) -> Vec<Rule> {
+    accept_established(&[Vec::new()], direction, settings)
+}
+
+/// The same, only of packets that meet one of these lists of conditions.
+pub(crate) fn accept_established(of: &[Vec<Match>], direction: Direction, settings: &Settings) -> Vec<Rule> {
+    let state = Match::Conntrack(CtState::EstablishedOrRelated);
+    let in_force = settings.revoke_flows.then_some(Match::Revoked { negate: true });
+    let accept = |more: &Vec<Match>| {
+        let matches = [state.clone()].into_iter().chain(in_force.clone()).chain(more.iter().cloned());
+        Rule::new(matches.collect::<Vec<_>>(), Verdict::Accept)
+    };
+    of.iter().map(accept).chain(revoked(direction, settings)).collect()
+}
+
+/// Ends packets of established flows that policy has come to deny. The first packets of others meet policy itself.
+pub(crate) fn revoked(direction: Direction, settings: &Settings) -> Option<Rule> {
+    let matches = [Match::Conntrack(CtState::EstablishedOrRelated), Match::Revoked { negate: false }];
+    let cause = Cause::Beside { what: Beside::Revoked, direction };
+    settings.revoke_flows.then(|| end(settings, matches, &cause, Verdict::Drop))
+}
+
 /// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
 pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
     let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp: _ } = endpoint.limits;
@@ -80,7 +103,7 @@ pub(crate) fn own_chain(
         let cause = Cause::Beside { what: Beside::PacketRate, direction };
         rules.push(end(settings, [Match::Rate { rate, over: true }], &cause, Verdict::Drop));
     }
-    rules.push(Rule::new([Match::Conntrack(CtState::EstablishedOrRelated)], Verdict::Accept));
+    rules.extend(established(direction, settings));
     if let Some(limit) = connections {
         let tcp = Match::Protocol { protocol: Protocol::TCP, negate: false };
         let cause = Cause::Beside { what: Beside::Connections, direction };

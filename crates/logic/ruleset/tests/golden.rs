@@ -70,6 +70,7 @@ fn condition(condition: &Match) -> String {
         Match::InterfacePrefix { side, prefix } => format!("{} {prefix}*", interface(*side)),
         Match::InterfaceIn { side, set } => format!("{} @{set}", interface(*side)),
         Match::InterfaceAddressIn { family: _, set, negate } => format!("iif+src {}@{set}", not(*negate)),
+        Match::Revoked { negate } => format!("{}revoked", not(*negate)),
         Match::Translated => "translated".to_owned(),
         Match::Rate { rate, over } => {
             let Rate { packets, period, burst } = rate;
@@ -354,6 +355,36 @@ fn what_ends_packets_tells_of_them_in_chains_that_come_and_go_with_it() {
         assert_eq!(renderer.ruleset().chains.contains_key("cali-drop-DPI0/np/ns/web"), denies);
     }
     assert_eq!(*renderer.ruleset(), *Renderer::new(&tables, 200).ruleset());
+}
+
+#[test]
+fn flows_that_policy_has_come_to_deny_end_wherever_established_ones_are_accepted() {
+    let mut tables = tables();
+    tables.settings.revoke_flows = true;
+    let renderer = Renderer::new(&tables, 200);
+    let ruleset = renderer.ruleset();
+    assert_eq!(
+        print(ruleset, "filter-FORWARD-from-wl")[..3],
+        [
+            "established !revoked IPv4 accept",
+            "established !revoked IPv6 iif+src @cali-wl-sources-v6 accept",
+            "established revoked drop",
+        ]
+    );
+    assert_eq!(
+        print(ruleset, "filter-FORWARD-to-wl")[..2],
+        ["established !revoked accept", "established revoked drop"]
+    );
+    // What the host answers to a workload too.
+    assert_eq!(print(ruleset, "filter-OUTPUT"), ["established revoked drop"]);
+    for (name, chain) in &ruleset.chains {
+        let accepts = |rule: &Rule| {
+            rule.verdict == Some(Verdict::Accept)
+                && rule.matches.contains(&Match::Conntrack(CtState::EstablishedOrRelated))
+        };
+        let checks = |rule: &Rule| rule.matches.contains(&Match::Revoked { negate: true });
+        assert!(chain.rules.iter().filter(|rule| accepts(rule)).all(checks), "{name}");
+    }
 }
 
 #[test]

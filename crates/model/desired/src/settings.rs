@@ -101,6 +101,8 @@ pub struct Settings {
     pub reject_service_loops: bool,
     /// Whether packets that end are told of by NFLOG, at a limited rate for each cause.
     pub record_drops: bool,
+    /// Whether rules end established flows that are marked as denied by now.
+    pub revoke_flows: bool,
 }
 
 const fn failsafe(protocol: Protocol, port: u16) -> Failsafe {
@@ -150,6 +152,7 @@ impl Default for Settings {
             service_loops: BTreeSet::new(),
             reject_service_loops: false,
             record_drops: false,
+            revoke_flows: false,
         }
     }
 }

@@ -73,6 +73,7 @@ fn negation_of(condition: &mut Match) -> Option<(Sort, &mut bool)> {
         | Match::InterfaceIn { .. }
         | Match::InterfaceAddressIn { .. }
         | Match::Translated
+        | Match::Revoked { negate: _ }
         | Match::Mark(_)
         | Match::Rate { .. }
         | Match::ConnectionsOver(_) => None,

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use tortie_dataplane::Cause;
 use tortie_desired::Batch;
+use tortie_flow::Judge;
 use tortie_net::Family;
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
 use super::run::REFRESH;
 use crate::bgp::Wanted;
+use crate::revoke::Question;
 use crate::tunnel_addresses::Wireguard;
 
 impl Agent {
@@ -29,6 +31,9 @@ impl Agent {
             batch.announcements.clear();
         }
         self.tables.apply(&batch);
+        if !batch.endpoints.is_empty() {
+            self.judge = None;
+        }
         self.health.drops.apply(&batch);
         if now >= self.refresh_at {
             self.refresh_at = now + REFRESH;
@@ -98,18 +103,23 @@ impl Agent {
             if batch.is_empty() {
                 return;
             }
-            self.rules.commit(&self.tables, batch).map(|_| ())
+            self.rules.commit(&self.tables, batch).map(|_| decides(batch))
         } else if due {
+            let was_held = self.first_pass_done;
             self.rules.resync(&self.tables).map(|report| {
                 if self.first_pass_done && report.wrote {
                     warn!(repaired = ?report.repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
                 }
+                report.wrote || !was_held || !batch.is_empty()
             })
         } else {
             return;
         };
         match result {
-            Ok(()) => {
+            Ok(changed) => {
+                if let Some(revoker) = self.revoker.as_ref().filter(|_| changed) {
+                    revoker.changed();
+                }
                 if self.rules_fault.take().is_some() {
                     info!("the kernel holds all rules again");
                 }
@@ -135,6 +145,17 @@ impl Agent {
         let delay = Duration::from_millis(100 << self.rules_failures.min(7));
         self.rules_failures += 1;
         self.rules_retry = Some(now + delay);
+    }
+
+    /// Says what becomes of flows, if the kernel holds the rules that are wanted.
+    pub(super) fn judge(&mut self, question: Question) {
+        let Question { flows, around, answer } = question;
+        let standings = self.rules_current.then(|| {
+            let judge = self.judge.get_or_insert_with(|| Judge::new(&self.tables));
+            flows.iter().map(|flow| judge.standing(&self.tables, &around, flow)).collect()
+        });
+        // Who asked may have given up.
+        let _ = answer.send(standings);
     }
 
     fn apply_tunnels(&mut self, now: Instant) {
@@ -209,4 +230,32 @@ impl Agent {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         numbers.apply_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
+}
+
+/// Whether a batch may change what policy says of a flow.
+fn decides(batch: &Batch) -> bool {
+    let Batch {
+        settings,
+        sets,
+        policies,
+        staged: _,
+        previews: _,
+        profiles,
+        endpoints,
+        host_endpoints,
+        pools: _,
+        tunnels,
+        ipip,
+        wireguard,
+        vteps,
+        routes: _,
+        bgp_speaker: _,
+        bgp_policy: _,
+        bgp_peers: _,
+        announcements: _,
+    } = batch;
+    let policy = !(sets.is_empty() && policies.is_empty() && profiles.is_empty());
+    let places = !(endpoints.is_empty() && host_endpoints.is_empty());
+    let tunnels = !(tunnels.is_empty() && wireguard.is_empty() && vteps.is_empty()) || ipip.is_some();
+    settings.is_some() || policy || places || tunnels
 }

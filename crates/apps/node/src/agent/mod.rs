@@ -27,6 +27,7 @@ pub use interfaces::Interfaces;
 pub use run::{Agent, Parts};
 
 use crate::health::Health;
+use crate::revoke::Question;
 
 /// What somebody waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub enum Message {
     PathMtu([Option<u32>; 2]),
     /// Somebody asks what a BGP peer tells and is told.
     BgpRoutes(IpAddr, Sender<Value>),
+    /// What becomes of these flows under the rules that are in force?
+    Judge(Question),
     /// Somebody asks for the node's state.
     State(Sender<Value>),
     /// End.

@@ -10,6 +10,7 @@ use tortie_calc::Calculator;
 use tortie_dataplane::PolicyBackend;
 use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
+use tortie_flow::Judge;
 use tortie_netlink::{Event, Handle, Monitor};
 use tortie_routing::{Learned, Routing, Tunnels, Wireguards};
 use tortie_store::mirror::Mirror;
@@ -24,6 +25,7 @@ use crate::cni::Service;
 use crate::health::Health;
 use crate::lock;
 use crate::memory;
+use crate::revoke::Revoker;
 use crate::rules::Leftovers;
 use crate::self_test::SelfTest;
 use crate::tunnel_addresses::Bell;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub self_test: Option<SelfTest>,
     /// Who answers CNI calls, to be kept up to date.
     pub service: Arc<Service>,
+    /// Who stops established flows that policy denies, if anybody does.
+    pub revoker: Option<Revoker>,
     /// What is told of the agent.
     pub health: Arc<Health>,
 }
@@ -84,6 +88,9 @@ pub struct Agent {
     pub(super) bgp: Option<Bgp>,
     pub(super) self_test: Option<SelfTest>,
     pub(super) service: Arc<Service>,
+    pub(super) revoker: Option<Revoker>,
+    /// Who judges flows, while the endpoints stay as they are.
+    pub(super) judge: Option<Judge>,
     pub(super) health: Arc<Health>,
     /// What is wanted.
     pub(super) tables: Tables,
@@ -128,6 +135,7 @@ impl Agent {
             bgp,
             self_test,
             service,
+            revoker,
             health,
         } = parts;
         Agent {
@@ -145,6 +153,8 @@ impl Agent {
             bgp,
             self_test,
             service,
+            revoker,
+            judge: None,
             health,
             tables: Tables::default(),
             rules_current: false,
@@ -240,6 +250,7 @@ impl Agent {
             Message::BgpRoutes(peer, reply) => {
                 drop(reply.send(json!(self.bgp.as_ref().and_then(|bgp| bgp.routes(peer)))));
             }
+            Message::Judge(question) => self.judge(question),
             // Who asked may have given up.
             Message::State(reply) => drop(reply.send(self.state())),
             Message::Stop => self.stopping = true,

@@ -76,6 +76,8 @@ pub struct Environment {
     pub state_dir: PathBuf,
     /// Directory of passwords of BGP sessions, one file `SECRET/KEY` for each.
     pub bgp_secrets: Option<PathBuf>,
+    /// `TORTIE_REVOKE_FLOWS`: whether changed policy stops established flows.
+    pub revoke_flows: bool,
     /// `TORTIE_DROP_RECORDS`: whether packets that end are recorded.
     pub drop_records: bool,
     /// `TORTIE_SELF_TEST_SECS`: how often the ways to other nodes are tested; 0: never.
@@ -123,6 +125,7 @@ impl Environment {
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
             bgp_secrets: reader.text("TORTIE_BGP_SECRETS").filter(|path| !path.is_empty()).map(PathBuf::from),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
+            revoke_flows: reader.choice("TORTIE_REVOKE_FLOWS", &[("on", true), ("off", false)], true),
             drop_records: reader.choice("TORTIE_DROP_RECORDS", &[("on", true), ("off", false)], true),
             self_test_secs: reader.parsed("TORTIE_SELF_TEST_SECS", "seconds, 0 to 65535").unwrap_or(30),
             log_filter: reader.log_filter("TORTIE_LOG"),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use tortie_desired::Period;
 use tortie_net::{Family, IpNet, PortRange, Protocol};
-use tortie_ruleset::{CtState, Element, Match, Name, Rate, Ruleset, Side};
+use tortie_ruleset::{CtState, Element, Match, Name, REVOKED_MARK, Rate, Ruleset, Side};
 
 use super::plan::unsupported;
 use super::tree::interface;
@@ -124,6 +124,10 @@ impl Writer<'_> {
             }
             Match::Conntrack(CtState::Invalid) => self.put(format_args!("-m conntrack --ctstate INVALID")),
             Match::Translated => self.put(format_args!("-m conntrack --ctstate DNAT")),
+            Match::Revoked { negate } => {
+                let not = if *negate { "! " } else { "" };
+                self.put(format_args!("-m connmark {not}--mark {REVOKED_MARK:#x}/{REVOKED_MARK:#x}"));
+            }
             Match::InterfacePrefix { side, prefix } => self.prefix(*side, prefix)?,
             Match::InterfaceIn { side, set } => {
                 if self.out.interfaces.replace((*side, set.clone())).is_some() {

@@ -106,6 +106,7 @@ pub(crate) fn concerns(rule: &Rule, family: Family) -> bool {
         Match::Address { side: _, net, negate: _ } => Family::of_net(*net) == family,
         Match::Conntrack(_)
         | Match::Translated
+        | Match::Revoked { negate: _ }
         | Match::Protocol { protocol: _, negate: _ }
         | Match::InterfacePrefix { side: _, prefix: _ }
         | Match::InterfaceIn { side: _, set: _ }

@@ -90,6 +90,7 @@ impl Overrides {
                 found
             }),
             record_drops: None,
+            revoke_flows: None,
             wireguard: wireguard(spec),
             router_id: None,
         }

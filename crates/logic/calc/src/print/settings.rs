@@ -23,6 +23,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
         service_loops,
         reject_service_loops,
         record_drops,
+        revoke_flows,
     } = settings;
     let mut line = |name: &str, differs: bool, value: String| {
         if differs { writeln!(out, "setting {name} {value}") } else { Ok(()) }
@@ -43,6 +44,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
     line("vxlan-from-workloads", *vxlan_from_workloads, vxlan_from_workloads.to_string())?;
     line("ipip-from-workloads", *ipip_from_workloads, ipip_from_workloads.to_string())?;
     line("record-drops", *record_drops, record_drops.to_string())?;
+    line("revoke-flows", *revoke_flows, revoke_flows.to_string())?;
     let NatSettings { ports, address, exclude_hosts } = nat;
     line("nat-ports", ports.is_some(), ports.map(|ports| ports.to_string()).unwrap_or_default())?;
     line("nat-address", address.is_some(), address.map(|address| address.to_string()).unwrap_or_default())?;

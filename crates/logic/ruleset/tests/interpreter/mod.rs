@@ -149,6 +149,8 @@ impl Trip<'_> {
                 assert!(!matches!(base, Base::RawPrerouting | Base::RawOutput), "nothing is known there");
                 false
             }
+            // What is new is not revoked.
+            Match::Revoked { negate } => *negate,
             Match::Translated => self.arrived_for != (packet.dst, packet.dst_port),
             Match::Family(family) => *family == packet.family(),
             Match::Protocol { protocol, negate } => (*protocol == packet.protocol) != *negate,
