@@ -69,8 +69,10 @@ impl Flow {
             }
             Kind::TcpEcho | Kind::TcpPush => {
                 let listener = to.run(|| Ok(TcpListener::bind(at)?)).unwrap();
-                let client = from.run(|| Ok(TcpStream::connect_timeout(&at, PATIENCE)?));
-                let client = client.unwrap_or_else(|e| panic!("{name}: {e}"));
+                // Policy may be about to allow it.
+                let connect = || Ok(TcpStream::connect_timeout(&at, Duration::from_secs(1)));
+                let client = tortie_lab::wait(PATIENCE, || from.run(connect).unwrap().ok());
+                let client = client.unwrap_or_else(|| panic!("{name}: no connection within {PATIENCE:?}"));
                 let (server, _) = listener.accept().unwrap();
                 for stream in [&client, &server] {
                     stream.set_nonblocking(true).unwrap();
