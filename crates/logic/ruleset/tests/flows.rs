@@ -1,6 +1,5 @@
 //! An established flow is judged as the ruleset answers its first packet. A slow interpreter plays the packet filter.
 
-#[allow(dead_code, reason = "each test program uses its own part")]
 mod arbitrary;
 mod interpreter;
 
