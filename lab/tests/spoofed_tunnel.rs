@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 #[path = "support/drops.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
 mod drops;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Packets of all kinds, made by hand where no socket would send them, and what a node recorded of those it ended.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
