@@ -17,6 +17,7 @@ use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
 use crate::collect::{Collector, Pictures};
+use crate::finalizers::Finalizers;
 use crate::load_balancer::LoadBalancer;
 use crate::open::{self, Stores};
 use crate::picture::{Picture, default_of};
@@ -65,6 +66,9 @@ pub struct Controllers {
     stale: StaleNodes,
     nodes_due: Moment,
     copies_due: Moment,
+    /// Once it is known whether they are needed.
+    finalizers: Option<Option<Finalizers>>,
+    finalizers_due: Moment,
     balancer: Option<LoadBalancer>,
     balancer_due: Moment,
     metrics: Option<(u16, Listener)>,
@@ -99,7 +103,7 @@ impl Controllers {
             keeper: Keeper::start(seat)?,
             mirror,
             beside,
-            picture: Picture::default(),
+            picture: Picture::with_copies_alone(),
             kubernetes: Picture::default(),
             started: Instant::now(),
             guid: None,
@@ -107,6 +111,8 @@ impl Controllers {
             stale: StaleNodes::default(),
             nodes_due: Moment::ZERO,
             copies_due: Moment::ZERO,
+            finalizers: None,
+            finalizers_due: Moment::ZERO,
             balancer: None,
             balancer_due: Moment::ZERO,
             metrics: None,
@@ -129,6 +135,10 @@ impl Controllers {
             self.nodes_due = self.nodes_due.min(at + GATHER);
             self.copies_due = self.copies_due.min(at);
             self.balancer_due = self.balancer_due.min(at);
+            self.finalizers_due = self.finalizers_due.min(at);
+        }
+        if self.finalizers.as_mut().and_then(Option::as_mut).is_some_and(Finalizers::take_in) {
+            self.finalizers_due = self.finalizers_due.min(at);
         }
         if self.balancer.as_mut().is_some_and(LoadBalancer::take_in) {
             self.balancer_due = self.balancer_due.min(at);
@@ -167,6 +177,13 @@ impl Controllers {
             if let Err(error) = self.nodes(&running, at) {
                 warn!("{error:#}");
                 self.nodes_due = at + AGAIN;
+            }
+        }
+        if self.stores.kubernetes && at >= self.finalizers_due {
+            self.finalizers_due = at + EVERY;
+            if let Err(error) = self.finalize() {
+                warn!("not every pool and tier is as it should be, which is tried again: {error:#}");
+                self.finalizers_due = at + AGAIN;
             }
         }
         let (keeper, board) = (&self.keeper, &self.board);
@@ -208,6 +225,15 @@ impl Controllers {
             }
         }
         Ok(())
+    }
+
+    fn finalize(&mut self) -> Result<()> {
+        let Some(api) = &self.stores.api else { return Ok(()) };
+        let known = match &self.finalizers {
+            Some(known) => known,
+            None => self.finalizers.insert(Finalizers::start(api)?),
+        };
+        known.as_ref().map_or(Ok(()), |one| one.turn(&*self.stores.main, &self.picture))
     }
 
     fn nodes(&mut self, running: &Running, at: Moment) -> Result<()> {

@@ -12,6 +12,7 @@ mod agent;
 mod collect;
 mod configuration;
 mod copies;
+mod finalizers;
 mod load_balancer;
 mod nodes;
 mod open;

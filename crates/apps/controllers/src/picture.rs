@@ -15,6 +15,8 @@ pub(crate) struct Picture {
     /// Whether a fact went back to an older revision since this was asked.
     back: bool,
     in_sync: bool,
+    /// Whether policies that are no copies are left out.
+    copies_alone: bool,
     trouble: Option<String>,
 }
 
@@ -41,6 +43,11 @@ impl Picture {
         Filter::Any(kinds.iter().chain(copied).copied().map(Filter::Kind).chain(rest).collect())
     }
 
+    /// A picture that keeps no policies but copies of Kubernetes'.
+    pub(crate) fn with_copies_alone() -> Picture {
+        Picture { copies_alone: true, ..Picture::default() }
+    }
+
     /// Takes in what happened; whether anything did.
     pub(crate) fn apply(&mut self, batch: Batch) -> bool {
         if batch.is_empty() {
@@ -49,7 +56,8 @@ impl Picture {
         let Batch { updates, invalid, status, trouble } = batch;
         for Update { key, value, revision } in updates {
             self.unreadable.remove(&key.path());
-            if matches!(&key, Key::Resource { kind: Kind::NetworkPolicy, .. }) && !is_copy(&key) {
+            let policy = matches!(&key, Key::Resource { kind: Kind::NetworkPolicy, namespace: _, name: _ });
+            if self.copies_alone && policy && !is_copy(&key) {
                 continue;
             }
             self.back |= self.facts.get(&key).is_some_and(|(_, known)| value.is_some() && revision < *known);

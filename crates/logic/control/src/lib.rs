@@ -5,6 +5,7 @@
 
 mod copies;
 mod election;
+pub mod finalizers;
 mod host_endpoints;
 mod labels;
 mod leaks;

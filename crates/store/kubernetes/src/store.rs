@@ -7,8 +7,9 @@ use tortie_facts::{Filter, Key, Revision};
 use tortie_store::{Entry, Listing, Reader, Store, StoreError, Watch, WatchError, Write, WriteError};
 
 use crate::api::Api;
+use crate::types::Type;
 use crate::watch::{self, Positions};
-use crate::{Options, read, write};
+use crate::{Group, Options, read, write};
 
 /// A client of the Kubernetes API as a store. Cheap to make: nothing is asked before the first call.
 pub struct KubernetesStore {
@@ -36,6 +37,15 @@ impl KubernetesStore {
         let api = Api::new(options);
         let shared = Shared { runtime: Some(runtime), api, ended: Mutex::default() };
         Ok(KubernetesStore { shared: Arc::new(shared) })
+    }
+
+    /// The group of the custom resources: the one that was set, or the one that the server has.
+    ///
+    /// # Errors
+    /// If the API server can't be asked.
+    pub fn group(&self) -> Result<Group, StoreError> {
+        let found = self.wait(|api| async move { api.group().await });
+        found.map_err(|fault| fault.of_read(Type::Custom(tortie_api::Kind::ClusterInformation), Group::V1))
     }
 
     /// Waits for what is asked of the API.
