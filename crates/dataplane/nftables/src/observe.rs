@@ -131,19 +131,7 @@ fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Er
             }
         },
     )?;
-    whole &= dump(
-        socket,
-        msg::GET_RULE,
-        DUMP,
-        |w| w.put_str(rule::TABLE, name),
-        |m| {
-            let attributes = m.attributes();
-            let chain = attributes.text(rule::CHAIN).and_then(|c| seen.chains.get_mut(c));
-            if let (true, Some(chain)) = (ours(m, name), chain) {
-                chain.rules.push(attributes.get(rule::EXPRESSIONS).unwrap_or_default().to_vec());
-            }
-        },
-    )?;
+    whole &= read_rules(socket, name, &mut seen.chains)?;
     whole &= dump(
         socket,
         msg::GET_SET,
@@ -161,6 +149,22 @@ fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Er
     )?;
     whole &= read_elements(socket, name, &mut seen.sets)?;
     Ok(whole.then_some(Some(seen)))
+}
+
+/// Fills the chains in; returns whether no dump was interrupted. One chain after the other: for each part of a dump of
+/// them all the kernel goes through the rules from the first again.
+fn read_rules(socket: &mut Socket, name: &str, chains: &mut BTreeMap<Name, SeenChain>) -> Result<bool, Error> {
+    let mut whole = true;
+    for (chain, content) in chains {
+        let request = |w: &mut Writer| {
+            w.put_str(rule::TABLE, name);
+            w.put_str(rule::CHAIN, chain);
+        };
+        whole &= dump(socket, msg::GET_RULE, DUMP, request, |m| {
+            content.rules.push(m.attributes().get(rule::EXPRESSIONS).unwrap_or_default().to_vec());
+        })?;
+    }
+    Ok(whole)
 }
 
 /// Fills the sets in; returns whether no dump was interrupted.
