@@ -311,7 +311,10 @@ impl Renderer {
             settings: &tables.settings,
             pools: &tables.pools,
             endpoints: &self.translated,
-            hosts: &|family| there.then(|| self.names.set(family, SetKind::Addresses, &all_hosts)),
+            hosts: &|family| {
+                (there && (family == Family::V4 || self.v6_parts))
+                    .then(|| self.names.set(family, SetKind::Addresses, &all_hosts))
+            },
         });
         for (name, set) in rendered.sets {
             match set {

@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     /// The kind of a set that is there.
     pub(crate) kind_of: &'a dyn Fn(&SetId) -> Option<SetKind>,
+    /// Whether sets have an IPv6 part; otherwise it is empty.
+    pub(crate) v6_parts: bool,
     /// Where the policy is evaluated; `None`: it is a profile, so that Pass has no tier to leave.
     pub(crate) stage: Option<PolicyStage>,
     /// Whose rules they are.
@@ -316,6 +318,9 @@ fn any_of(literals: &mut Literals, side: Side, family: Family, nets: &[IpNet]) -
 
 /// `None` if there is no such set, or if it holds what is not looked for: it counts as empty.
 fn in_set(side: Side, family: Family, id: &SetId, ports: bool, negate: bool, context: &Context<'_>) -> Option<Match> {
+    if family == Family::V6 && !context.v6_parts {
+        return None;
+    }
     let kind = (context.kind_of)(id)?;
     let set = context.names.set(family, kind, id);
     match kind {

@@ -50,6 +50,10 @@ pub struct Renderer {
     pub(crate) current: Current,
     pub(crate) owners: BTreeMap<Owner, Rendered>,
     pub(crate) set_kinds: BTreeMap<SetId, SetKind>,
+    /// Sets with IPv6 members.
+    v6_sets: BTreeSet<SetId>,
+    /// Whether sets have an IPv6 part. Where nothing is of IPv6 the empty parts would double rules and sets.
+    pub(crate) v6_parts: bool,
     set_users: BTreeMap<SetId, BTreeSet<Owner>>,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     pub(crate) by_interface: BTreeMap<Arc<str>, BTreeSet<EndpointId>>,
@@ -80,6 +84,8 @@ impl Renderer {
             current: Current::new(max_name_len),
             owners: BTreeMap::new(),
             set_kinds: BTreeMap::new(),
+            v6_sets: tables.sets.iter().filter(|(_, (_, m))| sets::has_v6(m)).map(|(id, _)| id.clone()).collect(),
+            v6_parts: false,
             set_users: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             by_interface: BTreeMap::new(),
@@ -90,6 +96,7 @@ impl Renderer {
             host_chains: BTreeSet::new(),
             host_users: BTreeSet::new(),
         };
+        renderer.v6_parts = renderer.needs_v6_parts(tables);
         renderer.statics(tables);
         renderer.update_objects(tables, &everything(tables));
         renderer.current.take_delta();
@@ -103,7 +110,13 @@ impl Renderer {
 
     /// Takes a batch in and says what it changes. `tables` already hold the batch.
     pub fn update(&mut self, tables: &Tables, batch: &Batch) -> Delta {
-        if batch.settings.is_some() {
+        for id in batch.sets.keys() {
+            match tables.sets.get(id) {
+                Some((_, members)) if sets::has_v6(members) => self.v6_sets.insert(id.clone()),
+                Some(_) | None => self.v6_sets.remove(id),
+            };
+        }
+        if batch.settings.is_some() || self.needs_v6_parts(tables) != self.v6_parts {
             let new = Renderer::with_runs(tables, self.names.max_len, self.shortest_run);
             let delta = Delta::between(self.ruleset(), new.ruleset());
             *self = new;
@@ -111,6 +124,12 @@ impl Renderer {
         }
         self.update_objects(tables, batch);
         self.current.take_delta()
+    }
+
+    /// Where there are pools of IPv6, pods that come and go change nothing here.
+    fn needs_v6_parts(&self, tables: &Tables) -> bool {
+        let pools = || tables.pools.keys().any(|net| Family::of_net(*net) == Family::V6);
+        tables.settings.ipv6 && (!self.v6_sets.is_empty() || pools())
     }
 
     fn statics(&mut self, tables: &Tables) {
@@ -199,7 +218,7 @@ impl Renderer {
     fn set(&mut self, tables: &Tables, id: &SetId, had: Option<SetKind>, change: Option<&SetChange>) {
         let used = self.set_users.contains_key(id) || *id.0 == *SetId::ALL_HOSTS;
         let now = tables.sets.get(id).filter(|_| used);
-        for family in families(tables) {
+        for family in families(tables).filter(|family| *family == Family::V4 || self.v6_parts) {
             if let Some(old) = had.filter(|old| now.is_none_or(|(kind, _)| kind != old)) {
                 self.current.remove_set(&self.names.set(family, old, id));
             }
@@ -271,6 +290,7 @@ impl Renderer {
                 names: self.names,
                 settings: &tables.settings,
                 kind_of: &|id| kinds.get(id).copied(),
+                v6_parts: self.v6_parts,
                 stage,
                 owner: &whose,
                 direction,

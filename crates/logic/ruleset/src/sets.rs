@@ -4,10 +4,11 @@
 //! that no other member covers.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 use tortie_desired::{Member, SetKind};
-use tortie_net::{Family, host_net};
+use tortie_net::{Family, Protocol, host_net};
 
 use crate::model::{Element, SetType};
 
@@ -30,6 +31,13 @@ pub(crate) fn elements(kind: SetKind, family: Family, members: &BTreeSet<Member>
             Member::Port { .. } => None,
         })),
     }
+}
+
+/// Whether there are members of IPv6: of each form of members, they are the last ones.
+pub(crate) fn has_v6(members: &BTreeSet<Member>) -> bool {
+    let first_port = Member::Port { addr: Ipv4Addr::UNSPECIFIED.into(), protocol: Protocol(0), port: 0 };
+    let last = [members.range(..first_port).next_back(), members.last()];
+    last.into_iter().flatten().any(|member| member.family() == Family::V6)
 }
 
 /// The element of a member of a set whose members don't interact; `None` if the kind excludes the member.
@@ -127,6 +135,16 @@ mod tests {
             prop_assert!(removed.iter().all(|e| current.remove(e)));
             prop_assert!(added.into_iter().all(|e| current.insert(e)));
             prop_assert_eq!(current, elements(SetKind::Nets, Family::V4, &after));
+        }
+
+        #[test]
+        fn members_of_ipv6_are_seen(mut members in nets(), six in any::<bool>(), ports in any::<bool>()) {
+            let port = |addr| Member::Port { addr, protocol: Protocol::TCP, port: 80 };
+            members.extend(ports.then(|| port([10, 0, 0, 1].into())));
+            members.extend(six.then(|| Member::Net("fd00::/64".parse().expect("literal"))));
+            prop_assert_eq!(has_v6(&members), six);
+            members.insert(port(std::net::Ipv6Addr::UNSPECIFIED.into()));
+            prop_assert!(has_v6(&members));
         }
 
         #[test]

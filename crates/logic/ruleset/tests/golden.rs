@@ -1,12 +1,12 @@
 //! What is rendered for one small node, spelled out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate, Period,
-    Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule as Desired, SetId, SetKind, Settings, Tables,
-    TierAction, TierPolicies,
+    Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule as Desired, SetChange, SetId, SetKind, Settings,
+    Tables, TierAction, TierPolicies,
 };
 use tortie_net::{PortRange, Protocol};
 use tortie_ruleset::{
@@ -262,10 +262,37 @@ fn an_endpoint_goes_through_tiers_and_profiles() {
         ["invalid drop", "UDP dstport 4789 drop", "4 drop", "jump cali-pro-kns.ns", "drop"]
     );
     assert_eq!(print(ruleset, "cali-pi-np/ns/pass"), ["log \"calico-packet: \"", "set 0x20000 return"]);
-    assert_eq!(
-        print(ruleset, "cali-pi-np/ns/web"),
-        ["TCP dstport 80 IPv4 src @cali40s-web accept", "IPv6 TCP dstport 80 src @cali60s-web accept",]
-    );
+    assert_eq!(print(ruleset, "cali-pi-np/ns/web"), ["TCP dstport 80 IPv4 src @cali40s-web accept"]);
+}
+
+#[test]
+fn sets_have_an_ipv6_part_while_there_is_something_of_ipv6() {
+    let six = "IPv6 TCP dstport 80 src @cali60s-web accept";
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    let change = |id: &str, net: &str, comes: bool| {
+        let member = BTreeSet::from([Member::Net(net.parse().expect("literal"))]);
+        let (added, removed) = if comes { (member, BTreeSet::new()) } else { (BTreeSet::new(), member) };
+        Batch { sets: [(SetId::new(id), SetChange::Delta { added, removed })].into(), ..Batch::default() }
+    };
+    let pool = |there: bool| {
+        let pool = there.then_some(Pool { nat_outgoing: false });
+        Batch { pools: [("fd00::/64".parse().expect("literal"), pool)].into(), ..Batch::default() }
+    };
+    for (batch, wanted) in [
+        (change("s:web", "fd00::1/128", true), true),
+        (change("s:web", "fd00::1/128", false), false),
+        (pool(true), true),
+        (change("s:web", "fd00::1/128", true), true),
+        (change("s:web", "fd00::1/128", false), true),
+        (pool(false), false),
+    ] {
+        tables.apply(&batch);
+        renderer.update(&tables, &batch);
+        let ruleset = renderer.ruleset();
+        assert_eq!(print(ruleset, "cali-pi-np/ns/web").iter().any(|rule| rule == six), wanted);
+        assert_eq!(ruleset.sets.contains_key("cali60s-web"), wanted);
+    }
 }
 
 #[test]
