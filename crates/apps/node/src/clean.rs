@@ -93,7 +93,9 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
         // The kernel's own one, which nobody uses, is down.
         LinkKind::Ipip => link.name == TunnelDevice::Ipip.name() && link.up,
         LinkKind::Wireguard => WIREGUARD.contains(&&*link.name),
-        LinkKind::Plain | LinkKind::Bridge | LinkKind::Other(_) => false,
+        // Those of limits of bandwidth.
+        LinkKind::Other(kind) => kind == "ifb" && link.name.starts_with("bwcali"),
+        LinkKind::Plain | LinkKind::Bridge => false,
     };
     let found = Handle::open()?.links()?.into_iter().filter(ours);
     let step = |link: Link| {

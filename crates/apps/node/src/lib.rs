@@ -62,7 +62,7 @@ use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
 use tortie_netlink::{Groups, Handle, Monitor, Wireguard};
-use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Tunnels, Wireguards};
+use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Shaping, Tunnels, Wireguards};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tortie_store_kubernetes::Cluster;
@@ -297,6 +297,7 @@ impl Node {
             routing,
             tunnels: Tunnels::new(Handle::open)?,
             wireguard: Wireguards::new(Handle::open()?, Wireguard::open),
+            shaping: Shaping::new(Handle::open()?),
             tunnel_addresses,
             interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,

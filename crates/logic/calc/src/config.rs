@@ -69,6 +69,8 @@ pub struct Overrides {
     pub ipip_mtu: Option<u32>,
     /// The routes to other nodes' pods that are worked out from blocks; BGP's are the others.
     pub cluster_routes: Option<ClusterRoutes>,
+    /// See [`Settings::external_nodes`].
+    pub external_nodes: Option<BTreeSet<IpNet>>,
     /// See [`Settings::record_drops`]; off unless said otherwise.
     pub record_drops: Option<bool>,
     /// See [`Settings::revoke_flows`]; off unless said otherwise.
@@ -205,6 +207,7 @@ impl Overrides {
             ipip_enabled: _,
             ipip_mtu: _,
             cluster_routes: _,
+            external_nodes,
             record_drops,
             revoke_flows,
             wireguard: _,
@@ -222,6 +225,7 @@ impl Overrides {
         set(&mut settings.vxlan_port, vxlan_port);
         set(&mut settings.vxlan_from_workloads, vxlan_from_workloads);
         set(&mut settings.ipip_from_workloads, ipip_from_workloads);
+        set(&mut settings.external_nodes, external_nodes);
         set(&mut settings.record_drops, record_drops);
         set(&mut settings.revoke_flows, revoke_flows);
         settings.nat.ports = nat_ports.or(settings.nat.ports);

@@ -5,9 +5,9 @@ mod settings;
 use std::fmt::{self, Write as _};
 
 use tortie_desired::{
-    BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint, IcmpMatch,
-    Ipip, Limits, Match, Member, PacketRate, Policy, PolicyStage, Pool, Profile, Route, RouteTarget, Rule, SetId,
-    SetKind, Tables, TierPolicies, Vtep, Vxlan, Wireguard, WireguardPeer,
+    Bandwidth, BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, ExportRule, FloatingAddress, HostEndpoint,
+    IcmpMatch, Ipip, Limits, Match, Member, PacketRate, PeakRate, Policy, PolicyStage, Pool, Profile, Route,
+    RouteTarget, Rule, SetId, SetKind, Tables, TierPolicies, Vtep, Vxlan, Wireguard, WireguardPeer,
 };
 
 /// All tables as text. `describe` says what a set holds, such as [`crate::Calculator::describe_set`]; settings are
@@ -331,7 +331,23 @@ fn write_endpoint(out: &mut String, endpoint: &Endpoint) -> fmt::Result {
     for FloatingAddress { external, internal } in floating {
         writeln!(out, "  floating {external} to {internal}")?;
     }
-    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp } = limits;
+    let Limits {
+        ingress_packets,
+        egress_packets,
+        ingress_connections,
+        egress_connections,
+        dscp,
+        ingress_bandwidth,
+        egress_bandwidth,
+    } = limits;
+    for (direction, bandwidth) in [("ingress", ingress_bandwidth), ("egress", egress_bandwidth)] {
+        let Some(Bandwidth { rate, burst, peak }) = bandwidth else { continue };
+        write!(out, "  limit {direction} {rate} bytes/s burst {burst}")?;
+        if let Some(PeakRate { rate, burst }) = peak {
+            write!(out, " peak {rate} bytes/s burst {burst}")?;
+        }
+        writeln!(out)?;
+    }
     for (direction, packets, connections) in
         [("ingress", ingress_packets, ingress_connections), ("egress", egress_packets, egress_connections)]
     {

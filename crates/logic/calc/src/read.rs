@@ -67,11 +67,6 @@ fn shared(strings: &mut Strings, names: &[Cow<'_, str>]) -> Arc<[Arc<str>]> {
     names.iter().map(|name| strings.get(name)).collect()
 }
 
-/// A line for each field that is set and not heeded yet.
-pub(crate) fn not_yet(fields: &[(&str, bool)]) -> Vec<String> {
-    fields.iter().filter(|(_, set)| *set).map(|(field, _)| format!("{field}: not supported yet")).collect()
-}
-
 /// The labels of a resource.
 fn own(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -162,7 +157,7 @@ pub(crate) fn local(
         labels: LabelSet::new(&item.identity.own),
         allowed_sources: nets("allowSpoofedSourcePrefixes", &spec.allow_spoofed_source_prefixes, problems),
         floating: floating(spec, problems),
-        limits: limits(spec, problems),
+        limits: limits(spec),
         openstack: spec.orchestrator == "openstack",
     })
 }

@@ -5,7 +5,6 @@
 //! of a host endpoint fall through. A base chain that would do nothing is not there, as even an empty one costs.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use tortie_desired::{HostAction, Settings};
 use tortie_net::{Family, IpNet, PortRange, Protocol};
@@ -42,7 +41,7 @@ pub(crate) struct Tunnel {
     /// The destination's port, of protocols that have such.
     pub(crate) port: Option<u16>,
     /// The nodes that they are exchanged with.
-    pub(crate) peers: BTreeSet<IpAddr>,
+    pub(crate) peers: BTreeSet<IpNet>,
     /// Whether nobody else may send such; otherwise that is for the policy of the host to say.
     pub(crate) closed: bool,
 }
@@ -58,7 +57,7 @@ impl Tunnel {
 
     /// Accepts what is exchanged with the peers, if there are any.
     fn accept(&self, literals: &mut Literals, side: Side) -> Option<Rule> {
-        let nets: Vec<IpNet> = self.peers.iter().copied().map(IpNet::from).collect();
+        let nets: Vec<IpNet> = self.peers.iter().copied().collect();
         let peer = literals.nets(side, self.family, &nets, false)?;
         Some(Rule::new([self.matches(), vec![peer]].concat(), Verdict::Accept))
     }

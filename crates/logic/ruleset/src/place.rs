@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tortie_desired::{
     Endpoint, EndpointId, Ipip, SetId, SetKind, Tables, TunnelDevice, Vtep, Vxlan, Wireguard, WireguardPeer,
 };
-use tortie_net::{Family, Protocol};
+use tortie_net::{Family, IpNet, Protocol};
 
 use crate::base::Tunnel;
 use crate::groups::{GroupId, Lists};
@@ -17,25 +17,31 @@ use crate::render::{Owner, Renderer, families, remove_user, sources_of};
 use crate::workload::IPIP;
 use crate::{base, host, names, nat, workload};
 
+/// Nodes outside of the cluster. The settings name those of IPv4 alone.
+fn external(tables: &Tables, family: Family) -> impl Iterator<Item = IpNet> {
+    tables.settings.external_nodes.iter().copied().filter(move |net| Family::of_net(*net) == family)
+}
+
 /// The tunnels of this node, with the nodes that they lead to.
 fn tunnels(tables: &Tables) -> Vec<Tunnel> {
     let vxlan = families(tables).filter_map(|family| {
         let Vxlan { port, .. } = tables.tunnels.get(&TunnelDevice::vxlan(family))?;
-        let peers = tables.vteps.values().map(|Vtep { underlay, .. }| *underlay).collect();
+        let nodes = tables.vteps.values().map(|Vtep { underlay, .. }| IpNet::from(*underlay));
+        let peers = nodes.chain(external(tables, family)).collect();
         Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers, closed: true })
     });
     let ipip = tables.ipip.iter().map(|Ipip { peers, .. }| Tunnel {
         family: Family::V4,
         protocol: IPIP,
         port: None,
-        peers: peers.keys().copied().collect(),
+        peers: peers.keys().copied().map(IpNet::from).chain(external(tables, Family::V4)).collect(),
         closed: true,
     });
     let wireguard = tables.wireguard.iter().map(|(family, Wireguard { port, peers, .. })| Tunnel {
         family: *family,
         protocol: Protocol::UDP,
         port: Some(*port),
-        peers: peers.values().map(|WireguardPeer { endpoint, .. }| *endpoint).collect(),
+        peers: peers.values().map(|WireguardPeer { endpoint, .. }| IpNet::from(*endpoint)).collect(),
         // What it carries is authenticated, and may come from a translated address.
         closed: false,
     });

@@ -71,7 +71,15 @@ pub(crate) fn revoked(direction: Direction, settings: &Settings) -> Option<Rule>
 
 /// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
 pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
-    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp: _ } = endpoint.limits;
+    let Limits {
+        ingress_packets,
+        egress_packets,
+        ingress_connections,
+        egress_connections,
+        dscp: _,
+        ingress_bandwidth: _,
+        egress_bandwidth: _,
+    } = endpoint.limits;
     match direction {
         Direction::Ingress => ingress_packets.is_some() || ingress_connections.is_some(),
         Direction::Egress => {
@@ -88,7 +96,15 @@ pub(crate) fn own_chain(
     names: Names,
     settings: &Settings,
 ) -> Chain {
-    let Limits { ingress_packets, egress_packets, ingress_connections, egress_connections, dscp: _ } = endpoint.limits;
+    let Limits {
+        ingress_packets,
+        egress_packets,
+        ingress_connections,
+        egress_connections,
+        dscp: _,
+        ingress_bandwidth: _,
+        egress_bandwidth: _,
+    } = endpoint.limits;
     let (packets, connections) = match direction {
         Direction::Ingress => (ingress_packets, ingress_connections),
         Direction::Egress => (egress_packets, egress_connections),

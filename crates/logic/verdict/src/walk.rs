@@ -217,11 +217,13 @@ impl<'a> Walk<'a> {
         let family = self.packet.family();
         let vxlan = self.tables.tunnels.get(&TunnelDevice::vxlan(family));
         let managed = self.tables.settings.ipv6 || family == Family::V4;
+        let external =
+            || peer.is_some_and(|peer| self.tables.settings.external_nodes.iter().any(|net| net.contains(&peer)));
         let udp = |port: u16| protocol == Protocol::UDP && dst_port == port && managed;
         let (kind, allowed) = if vxlan.is_some_and(|vxlan| udp(vxlan.port)) {
-            (TunnelKind::Vxlan, self.tables.vteps.values().any(|vtep| Some(vtep.underlay) == peer))
+            (TunnelKind::Vxlan, self.tables.vteps.values().any(|vtep| Some(vtep.underlay) == peer) || external())
         } else if let Some(ipip) = self.tables.ipip.as_ref().filter(|_| protocol == IPIP && family == Family::V4) {
-            (TunnelKind::Ipip, peer.is_some_and(|peer| ipip.peers.contains_key(&peer)))
+            (TunnelKind::Ipip, peer.is_some_and(|peer| ipip.peers.contains_key(&peer)) || external())
         } else {
             // Of strangers the policy of the host decides.
             let device = self.tables.wireguard.get(&family).filter(|device| udp(device.port));

@@ -79,6 +79,26 @@ pub struct PacketRate {
     pub burst: u32,
 }
 
+/// A limit on bytes, by a bucket of tokens; what is over waits, and is dropped when too much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Bytes per second, at least 1.
+    pub rate: u64,
+    /// What the bucket holds, bytes; no less than a packet.
+    pub burst: u32,
+    /// How fast a full bucket may empty; `None`: as fast as the link takes it.
+    pub peak: Option<PeakRate>,
+}
+
+/// How fast a bucket may empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeakRate {
+    /// Bytes per second, more than the rate of the bucket.
+    pub rate: u64,
+    /// What may pass at once at that rate, bytes; no less than a packet.
+    pub burst: u32,
+}
+
 /// Limits on a workload's traffic. Policy is asked besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -92,6 +112,10 @@ pub struct Limits {
     pub egress_connections: Option<u32>,
     /// What packets from it that leave the cluster are marked with (RFC 2474), below 64.
     pub dscp: Option<u8>,
+    /// Bytes to it.
+    pub ingress_bandwidth: Option<Bandwidth>,
+    /// Bytes from it.
+    pub egress_bandwidth: Option<Bandwidth>,
 }
 
 /// Which of the node's own interfaces (those that are no workload's) a host endpoint governs.

@@ -20,7 +20,8 @@ pub use batch::{Batch, SetChange, Step};
 pub use bgp::{BgpBfd, BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin, SecretKey};
 pub use bgp_filter::{BgpFilter, Community, FilterOperation, FilterRule, PrefixMatch, PrefixOperator, wildcard};
 pub use endpoint::{
-    Endpoint, EndpointId, FloatingAddress, HostEndpoint, HostInterface, Limits, PacketRate, TierPolicies,
+    Bandwidth, Endpoint, EndpointId, FloatingAddress, HostEndpoint, HostInterface, Limits, PacketRate, PeakRate,
+    TierPolicies,
 };
 pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule, TierAction};
 pub use route::{Pool, Route, RouteTarget};

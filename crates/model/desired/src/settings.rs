@@ -92,6 +92,8 @@ pub struct Settings {
     pub vxlan_from_workloads: bool,
     /// Whether workloads may send IPIP themselves, if policy allows it (`allowIPIPPacketsFromWorkloads`).
     pub ipip_from_workloads: bool,
+    /// Nodes outside of the cluster, with which tunnels may be exchanged too (`externalNodesList`); IPv4.
+    pub external_nodes: BTreeSet<IpNet>,
     /// Outgoing NAT.
     pub nat: NatSettings,
     /// Service prefixes whose packets are not forwarded, as nobody translated them: they would loop
@@ -148,6 +150,7 @@ impl Default for Settings {
             vxlan_port: 4789,
             vxlan_from_workloads: false,
             ipip_from_workloads: false,
+            external_nodes: BTreeSet::new(),
             nat: NatSettings::default(),
             service_loops: BTreeSet::new(),
             reject_service_loops: false,

@@ -41,6 +41,7 @@ impl Agent {
             self.routing.resync();
             self.tunnels.resync();
             self.wireguard.resync();
+            self.shaping.resync();
             self.interfaces.resync();
         }
         self.interfaces.tighten(&self.tables);
@@ -56,9 +57,11 @@ impl Agent {
             self.routing.set_desired(&self.tables);
             self.tunnels.set_desired(&self.tables);
             self.wireguard.set_desired(&self.tables);
+            self.shaping.set_desired(&self.tables);
         } else {
             self.routing.change_desired(&batch);
             self.tunnels.change_desired(&batch, &self.tables);
+            self.shaping.change_desired(&batch, &self.tables);
             if !batch.wireguard.is_empty() {
                 self.wireguard.set_desired(&self.tables);
             }
@@ -67,6 +70,7 @@ impl Agent {
         if self.rules_current || self.first_pass_done {
             self.apply_tunnels(now);
             self.apply_wireguard(now);
+            self.apply_shaping(now);
             self.apply_routes(now);
         }
         self.tell_bgp(&batch);
@@ -185,6 +189,20 @@ impl Agent {
         let keys = Family::ALL.map(|family| report.keys.get(&family).map(ToString::to_string).unwrap_or_default());
         let enabled = Family::ALL.map(|family| self.tables.wireguard.contains_key(&family));
         bell.wireguard(Wireguard { enabled, keys: Some(keys) });
+    }
+
+    fn apply_shaping(&mut self, now: Instant) {
+        let report = self.shaping.apply(now);
+        // A device that is not there yet gets its limits when it comes.
+        let waits = |cause: &Cause| matches!(cause, Cause::Missing(_));
+        let failing = report.blind.is_some() || report.failures.values().any(|cause| !waits(cause));
+        let text = if failing { report.to_string() } else { String::new() };
+        if failing && text != self.last_shaping {
+            warn!("limits of bandwidth: {text}");
+        } else if report.wrote() {
+            debug!("limits of bandwidth: {report}");
+        }
+        self.last_shaping = text;
     }
 
     fn apply_routes(&mut self, now: Instant) {

@@ -12,7 +12,7 @@ use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
 use tortie_flow::Judge;
 use tortie_netlink::{Event, Handle, Monitor};
-use tortie_routing::{Learned, Routing, Tunnels, Wireguards};
+use tortie_routing::{Learned, Routing, Shaping, Tunnels, Wireguards};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
@@ -54,6 +54,8 @@ pub struct Parts {
     pub tunnels: Tunnels,
     /// WireGuard.
     pub wireguard: Wireguards,
+    /// Limits of bandwidth.
+    pub shaping: Shaping,
     /// Who looks after the tunnels' addresses, if this node does.
     pub tunnel_addresses: Option<Bell>,
     /// The node's own interfaces.
@@ -82,6 +84,7 @@ pub struct Agent {
     pub(super) routing: Routing<Handle>,
     pub(super) tunnels: Tunnels,
     pub(super) wireguard: Wireguards,
+    pub(super) shaping: Shaping,
     pub(super) tunnel_addresses: Option<Bell>,
     pub(super) interfaces: Interfaces,
     pub(super) monitor: Monitor,
@@ -106,6 +109,7 @@ pub struct Agent {
     pub(super) last_routing: String,
     pub(super) last_tunnels: String,
     pub(super) last_wireguard: String,
+    pub(super) last_shaping: String,
     pub(super) waits: Waits,
     pub(super) told: Told,
     /// Whether many facts came at once, whose memory is free again.
@@ -129,6 +133,7 @@ impl Agent {
             routing,
             tunnels,
             wireguard,
+            shaping,
             tunnel_addresses,
             interfaces,
             monitor,
@@ -147,6 +152,7 @@ impl Agent {
             routing,
             tunnels,
             wireguard,
+            shaping,
             tunnel_addresses,
             interfaces,
             monitor,
@@ -167,6 +173,7 @@ impl Agent {
             last_routing: String::new(),
             last_tunnels: String::new(),
             last_wireguard: String::new(),
+            last_shaping: String::new(),
             waits: Waits::default(),
             told: Told::default(),
             heap_has_gaps: false,
@@ -224,6 +231,7 @@ impl Agent {
             .into_iter()
             .chain(tunnels)
             .chain(self.wireguard.wake_at(now))
+            .chain(self.shaping.wake_at(now))
             .chain(self.rules_retry)
             .chain([self.refresh_at])
             .min()
@@ -264,6 +272,7 @@ impl Agent {
                     self.routing.on_event(event);
                     self.tunnels.on_event(event);
                     self.wireguard.on_event(event);
+                    self.shaping.on_event(event);
                     self.interfaces.on_event(event);
                     if let Some(bell) = &mut self.tunnel_addresses {
                         bell.on_event(event);
@@ -278,6 +287,7 @@ impl Agent {
                 self.routing.resync();
                 self.tunnels.resync();
                 self.wireguard.resync();
+                self.shaping.resync();
                 self.interfaces.resync();
             }
         }

@@ -1,10 +1,12 @@
 //! From a FelixConfiguration's fields to settings.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tortie_api::{FelixConfigurationSpec, GoDuration, NatOutgoingExclusions, Port, ProtoPort, Toggle};
 use tortie_desired::{Failsafe, HostAction, LogLimit, Period};
-use tortie_net::Protocol;
+use tortie_net::{IpNet, Protocol};
 
 use super::{ClusterRoutes, Overrides, ServiceLoops, WireguardOverrides};
 
@@ -89,6 +91,7 @@ impl Overrides {
                 }
                 found
             }),
+            external_nodes: spec.external_nodes_list.as_ref().map(|list| external_nodes(list, problems)),
             record_drops: None,
             revoke_flows: None,
             wireguard: wireguard(spec),
@@ -113,6 +116,20 @@ fn wireguard(spec: &FelixConfigurationSpec) -> WireguardOverrides {
         priority: number(spec.wireguard_routing_rule_priority, 32766),
         keepalive_secs: spec.wireguard_keep_alive.map(secs),
     }
+}
+
+fn external_nodes(list: &[String], problems: &mut Vec<String>) -> BTreeSet<IpNet> {
+    let read = |text: &String| {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<Ipv4Addr>().map(|addr| IpNet::from(IpAddr::V4(addr))));
+        match net {
+            Ok(IpNet::V4(net)) => Some(IpNet::V4(net.trunc())),
+            Ok(IpNet::V6(_)) | Err(_) => {
+                problems.push(format!("spec.externalNodesList: {text:?} is no IPv4 address or prefix"));
+                None
+            }
+        }
+    };
+    list.iter().filter_map(read).collect()
 }
 
 /// `N/second`, `N/minute`, `N/hour` or `N/day`.

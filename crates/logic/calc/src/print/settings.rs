@@ -24,6 +24,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
         reject_service_loops,
         record_drops,
         revoke_flows,
+        external_nodes,
     } = settings;
     let mut line = |name: &str, differs: bool, value: String| {
         if differs { writeln!(out, "setting {name} {value}") } else { Ok(()) }
@@ -43,6 +44,8 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
     line("vxlan-port", *vxlan_port != default.vxlan_port, vxlan_port.to_string())?;
     line("vxlan-from-workloads", *vxlan_from_workloads, vxlan_from_workloads.to_string())?;
     line("ipip-from-workloads", *ipip_from_workloads, ipip_from_workloads.to_string())?;
+    let external: Vec<String> = external_nodes.iter().map(ToString::to_string).collect();
+    line("external-nodes", !external.is_empty(), external.join(","))?;
     line("record-drops", *record_drops, record_drops.to_string())?;
     line("revoke-flows", *revoke_flows, revoke_flows.to_string())?;
     let NatSettings { ports, address, exclude_hosts } = nat;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tortie_api as api;
-use tortie_desired::{FloatingAddress, Limits, PacketRate};
+use tortie_desired::{Bandwidth, FloatingAddress, Limits, PacketRate, PeakRate};
 use tortie_net::{Family, IpNet};
 
-use super::{not_yet, shared};
+use super::shared;
 use crate::hosts::{LocalHost, Wanted};
 use crate::sets::Item;
 use crate::strings::Strings;
@@ -34,17 +34,17 @@ pub(super) fn floating(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<Stri
 /// Upstream's burst where none is given, packets.
 const DEFAULT_PACKET_BURST: u32 = 5;
 
-pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Limits {
+pub(super) fn limits(spec: &api::WorkloadEndpointSpec) -> Limits {
     let Some(controls) = &spec.qos_controls else { return Limits::default() };
     let api::QosControls {
         ingress_bandwidth,
-        ingress_burst: _,
-        ingress_peakrate: _,
-        ingress_minburst: _,
+        ingress_burst,
+        ingress_peakrate,
+        ingress_minburst,
         egress_bandwidth,
-        egress_burst: _,
-        egress_peakrate: _,
-        egress_minburst: _,
+        egress_burst,
+        egress_peakrate,
+        egress_minburst,
         ingress_packet_rate,
         ingress_packet_burst,
         egress_packet_rate,
@@ -53,10 +53,6 @@ pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String
         egress_max_connections,
         dscp,
     } = controls;
-    problems.extend(not_yet(&[
-        ("spec.qosControls.ingressBandwidth", *ingress_bandwidth != 0),
-        ("spec.qosControls.egressBandwidth", *egress_bandwidth != 0),
-    ]));
     // 0 is no limit; what is over the largest number that can be counted is none either.
     let count = |value: i64| u32::try_from(value).ok().filter(|value| *value > 0);
     let rate = |rate: i64, burst: i64| {
@@ -69,7 +65,25 @@ pub(super) fn limits(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String
         ingress_connections: count(*ingress_max_connections),
         egress_connections: count(*egress_max_connections),
         dscp: dscp.as_ref().map(api::Dscp::value),
+        ingress_bandwidth: bandwidth(*ingress_bandwidth, *ingress_burst, *ingress_peakrate, *ingress_minburst),
+        egress_bandwidth: bandwidth(*egress_bandwidth, *egress_burst, *egress_peakrate, *egress_minburst),
     }
+}
+
+/// Upstream's burst of bandwidth where none is given, bits.
+const DEFAULT_BURST: i64 = 4_294_967_296;
+/// A bucket that holds less than a packet would let none through, bytes.
+const SMALLEST_BURST: u32 = 10_000;
+
+/// A limit from bits per second, bits, bits per second and, as upstream counts the last, bytes; 0 is none.
+fn bandwidth(rate: i64, burst: i64, peak_rate: i64, peak_burst: i64) -> Option<Bandwidth> {
+    let bytes = |bits: i64| u64::try_from(bits / 8).ok().filter(|bytes| *bytes > 0);
+    let bucket = |size: u64| u32::try_from(size).unwrap_or(u32::MAX).max(SMALLEST_BURST);
+    let rate = bytes(rate)?;
+    let burst = bucket(bytes(burst).or(bytes(DEFAULT_BURST)).unwrap_or_default());
+    let peak = bytes(peak_rate).filter(|peak| *peak > rate);
+    let peak = peak.map(|rate| PeakRate { rate, burst: bucket(u64::try_from(peak_burst).unwrap_or_default()) });
+    Some(Bandwidth { rate, burst, peak })
 }
 
 /// A host endpoint of this node; `None` if it names no interface that a kernel could have.

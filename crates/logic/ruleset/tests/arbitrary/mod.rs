@@ -215,6 +215,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             ingress_connections,
             egress_connections,
             dscp,
+            ..Limits::default()
         },
     )
 }
@@ -274,7 +275,10 @@ fn settings() -> impl Strategy<Value = Settings> {
         |(interface_prefixes, endpoint_to_host, flags, failsafe_inbound, failsafe_outbound, service_loops)| {
             let [reject_denied, accept_invalid, ipv6, vxlan_from_workloads, ipip_from_workloads, reject, record_drops] =
                 flags;
+            let external_nodes = service_loops.iter().filter(|net| net.addr().is_ipv4()).copied().collect();
             Settings {
+                revoke_flows: record_drops,
+                external_nodes,
                 interface_prefixes,
                 endpoint_to_host,
                 reject_denied,
