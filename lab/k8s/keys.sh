@@ -19,7 +19,11 @@ certificate kcm ca /CN=system:kube-controller-manager clientAuth
 certificate sched ca /CN=system:kube-scheduler clientAuth
 certificate proxy ca /CN=system:kube-proxy clientAuth
 certificate front-proxy fp-ca /CN=front-proxy-client clientAuth
-for i in 1 2 3; do certificate n$i ca "/O=system:nodes/CN=system:node:n$i" clientAuth,serverAuth "DNS:n$i,IP:172.30.0.1$i,IP:172.30.1.1$i"; done
+for i in 1 2 3; do
+    # One made before nodes could be in two subnets.
+    grep -q "IP:172.30.1.1$i" n$i.ext 2>/dev/null || rm -f n$i.crt
+    certificate n$i ca "/O=system:nodes/CN=system:node:n$i" clientAuth,serverAuth "DNS:n$i,IP:172.30.0.1$i,IP:172.30.1.1$i"
+done
 [ -f sa.key ] || { openssl genrsa -out sa.key 2048 2>/dev/null; openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null; }
 echo "$ADMIN,admin,admin-uid,system:masters" >tokens.csv
 for who in admin kcm sched proxy n1 n2 n3; do
