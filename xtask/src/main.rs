@@ -63,7 +63,7 @@ enum Chore {
         #[arg(long)]
         binary: Option<std::path::PathBuf>,
         /// Cargo's profile: release, dist or dev.
-        #[arg(long, default_value = "release")]
+        #[arg(long, default_value = "dist")]
         profile: String,
         /// The archive; by default in the build folder.
         #[arg(long)]

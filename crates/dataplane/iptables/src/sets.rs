@@ -46,7 +46,7 @@ fn members(element: &Element) -> Vec<String> {
         Element::Net(net) => vec![net.to_string()],
         // No packet of such a protocol has a port.
         Element::AddressPort { addr: _, protocol, port: _ } if !protocol.has_ports() => vec![],
-        Element::AddressPort { addr, protocol, port } => vec![format!("{addr},{}:{port}", protocol_word(*protocol))],
+        Element::AddressPort { addr, protocol, port } => vec![format!("{addr},{}:{port}", protocol.0)],
         Element::Ports(range) => vec![format!("{}-{}", range.first(), range.last())],
         Element::Interface(name) => vec![name.to_string()],
         Element::InterfaceAddress { interface, addr } => vec![format!("{addr},{interface}")],
@@ -61,15 +61,9 @@ fn halves(net: IpNet) -> [IpNet; 2] {
     text.map(|half| half.parse().expect("a literal"))
 }
 
-fn protocol_word(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::TCP => "tcp".to_owned(),
-        Protocol::UDP => "udp".to_owned(),
-        Protocol::SCTP => "sctp".to_owned(),
-        Protocol::UDPLITE => "udplite".to_owned(),
-        Protocol(number) => number.to_string(),
-    }
-}
+/// What ipset prints where it finds /etc/protocols. It is told numbers, which it takes everywhere.
+const PROTOCOLS: [(&str, Protocol); 4] =
+    [("tcp", Protocol::TCP), ("udp", Protocol::UDP), ("sctp", Protocol::SCTP), ("udplite", Protocol::UDPLITE)];
 
 /// The elements as ipset keeps them: halves of all addresses, single ports.
 fn kept(elements: &BTreeSet<Element>) -> BTreeSet<Element> {
@@ -96,8 +90,7 @@ fn parse_member(words: &str, text: &str) -> Option<Element> {
     if words.starts_with("hash:ip,port") {
         let (addr, rest) = text.split_once(',')?;
         let (protocol, port) = rest.split_once(':')?;
-        let all = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE];
-        let known = all.into_iter().find(|p| protocol_word(*p) == protocol);
+        let known = PROTOCOLS.iter().find(|(word, _)| *word == protocol).map(|(_, known)| *known);
         let protocol = known.or_else(|| protocol.parse().ok().map(Protocol))?;
         Some(Element::AddressPort { addr: addr.parse().ok()?, protocol, port: port.parse().ok()? })
     } else if words.starts_with("hash:net,iface") {
@@ -321,6 +314,20 @@ mod tests {
         };
         assert!(seen["cali40s-x"].is_of(wanted.set_type) && seen.len() == 1);
         assert!(!Script::default().repair("cali40s-x", &seen["cali40s-x"], &wanted));
+    }
+
+    #[test]
+    fn protocols_are_written_as_numbers_and_read_as_either() {
+        let addr = "10.0.0.1".parse().expect("literal");
+        let element = Element::AddressPort { addr, protocol: Protocol::TCP, port: 81 };
+        assert_eq!(members(&element), ["10.0.0.1,6:81"]);
+        for text in ["10.0.0.1,6:81", "10.0.0.1,tcp:81"] {
+            assert_eq!(
+                parse_member(type_words(SetType::AddressPorts(Family::V4)), text),
+                Some(element.clone()),
+                "{text}"
+            );
+        }
     }
 
     proptest! {
