@@ -11,6 +11,7 @@
 //!        +--devices--> reaper, mend --> kernel     |
 //!                                                            bfd --up, down--> bgp; its own UDP sockets --> peers
 //!   tunnel-addresses <--Bell, WireGuard's keys-- agent; writes the Node resource and addresses --> store
+//!   node-status <--who asks for a CalicoNodeStatus-- agent, which it asks; writes the status --> store
 //!   self-test <--the nodes-- agent; --packets of full size--> other nodes; the largest that pass --> agent
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   revoke <--rules changed-- agent; asks it to Judge the flows that conntrack lists; --marks--> conntrack
@@ -38,6 +39,7 @@ mod host;
 mod lock;
 mod logging;
 mod memory;
+mod node_status;
 mod patience;
 mod register;
 mod reports;
@@ -284,9 +286,14 @@ impl Node {
         };
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());
-        let mirror = Mirror::spawn(follow(store), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
+        let mirror =
+            Mirror::spawn(follow(store.clone()), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
         let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
         let rules::Rules { backend, leftovers } = rules::open(felix)?;
+        let node_status = match role {
+            Role::Node => Some(node_status::start(store, handle.clone(), name)?),
+            Role::Felix => None,
+        };
         let self_test = if role == Role::Node { start_self_test(environment, &health, post.clone())? } else { None };
         let agent = Agent::new(Parts {
             inbox,
@@ -302,6 +309,7 @@ impl Node {
             interfaces: Interfaces::new(Handle::open()?),
             monitor: Monitor::open(groups)?,
             bgp,
+            node_status,
             self_test,
             service: service.clone(),
             revoker,

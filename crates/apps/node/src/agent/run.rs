@@ -25,6 +25,7 @@ use crate::cni::Service;
 use crate::health::Health;
 use crate::lock;
 use crate::memory;
+use crate::node_status;
 use crate::revoke::Revoker;
 use crate::rules::Leftovers;
 use crate::self_test::SelfTest;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub monitor: Monitor,
     /// The BGP speaker, if this node has one.
     pub bgp: Option<Bgp>,
+    /// Who reports this node's status to resources that ask for it.
+    pub node_status: Option<node_status::Bell>,
     /// The test between the nodes, if there is one.
     pub self_test: Option<SelfTest>,
     /// Who answers CNI calls, to be kept up to date.
@@ -89,6 +92,7 @@ pub struct Agent {
     pub(super) interfaces: Interfaces,
     pub(super) monitor: Monitor,
     pub(super) bgp: Option<Bgp>,
+    node_status: Option<node_status::Bell>,
     pub(super) self_test: Option<SelfTest>,
     pub(super) service: Arc<Service>,
     pub(super) revoker: Option<Revoker>,
@@ -138,6 +142,7 @@ impl Agent {
             interfaces,
             monitor,
             bgp,
+            node_status,
             self_test,
             service,
             revoker,
@@ -157,6 +162,7 @@ impl Agent {
             interfaces,
             monitor,
             bgp,
+            node_status,
             self_test,
             service,
             revoker,
@@ -326,6 +332,9 @@ impl Agent {
             info!(locked, "the datastore's lock changed");
         }
         if let Some(bell) = &self.tunnel_addresses {
+            bell.observe(&batch.updates);
+        }
+        if let Some(bell) = &self.node_status {
             bell.observe(&batch.updates);
         }
         for update in batch.updates {

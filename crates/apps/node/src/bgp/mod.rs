@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::Waker;
-pub use status::{Routes, Status};
+pub use status::{PeerState, Routes, Status};
 use tortie_bgp::BfdState;
 use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker};
 use tortie_net::IpNet;

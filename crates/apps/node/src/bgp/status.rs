@@ -67,6 +67,18 @@ pub struct Status {
     pub running: bool,
     /// What keeps it from listening, if something does.
     pub fault: Option<String>,
+    /// Its BGP identifier.
+    #[serde(default)]
+    pub router_id: Option<Ipv4Addr>,
+    /// Whether it has an address of a family, IPv4 first.
+    #[serde(default)]
+    pub families: [bool; 2],
+    /// When it was started, seconds since 1970.
+    #[serde(default)]
+    pub started: i64,
+    /// When what is wanted of it changed last, the same.
+    #[serde(default)]
+    pub reconfigured: i64,
     /// The peers.
     pub peers: Vec<PeerState>,
 }
@@ -163,6 +175,12 @@ pub(super) fn unusable(address: IpAddr, peer: &BgpPeer, problem: &str) -> PeerSt
         reason: Some(Reason::new("password", format!("its password can't be read: {problem}"), "see spec.password")),
         bfd: None,
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn peer_state(peer: &PeerStatus, name: &str, reason: Option<Reason>) -> PeerState {

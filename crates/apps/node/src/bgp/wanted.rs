@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::bfd::{Bfd, Watched};
 use super::listen::Place;
+use super::status;
 use super::worker::Worker;
 use super::{Command, Wanted, config};
 use crate::autodetect::Interface;
@@ -24,6 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Worker {
     pub(super) fn want(&mut self, wanted: Wanted) {
+        if self.wanted != wanted {
+            self.reconfigured = status::now();
+        }
         self.wanted = wanted;
         self.configure();
     }

@@ -66,6 +66,9 @@ pub(super) struct Worker {
     pub(super) connections: BTreeMap<usize, (ConnId, Connection)>,
     pub(super) tokens: BTreeMap<ConnId, usize>,
     pub(super) next_token: usize,
+    /// Seconds since 1970: when this began, and when what is wanted changed last.
+    pub(super) started: i64,
+    pub(super) reconfigured: i64,
     pub(super) stopping: bool,
 }
 
@@ -104,6 +107,8 @@ impl Worker {
             connections: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
+            started: status::now(),
+            reconfigured: status::now(),
             stopping: false,
         };
         Ok((worker, waker))
@@ -411,7 +416,16 @@ impl Worker {
             Some(status::unusable(net.addr(), peer, problem))
         }));
         states.sort_by_key(|state| state.address);
-        Status { running: self.speaker.is_some(), fault: self.fault.clone(), peers: states }
+        let own = self.wanted.speaker.as_ref();
+        Status {
+            running: self.speaker.is_some(),
+            fault: self.fault.clone(),
+            router_id: own.map(|own| own.router_id),
+            families: own.map_or([false; 2], |own| [own.ipv4.is_some(), own.ipv6.is_some()]),
+            started: self.started,
+            reconfigured: self.reconfigured,
+            peers: states,
+        }
     }
 }
 
