@@ -111,9 +111,31 @@ impl Api {
     }
 
     /// What a fault of a type means: a client needs no right to what the server does not know. Older versions had
-    /// fewer types, and gave fewer rights.
+    /// fewer types, and gave fewer rights. A type of ours that the server has in another version only is not absent.
     pub(crate) async fn settled(&self, ty: Type, fault: Fault) -> Fault {
-        let Fault::Forbidden(_) = &fault else { return fault };
+        let group = self.known_group();
+        match fault {
+            Fault::Forbidden(_) if !self.has_type(ty, &ty.root(group)).await.unwrap_or(true) => {
+                Fault::NotFound { no_type: true }
+            }
+            Fault::NotFound { no_type: true } if matches!(ty, Type::Custom(_)) => {
+                match self.other_version(ty, group).await {
+                    Ok(None) => fault,
+                    Ok(Some(version)) => Fault::Unusable(format!(
+                        "the API server has {} in version {version} only, and {} is needed: apply the custom resource \
+                         definitions of this version, or use the program that goes with those",
+                        ty.full_name(group),
+                        group.api_version()
+                    )),
+                    Err(other) => other,
+                }
+            }
+            fault => fault,
+        }
+    }
+
+    /// Whether a group's version at a path has a type.
+    async fn has_type(&self, ty: Type, path: &str) -> Result<bool, Fault> {
         #[derive(serde::Deserialize)]
         struct Types {
             resources: Vec<Named>,
@@ -122,16 +144,44 @@ impl Api {
         struct Named {
             name: String,
         }
-        let group = self.known_group();
-        let path = ty.root(group);
+        let plural = ty.plural(self.known_group());
+        match self.discover::<Types>(ty, path.to_owned()).await? {
+            Some(Types { resources }) => Ok(resources.iter().any(|Named { name }| name == plural)),
+            None => Ok(false),
+        }
+    }
+
+    /// A version of the group other than ours in which the server has a type.
+    async fn other_version(&self, ty: Type, group: Group) -> Result<Option<String>, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Versions {
+            versions: Vec<Version>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let root = format!("/apis/{}", group.name());
+        let all = self.discover::<Versions>(ty, root.clone()).await?.map(|Versions { versions }| versions);
+        for Version { version } in all.unwrap_or_default() {
+            let path = format!("{root}/{version}");
+            if path != ty.root(group) && self.has_type(ty, &path).await? {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the server tells of its types at a path; `None` where it knows none.
+    async fn discover<T: serde::de::DeserializeOwned>(&self, ty: Type, path: String) -> Result<Option<T>, Fault> {
         let ask = Ask { verb: Verb::Get, ty: Some(ty), path, body: None, urgency: Urgency::Other };
-        let known = match self.send(ask).await {
+        match self.send(ask).await {
             Ok(body) => serde_json::from_slice(&body)
-                .map_or(true, |Types { resources }| resources.iter().any(|Named { name }| name == ty.plural(group))),
-            Err(Fault::NotFound { no_type: _ }) => false,
-            Err(_) => true,
-        };
-        if known { fault } else { Fault::NotFound { no_type: true } }
+                .map(Some)
+                .map_err(|error| Fault::Unavailable(format!("the list of types can't be read: {error}"))),
+            Err(Fault::NotFound { no_type: _ }) => Ok(None),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Sends a request and reads the whole answer, again where that is safe, until the deadline.
