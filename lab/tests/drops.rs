@@ -266,6 +266,13 @@ fn beside(scene: &Scene<'_>) -> Vec<Row> {
         udp("unknown interface, to the node", &stray_at, IpAddr::V4(node.ip()), 20044, cut("egress", "input")),
         udp("unknown interface, towards", &b_at, STRAY.parse().unwrap(), 20045, cut("ingress", "forward")),
         udp("to the node", &b_at, IpAddr::V4(node.ip()), 20046, of(b, "to-host")),
+        raw(
+            "router advertisement to the node",
+            &a_at,
+            Sent::router_advertisement("fe80::9".parse().unwrap(), node.place().ip(Family::V6).unwrap()),
+            json!({ "protocol": "ICMPv6", "icmpType": 134 }),
+            of(a, "to-host"),
+        ),
         udp("VXLAN of a pod", &b_at, plain.ip(), 4789, of(b, "vxlan")),
         raw("IPIP of a pod", &b_at, Sent::ipip(b.ip(), plain.ip()), tunnelled, of(b, "ipip")),
         raw(

@@ -56,6 +56,13 @@ impl Sent {
         Sent::raw(from, to, protocol, &echo)
     }
 
+    /// A router advertisement (RFC 4861) that names the sender as default router.
+    pub fn router_advertisement(from: IpAddr, to: IpAddr) -> Sent {
+        let mut advertisement = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        sum(from, to, 58, &mut advertisement, 2);
+        Sent::raw(from, to, 58, &advertisement)
+    }
+
     /// TCP with flags that make no sense together.
     pub fn bogus_tcp(from: IpAddr, to: IpAddr, port: u16) -> Sent {
         let mut tcp = [40000u16.to_be_bytes(), port.to_be_bytes()].concat();

@@ -43,6 +43,7 @@ fn policy_id(number: usize) -> PolicyId {
 /// Policies on both pods and in both directions, of which the last one allows.
 fn tables(pods: [&Pod; 2], policies: usize) -> Tables {
     let mut tables = Tables::default();
+    tables.settings.revoke_flows = true;
     let members = pods.iter().map(|p| Member::Net(IpNet::from(p.ipv4()))).collect();
     tables.sets.insert(SetId::new("s:pods"), (SetKind::Addresses, members));
     for number in 0..policies {
