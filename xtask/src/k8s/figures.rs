@@ -23,8 +23,7 @@ pub fn run(count: u32) -> Result<()> {
     }
     println!("CNI ADD as containerd counts it:\n{}", node(1, &["sh", "-c", HISTOGRAM])?);
     for number in 1..=3 {
-        let line =
-            "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = calico-node ] && grep -E 'VmRSS|VmHWM' $p/status; done";
+        let line = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = calico-node ] && grep -E 'VmRSS|VmHWM' $p/status; done; true";
         println!("agent of n{number}: {}", node(number, &["sh", "-c", line])?.replace('\n', " "));
     }
     Ok(())
