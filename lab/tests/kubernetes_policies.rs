@@ -112,6 +112,17 @@ fn policies_of_kubernetes_are_enforced_between_nodes() {
     for pod in [web, till, stranger] {
         pod.delete().unwrap();
     }
+
+    // Profiles come from namespaces here, so that a configuration that asks for one of its own can't come true.
+    let mut conflist = lab.node(1).conflist().unwrap();
+    conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
+    lab.node(1).set_conflist(&conflist).unwrap();
+    let mut refused = lab.node(1).prepare_pod("shop", "refused", &[]).unwrap();
+    let failure = refused.cni_add().unwrap().unwrap_err();
+    assert_eq!(failure.code, 7, "an invalid configuration, not one to try again: {failure}");
+    assert!(failure.to_string().contains("\"policy\""), "{failure}");
+    assert!(refused.cni("DEL").unwrap().is_ok());
+    refused.remove_netns().unwrap();
     let left = kubectl("get ipamhandles.crd.projectcalico.org -o name", "");
     assert!(!left.contains("/k8s-pod-network."), "no address of a pod is left: {left}");
 }

@@ -1,6 +1,7 @@
-//! How many requests a client sends: a bucket of tokens, part of which only address management may take.
+//! How many requests a client sends: a bucket of tokens for what pods wait for, and one for everything else.
 //!
-//! A node that lists and watches must never keep a pod from getting its address.
+//! A node that lists and watches must never keep a pod from getting its address, nor one pod another: upstream's plugin
+//! is a process of its own for each pod, with a limit of its own.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ pub(crate) enum Urgency {
     Other,
 }
 
-/// The share of the bucket that is kept for pods.
-const RESERVED: f64 = 0.25;
+/// How many times as many requests may be made for pods as for everything else. A node that starts with as many pods as
+/// Kubernetes lets it have makes about a thousand.
+const FOR_PODS: u32 = 10;
 
 /// A bucket of tokens.
 struct Bucket {
@@ -26,16 +28,16 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn new(rate: f64, size: f64) -> Bucket {
+        Bucket { rate, size, tokens: size, filled: None }
+    }
+
     /// Takes a token, or says how long to wait before asking again.
-    fn take(&mut self, now: Instant, urgency: Urgency) -> Result<(), Duration> {
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let passed = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
         self.filled = Some(now);
         self.tokens = (self.tokens + passed.as_secs_f64() * self.rate).min(self.size);
-        let floor = match urgency {
-            Urgency::Pod => 0.0,
-            Urgency::Other => (self.size * RESERVED).floor(),
-        };
-        let missing = 1.0 + floor - self.tokens;
+        let missing = 1.0 - self.tokens;
         if missing > 0.0 {
             return Err(Duration::from_secs_f64(missing / self.rate));
         }
@@ -44,28 +46,29 @@ impl Bucket {
     }
 }
 
-/// A limit that all requests of a client share.
+/// The limits that all requests of a client share.
 pub(crate) struct Limiter {
-    bucket: Option<Mutex<Bucket>>,
+    buckets: Option<[Mutex<Bucket>; 2]>,
 }
 
 impl Limiter {
-    /// `rate` requests a second and `burst` at once; a rate that is not above zero means no limit.
+    /// `rate` requests a second and `burst` at once, ten times as many for pods; a rate that is not above zero means no
+    /// limit.
     pub(crate) fn new(rate: f64, burst: u32) -> Limiter {
         let size = f64::from(burst.max(1));
-        let bucket = (rate > 0.0).then(|| Mutex::new(Bucket { rate, size, tokens: size, filled: None }));
-        Limiter { bucket }
+        let times = |times: u32| Mutex::new(Bucket::new(rate * f64::from(times), size * f64::from(times)));
+        Limiter { buckets: (rate > 0.0).then(|| [times(FOR_PODS), times(1)]) }
+    }
+
+    fn take(&self, now: Instant, urgency: Urgency) -> Result<(), Duration> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        buckets[urgency as usize].lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// Waits for a token.
     pub(crate) async fn acquire(&self, urgency: Urgency) {
-        let Some(bucket) = &self.bucket else { return };
-        loop {
-            let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), urgency);
-            match taken {
-                Ok(()) => return,
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
+        while let Err(wait) = self.take(Instant::now(), urgency) {
+            tokio::time::sleep(wait).await;
         }
     }
 }
@@ -74,46 +77,33 @@ impl Limiter {
 mod tests {
     use super::*;
 
-    fn bucket(size: f64) -> Bucket {
-        Bucket { rate: 10.0, size, tokens: size, filled: None }
-    }
-
     #[test]
-    fn others_leave_a_part_for_pods() {
-        let (mut bucket, now) = (bucket(8.0), Instant::now());
-        let others = (0..20).filter(|_| bucket.take(now, Urgency::Other).is_ok()).count();
-        let pods = (0..20).filter(|_| bucket.take(now, Urgency::Pod).is_ok()).count();
-        assert_eq!((others, pods), (6, 2));
-    }
-
-    #[test]
-    fn pods_go_first_when_the_bucket_is_empty() {
-        let (mut bucket, start) = (bucket(4.0), Instant::now());
-        while bucket.take(start, Urgency::Pod).is_ok() {}
-        for step in 1..=50_u32 {
-            let now = start + Duration::from_millis(100) * step;
-            assert!(bucket.take(now, Urgency::Other).is_err(), "it takes what a pod waits for");
-            assert_eq!(bucket.take(now, Urgency::Pod), Ok(()), "step {step}");
-        }
+    fn what_others_ask_for_keeps_no_pod_waiting() {
+        let (limiter, now) = (Limiter::new(10.0, 8), Instant::now());
+        let taken = |urgency| (0..1000).filter(|_| limiter.take(now, urgency).is_ok()).count();
+        assert_eq!(taken(Urgency::Other), 8);
+        assert_eq!(taken(Urgency::Pod), 80);
+        let later = now + Duration::from_secs(1);
+        let taken = |urgency| (0..1000).filter(|_| limiter.take(later, urgency).is_ok()).count();
+        assert_eq!((taken(Urgency::Pod), taken(Urgency::Other)), (80, 8));
     }
 
     #[test]
     fn the_wait_is_long_enough() {
-        for urgency in [Urgency::Pod, Urgency::Other] {
-            let (mut bucket, mut now) = (bucket(4.0), Instant::now());
-            for _ in 0..20 {
-                if let Err(wait) = bucket.take(now, urgency) {
-                    // Rounding may leave a trace of a token to wait for.
-                    now += wait + Duration::from_nanos(10);
-                    assert_eq!(bucket.take(now, urgency), Ok(()));
-                }
+        let (mut bucket, mut now) = (Bucket::new(10.0, 4.0), Instant::now());
+        for _ in 0..20 {
+            if let Err(wait) = bucket.take(now) {
+                // Rounding may leave a trace of a token to wait for.
+                now += wait + Duration::from_nanos(10);
+                assert_eq!(bucket.take(now), Ok(()));
             }
         }
     }
 
     #[test]
-    fn even_the_smallest_bucket_serves_everybody() {
-        let (mut bucket, now) = (bucket(1.0), Instant::now());
-        assert_eq!(bucket.take(now, Urgency::Other), Ok(()));
+    fn no_rate_is_no_limit_and_no_burst_is_one() {
+        let now = Instant::now();
+        assert!((0..10_000).all(|_| Limiter::new(-1.0, 1).take(now, Urgency::Other).is_ok()));
+        assert_eq!(Limiter::new(1.0, 0).take(now, Urgency::Other), Ok(()));
     }
 }

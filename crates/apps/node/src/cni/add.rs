@@ -14,7 +14,7 @@ use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
 use tortie_net::{Mac, host_net};
 use tortie_netlink::{Handle, Netns};
-use tortie_store::{Expect, Reader, Write, resource};
+use tortie_store::{Expect, Reader, Write, WriteError, resource};
 use tracing::warn;
 
 use super::addresses::Ask;
@@ -116,7 +116,16 @@ impl Service {
                 labels_to_apply: BTreeMap::from([(conf.name.clone(), String::new())]),
             },
         };
-        resource::ensure(&*self.store, profile.into()).map(drop).map_err(store_fault)
+        resource::ensure(&*self.store, profile.into()).map(drop).map_err(|error| match error {
+            // A store whose profiles come from elsewhere takes none, whenever it is asked.
+            WriteError::Invalid(why) => CniError::new(
+                code::INVALID_CONFIG,
+                format!(
+                    "no \"policy\": {{\"type\": \"k8s\"}} in the configuration, and no profile for its network: {why}"
+                ),
+            ),
+            other => store_fault(other),
+        })
     }
 
     /// Gets addresses and writes them and the endpoint in one call of the store.
