@@ -3,19 +3,14 @@
 //! Only the default zone, and only bits of the mark that the caller names. What is gone meanwhile is no error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
-};
 use tortie_flow::{Connection, Ends};
 use tortie_net::{Family, Protocol};
+use tortie_nfnetlink::{Attributes, DONE, ERROR, Head, Message, flag, message, messages};
 
-use crate::wire::{self, Attributes};
+use crate::socket::Socket;
 
 /// How long the kernel may be silent in an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,23 +71,15 @@ pub struct Tracked {
 /// The connections of the network namespace of the thread that opened this.
 #[derive(Debug)]
 pub struct Connections {
-    fd: OwnedFd,
-    buffer: Vec<u8>,
+    socket: Socket,
     sequence: u32,
 }
 
 impl Connections {
     /// Opens a socket, and looks whether the kernel tells of connections.
     pub fn open() -> Result<Connections, ConntrackError> {
-        let kind = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, kind, SockProtocol::NetlinkNetFilter)
-            .map_err(ConntrackError::Unsupported)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            // Without the privilege the plain buffer has to do.
-            let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        }
-        let mut connections = Connections { fd, buffer: vec![0; 64 << 10], sequence: 0 };
+        let socket = Socket::open(RECEIVE_BUFFER).map_err(ConntrackError::Unsupported)??;
+        let mut connections = Connections { socket, sequence: 0 };
         connections.list(|_| {}).map_err(|error| match error {
             ConntrackError::Unavailable(errno @ (Errno::EINVAL | Errno::EOPNOTSUPP)) => {
                 ConntrackError::Unsupported(errno)
@@ -105,8 +92,9 @@ impl Connections {
     /// Hands over every flow. One that comes or goes meanwhile may be left out.
     pub fn list(&mut self, mut found: impl FnMut(Tracked)) -> Result<(), ConntrackError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = wire::request_with(wire::DUMP, ct::GET, self.sequence, 0, 0, &[]);
-        self.ask(&request, |message| {
+        let flags = flag::REQUEST | flag::DUMP;
+        let head = Head { kind: ct::GET, flags, seq: self.sequence, family: 0, resource: 0 };
+        self.ask(&message(head, &[]), |message| {
             if message.kind == ct::NEW {
                 parse(&message).into_iter().for_each(&mut found);
             }
@@ -127,8 +115,9 @@ impl Connections {
             (ct::MARK, &value.to_be_bytes()),
             (ct::MARK_MASK, &bits.to_be_bytes()),
         ];
-        let request = wire::request(ct::NEW, self.sequence, family, 0, &attributes);
-        match self.ask(&request, |_| {}) {
+        let flags = flag::REQUEST | flag::ACK;
+        let head = Head { kind: ct::NEW, flags, seq: self.sequence, family, resource: 0 };
+        match self.ask(&message(head, &attributes), |_| {}) {
             Ok(()) => Ok(true),
             Err(ConntrackError::Unavailable(Errno::ENOENT)) => Ok(false),
             Err(error) => Err(error),
@@ -136,27 +125,27 @@ impl Connections {
     }
 
     /// Sends a request and hands over what comes until its end.
-    fn ask(&mut self, request: &[u8], mut take: impl FnMut(wire::Message<'_>)) -> Result<(), ConntrackError> {
-        send(self.fd.as_raw_fd(), request, MsgFlags::empty())?;
+    fn ask(&mut self, request: &[u8], mut take: impl FnMut(Message<'_>)) -> Result<(), ConntrackError> {
+        self.socket.send(request)?;
         let mut until = Instant::now() + PATIENCE;
         loop {
-            if !self.readable(until.saturating_duration_since(Instant::now()))? {
+            if !self.socket.readable(until.saturating_duration_since(Instant::now()))? {
                 if Instant::now() >= until {
                     return Err(ConntrackError::Silent);
                 }
                 continue;
             }
-            let len = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(len) => len,
+            let datagram = match self.socket.receive() {
+                Ok(datagram) => datagram,
                 Err(Errno::EINTR | Errno::EAGAIN) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             until = Instant::now() + PATIENCE;
             // What is left of a request that was given up has another number.
-            for message in wire::messages(&self.buffer[..len]).filter(|message| message.seq == self.sequence) {
+            for message in messages(datagram).filter(|message| message.seq == self.sequence) {
                 match message.kind {
-                    wire::DONE => return Ok(()),
-                    wire::ERROR => match message.errno() {
+                    DONE => return Ok(()),
+                    ERROR => match message.errno() {
                         Some(0) => return Ok(()),
                         Some(errno) => return Err(Errno::from_raw(errno).into()),
                         None => return Err(Errno::EBADMSG.into()),
@@ -166,20 +155,10 @@ impl Connections {
             }
         }
     }
-
-    fn readable(&self, patience: Duration) -> Result<bool, Errno> {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-        match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(errno),
-        }
-    }
 }
 
 /// Reads a flow; `None`: it is of another zone, or none that rules could be about.
-fn parse(message: &wire::Message<'_>) -> Option<Tracked> {
+fn parse(message: &Message<'_>) -> Option<Tracked> {
     let attributes = message.attributes();
     if attributes.get(ct::ZONE).is_some() {
         return None;
@@ -222,13 +201,12 @@ fn addresses(bytes: &[u8]) -> Option<[IpAddr; 2]> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tortie_nfnetlink::Writer;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let len = u16::try_from(value.len() + 4).expect("short");
-        let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
+        let mut writer = Writer::default();
+        writer.put(kind, value);
+        writer.bytes
     }
 
     fn tuple_of(src: [u8; 4], dst: [u8; 4], protocol: u8, ports: &[(u16, Vec<u8>)]) -> Vec<u8> {
@@ -238,19 +216,19 @@ mod tests {
         [attribute(ct::TUPLE_IP | ct::NESTED, &ip), attribute(ct::TUPLE_PROTO | ct::NESTED, &proto)].concat()
     }
 
-    fn message(attributes: &[u8]) -> Vec<u8> {
+    fn payload(attributes: &[u8]) -> Vec<u8> {
         [&[2, 0, 0, 0][..], attributes].concat()
     }
 
     fn read(payload: &[u8]) -> Option<Tracked> {
-        parse(&wire::Message { kind: ct::NEW, seq: 1, payload })
+        parse(&Message { kind: ct::NEW, flags: 0, seq: 1, port: 0, payload })
     }
 
     fn translated() -> Vec<u8> {
         let ports = |src: u16, dst: u16| [(2, src.to_be_bytes().to_vec()), (3, dst.to_be_bytes().to_vec())];
         let original = tuple_of([10, 0, 0, 1], [10, 96, 0, 1], 6, &ports(4000, 80));
         let reply = tuple_of([10, 0, 0, 2], [10, 0, 0, 1], 6, &ports(8080, 4000));
-        message(
+        payload(
             &[
                 attribute(ct::ORIGINAL | ct::NESTED, &original),
                 attribute(ct::REPLY | ct::NESTED, &reply),
@@ -271,9 +249,9 @@ mod tests {
         assert_eq!((reply.src.to_string().as_str(), reply.src_port), ("10.0.0.2", 8080));
         let echo = tuple_of([10, 0, 0, 1], [10, 0, 0, 2], 1, &[(4, vec![0, 7]), (5, vec![8]), (6, vec![0])]);
         let both = [attribute(ct::ORIGINAL, &echo), attribute(ct::REPLY, &echo)].concat();
-        assert_eq!(read(&message(&both)).map(|t| t.connection.icmp), Some(Some((8, 0))));
+        assert_eq!(read(&payload(&both)).map(|t| t.connection.icmp), Some(Some((8, 0))));
         let zoned = [both, attribute(ct::ZONE, &[0, 5])].concat();
-        assert_eq!(read(&message(&zoned)), None, "other zones are others'");
+        assert_eq!(read(&payload(&zoned)), None, "other zones are others'");
     }
 
     proptest! {

@@ -7,8 +7,8 @@ mod conntrack;
 mod error;
 mod nflog;
 mod packet;
+mod socket;
 mod tap;
-mod wire;
 
 pub use conntrack::{Connections, ConntrackError, Tracked};
 pub use error::Error;

@@ -1,9 +1,9 @@
 //! NFLOG's messages (`linux/netfilter/nfnetlink_log.h`).
 
 use tortie_flow::{Flow, Hook};
+use tortie_nfnetlink::{Attributes, Head, Message, flag, messages};
 
 use crate::packet;
-use crate::wire::{self, Message};
 
 const SUBSYSTEM: u16 = 4 << 8;
 const PACKET: u16 = SUBSYSTEM;
@@ -54,9 +54,14 @@ pub struct Told {
     pub flow: Option<Flow>,
 }
 
+fn request(group: u16, seq: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let head = Head { kind: CONFIG, flags: flag::REQUEST | flag::ACK, seq, family: 0, resource: group };
+    tortie_nfnetlink::message(head, attributes)
+}
+
 /// The request to become the listener of a group, then how it is to be told; each is answered.
 pub(crate) fn bind(group: u16, seq: u32) -> Vec<u8> {
-    wire::request(CONFIG, seq, 0, group, &[(CONFIG_COMMAND, &[BIND])])
+    request(group, seq, &[(CONFIG_COMMAND, &[BIND])])
 }
 
 /// See [`bind`].
@@ -69,12 +74,12 @@ pub(crate) fn configure(group: u16, seq: u32) -> Vec<u8> {
         (CONFIG_THRESHOLD, &THRESHOLD.to_be_bytes()),
         (CONFIG_FLAGS, &FLAG_SEQUENCE.to_be_bytes()),
     ];
-    wire::request(CONFIG, seq, 0, group, &attributes)
+    request(group, seq, &attributes)
 }
 
 /// The packets that a datagram tells of; other messages are skipped.
 pub fn parse(datagram: &[u8]) -> impl Iterator<Item = Told> {
-    wire::messages(datagram).filter(|message| message.kind == PACKET).filter_map(|message| told(&message))
+    messages(datagram).filter(|message| message.kind == PACKET).filter_map(|message| told(&message))
 }
 
 fn told(message: &Message<'_>) -> Option<Told> {
@@ -82,12 +87,19 @@ fn told(message: &Message<'_>) -> Option<Told> {
     Some(Told {
         group: message.resource()?,
         sequence: attributes.be32(SEQUENCE),
-        prefix: attributes.text(PREFIX).unwrap_or_default(),
+        prefix: text(attributes, PREFIX),
         hook: Hook::from_number(*attributes.get(PACKET_HEADER)?.get(2)?)?,
         input: attributes.be32(INPUT),
         output: attributes.be32(OUTPUT),
         flow: attributes.get(PAYLOAD).and_then(packet::flow),
     })
+}
+
+/// A text up to its NUL; what is no UTF-8 is replaced.
+fn text(attributes: Attributes<'_>, kind: u16) -> String {
+    let bytes = attributes.get(kind).unwrap_or_default();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -106,7 +118,8 @@ mod tests {
             (SEQUENCE, &3u32.to_be_bytes()),
             (PAYLOAD, &packet),
         ];
-        wire::request(PACKET, 0, 2, 1, &attributes)
+        let head = Head { kind: PACKET, flags: flag::REQUEST | flag::ACK, seq: 0, family: 2, resource: 1 };
+        tortie_nfnetlink::message(head, &attributes)
     }
 
     #[test]

@@ -1,19 +1,14 @@
 //! The socket that listens to NFLOG groups.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
-};
+use tortie_nfnetlink::{ERROR, messages};
 
 use crate::error::Error;
 use crate::nflog::{self, Told};
-use crate::wire;
+use crate::socket::Socket;
 
 /// Room for what the kernel told and nobody has read yet, bytes.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -26,8 +21,7 @@ const MOST_DATAGRAMS: usize = 256;
 /// dropped.
 #[derive(Debug)]
 pub struct Tap {
-    fd: OwnedFd,
-    buffer: Vec<u8>,
+    socket: Socket,
     /// The next number of each group.
     expected: BTreeMap<u16, u32>,
 }
@@ -44,15 +38,8 @@ pub struct Heard {
 impl Tap {
     /// Becomes the listener of these groups.
     pub fn open(groups: &[u16]) -> Result<Tap, Error> {
-        let kind = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, kind, SockProtocol::NetlinkNetFilter)
-            .map_err(Error::Unsupported)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            // Without the privilege the plain buffer has to do.
-            let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        }
-        let mut tap = Tap { fd, buffer: vec![0; 64 << 10], expected: BTreeMap::new() };
+        let socket = Socket::open(RECEIVE_BUFFER).map_err(Error::Unsupported)??;
+        let mut tap = Tap { socket, expected: BTreeMap::new() };
         for (seq, group) in (1u32..).step_by(2).zip(groups.iter().copied()) {
             tap.ask(group, seq, &nflog::bind(group, seq)).map_err(|error| match error {
                 Error::Unavailable(Errno::EBUSY) => Error::Taken(group),
@@ -65,16 +52,15 @@ impl Tap {
     }
 
     fn ask(&mut self, group: u16, seq: u32, request: &[u8]) -> Result<(), Error> {
-        send(self.fd.as_raw_fd(), request, MsgFlags::empty())?;
+        self.socket.send(request)?;
         let until = Instant::now() + PATIENCE;
-        while self.readable(until.saturating_duration_since(Instant::now()))? {
-            let len = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(len) => len,
+        while self.socket.readable(until.saturating_duration_since(Instant::now()))? {
+            let datagram = match self.socket.receive() {
+                Ok(datagram) => datagram,
                 Err(Errno::EINTR | Errno::EAGAIN) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let mut answers = wire::messages(&self.buffer[..len]);
-            let answer = answers.find(|message| message.kind == wire::ERROR && message.seq == seq);
+            let answer = messages(datagram).find(|message| message.kind == ERROR && message.seq == seq);
             match answer.and_then(|message| message.errno()) {
                 Some(0) => return Ok(()),
                 Some(errno) => return Err(Errno::from_raw(errno).into()),
@@ -85,25 +71,15 @@ impl Tap {
         Err(Error::Silent(group))
     }
 
-    fn readable(&self, patience: Duration) -> Result<bool, Errno> {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-        match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(errno),
-        }
-    }
-
     /// Waits for packets, at most this long, and returns what there is.
     pub fn listen(&mut self, patience: Duration) -> Result<Heard, Error> {
         let mut heard = Heard::default();
-        if !self.readable(patience)? {
+        if !self.socket.readable(patience)? {
             return Ok(heard);
         }
         for _ in 0..MOST_DATAGRAMS {
-            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(len) => heard.packets.extend(nflog::parse(&self.buffer[..len])),
+            match self.socket.receive() {
+                Ok(datagram) => heard.packets.extend(nflog::parse(datagram)),
                 Err(Errno::EAGAIN) => break,
                 // What did not fit shows as a gap in the numbers.
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}

@@ -12,7 +12,7 @@ use crate::expression;
 use crate::observe::{SeenChain, SeenPlace, SeenSet, SeenTable};
 use crate::transaction::{Place, Transaction, place};
 use crate::uapi::{expr, set};
-use crate::wire::Attributes;
+use tortie_nfnetlink::Attributes;
 
 /// What was found to differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

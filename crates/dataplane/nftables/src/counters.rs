@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::socket::{Socket, unavailable};
 use crate::uapi::{INET, expr, msg, rule};
-use crate::wire::{Attributes, Head, Writer};
+use tortie_nfnetlink::{Attributes, Head, Writer};
 
 /// Reads the counters of rules.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tortie_ruleset::{ChoiceKey, Element, KeyRange, Name, SetType};
 
 use crate::expression::{interface_key, octets, put_verdict};
 use crate::uapi::{data, elements, set};
-use crate::wire::{Attributes, Writer};
+use tortie_nfnetlink::{Attributes, Writer};
 
 /// What defines a set; it can't be changed while the set is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use tortie_dataplane::ForeignChange;
 
 use crate::socket::Socket;
 use crate::uapi::{INET, generation, msg, table};
-use crate::wire::Message;
+use tortie_nfnetlink::Message;
 
 /// Gathers messages into transactions.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(crate) fn drain(socket: &mut Socket, gatherer: &mut Gatherer, table: &str, o
         match socket.next_event() {
             Ok(None) => return changes,
             Ok(Some(bytes)) => {
-                changes.extend(crate::wire::messages(bytes).filter_map(|m| gatherer.take(&m, table, own_port)));
+                changes.extend(tortie_nfnetlink::messages(bytes).filter_map(|m| gatherer.take(&m, table, own_port)));
             }
             Err(_) => {
                 *gatherer = Gatherer::default();
@@ -55,6 +55,22 @@ pub(crate) fn drain(socket: &mut Socket, gatherer: &mut Gatherer, table: &str, o
                 }
                 changes.push(lost);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tortie_nfnetlink::{Attributes, messages};
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = crate::element::Entry::parse(Attributes(&bytes));
+            let mut gatherer = Gatherer::default();
+            let _ = messages(&bytes).filter_map(|m| gatherer.take(&m, "tortie", 1)).count();
         }
     }
 }

@@ -13,7 +13,7 @@ use tortie_net::{Family, Protocol};
 use tortie_ruleset::{CtState, Match, REVOKED_MARK, Rate, Rule, Side};
 
 use crate::uapi::{NFPROTO_IPV4, NFPROTO_IPV6, data, expr};
-use crate::wire::Writer;
+use tortie_nfnetlink::Writer;
 
 /// The first data register, 16 bytes.
 const FIRST: u32 = 1;
@@ -274,7 +274,7 @@ mod tests {
     use act::LOG_PREFIX_LEN;
     use tortie_ruleset::{Statement, Verdict};
 
-    use crate::wire::Attributes;
+    use tortie_nfnetlink::Attributes;
 
     /// The names of a rule's expressions, as the kernel will read them.
     fn names(rule: &Rule) -> Vec<String> {

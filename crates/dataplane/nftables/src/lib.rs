@@ -19,7 +19,6 @@ mod socket;
 mod transaction;
 mod uapi;
 mod upstream;
-mod wire;
 mod write;
 
 pub use backend::{CommitReport, MAX_NAME_LEN, Nftables, Options, RepairReport, TABLE};

@@ -11,7 +11,7 @@ use crate::element::{Entry, Form};
 use crate::error::Error;
 use crate::socket::Socket;
 use crate::uapi::{INET, chain, elements, generation, msg, rule, set, table};
-use crate::wire::{Head, Message, Writer};
+use tortie_nfnetlink::{Head, Message, Writer};
 
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x300;
@@ -177,7 +177,7 @@ fn read_elements(socket: &mut Socket, name: &str, sets: &mut BTreeMap<Name, Seen
         };
         whole &= dump(socket, msg::GET_ELEMENTS, DUMP, request, |m| {
             for (_, item) in m.attributes().nested(elements::LIST) {
-                match Entry::parse(crate::wire::Attributes(item)) {
+                match Entry::parse(tortie_nfnetlink::Attributes(item)) {
                     Some(entry) => drop(content.entries.insert(entry)),
                     None => content.odd = true,
                 }

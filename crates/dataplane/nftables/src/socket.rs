@@ -11,6 +11,8 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
+use tortie_nfnetlink::{Attributes, DONE, ERROR, Message, messages, u32_at};
+
 use crate::uapi::msg;
 
 /// The answer to one message of a batch.
@@ -30,9 +32,6 @@ pub(crate) struct Socket {
     buffer: Vec<u8>,
 }
 
-/// Netlink's own message types.
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
 const FLAG_CAPPED: u16 = 0x100;
 const FLAG_EXT: u16 = 0x200;
 const FLAG_INTERRUPTED: u16 = 0x10;
@@ -78,7 +77,7 @@ impl Socket {
         let mut answers = Vec::new();
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(len) => answers.extend(crate::wire::messages(&self.buffer[..len]).filter_map(|m| answer(&m))),
+                Ok(len) => answers.extend(messages(&self.buffer[..len]).filter_map(|m| answer(&m))),
                 Err(Errno::EAGAIN) => return Ok(answers),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
@@ -87,11 +86,7 @@ impl Socket {
     }
 
     /// Sends a dump request and hands every message of the dump to `each`.
-    pub(crate) fn dump(
-        &mut self,
-        request: &[u8],
-        mut each: impl FnMut(&crate::wire::Message<'_>),
-    ) -> Result<Dump, Errno> {
+    pub(crate) fn dump(&mut self, request: &[u8], mut each: impl FnMut(&Message<'_>)) -> Result<Dump, Errno> {
         self.send(request)?;
         let mut outcome = Dump::Whole;
         loop {
@@ -99,7 +94,7 @@ impl Socket {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
-            for message in crate::wire::messages(&self.buffer[..len]) {
+            for message in messages(&self.buffer[..len]) {
                 if message.flags & FLAG_INTERRUPTED != 0 {
                     outcome = Dump::Interrupted;
                 }
@@ -153,20 +148,20 @@ fn netlink_option(fd: &OwnedFd, option: libc::c_int) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-fn answer(message: &crate::wire::Message<'_>) -> Option<Answer> {
+fn answer(message: &Message<'_>) -> Option<Answer> {
     if message.kind != ERROR {
         return None;
     }
-    let code = crate::wire::u32_at(message.payload, 0)?.cast_signed();
-    let echoed = if message.flags & FLAG_CAPPED != 0 { 16 } else { crate::wire::u32_at(message.payload, 4)? as usize };
+    let errno = message.errno()?;
+    let echoed = if message.flags & FLAG_CAPPED != 0 { 16 } else { u32_at(message.payload, 4)? as usize };
     let detail = (message.flags & FLAG_EXT != 0)
         .then(|| message.payload.get(4 + echoed.next_multiple_of(4)..))
         .flatten()
-        .and_then(|rest| crate::wire::Attributes(rest).text(EXT_MESSAGE))
+        .and_then(|rest| Attributes(rest).text(EXT_MESSAGE))
         .map(str::to_owned);
     // The header of the message that is answered follows the code.
-    let seq = crate::wire::u32_at(message.payload, 4 + 8)?;
-    Some(Answer { seq, errno: code.saturating_neg(), detail })
+    let seq = u32_at(message.payload, 4 + 8)?;
+    Some(Answer { seq, errno, detail })
 }
 
 impl From<Dump> for bool {

@@ -10,7 +10,7 @@ use crate::error::{Error, Object};
 use crate::expression;
 use crate::socket::{Answer, Socket, unavailable};
 use crate::uapi::{INET, chain, elements, generation, msg, rule, set, table};
-use crate::wire::{Head, Writer};
+use tortie_nfnetlink::{Head, Writer};
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
