@@ -3,7 +3,7 @@
 use nix::sys::socket::SockProtocol;
 
 use crate::socket::Socket;
-use crate::wire::{Request, attributes, u16_at};
+use crate::wire::{Request, attributes, put, u16_at};
 use crate::{Error, Result};
 
 const GENL_ID_CTRL: u16 = 16;
@@ -20,11 +20,7 @@ pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
     pub(crate) fn put(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(value.len() + 4).expect("an attribute is below 64 KiB: who writes it splits lists");
-        self.0.extend_from_slice(&length.to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        put(&mut self.0, kind, value);
     }
 
     pub(crate) fn nest(&mut self, kind: u16, inner: &Attributes) {

@@ -6,7 +6,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use crate::link::check_name;
-use crate::wire::{Request, attributes, string, u32_at};
+use crate::wire::{Request, attributes, put, string, u32_at};
 use crate::{Error, Handle, Result};
 
 const HEADER_LEN: usize = 20;
@@ -70,14 +70,6 @@ pub struct Redirect {
     pub priority: u16,
     /// Index of the other link; `None`: the filter does something else.
     pub to: Option<u32>,
-}
-
-fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = u16::try_from(value.len() + 4).expect("attributes here are short");
-    out.extend_from_slice(&len.to_ne_bytes());
-    out.extend_from_slice(&kind.to_ne_bytes());
-    out.extend_from_slice(value);
-    out.resize(out.len().next_multiple_of(4), 0);
 }
 
 fn header(link: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
