@@ -69,8 +69,8 @@ pub(crate) fn revoked(direction: Direction, settings: &Settings) -> Option<Rule>
     settings.revoke_flows.then(|| end(settings, matches, &cause, Verdict::Drop))
 }
 
-/// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
-pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
+/// The limits of packets and connections in a direction.
+fn limits(endpoint: &Endpoint, direction: Direction) -> (Option<PacketRate>, Option<u32>) {
     let Limits {
         ingress_packets,
         egress_packets,
@@ -81,11 +81,15 @@ pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
         egress_bandwidth: _,
     } = endpoint.limits;
     match direction {
-        Direction::Ingress => ingress_packets.is_some() || ingress_connections.is_some(),
-        Direction::Egress => {
-            egress_packets.is_some() || egress_connections.is_some() || !endpoint.allowed_sources.is_empty()
-        }
+        Direction::Ingress => (ingress_packets, ingress_connections),
+        Direction::Egress => (egress_packets, egress_connections),
     }
+}
+
+/// Whether every packet of the workload in this direction, of known flows too, must go through a chain of its own.
+pub(crate) fn has_own_chain(endpoint: &Endpoint, direction: Direction) -> bool {
+    let more_sources = direction == Direction::Egress && !endpoint.allowed_sources.is_empty();
+    limits(endpoint, direction) != (None, None) || more_sources
 }
 
 /// The own chain, which ends in that of the group.
@@ -96,19 +100,7 @@ pub(crate) fn own_chain(
     names: Names,
     settings: &Settings,
 ) -> Chain {
-    let Limits {
-        ingress_packets,
-        egress_packets,
-        ingress_connections,
-        egress_connections,
-        dscp: _,
-        ingress_bandwidth: _,
-        egress_bandwidth: _,
-    } = endpoint.limits;
-    let (packets, connections) = match direction {
-        Direction::Ingress => (ingress_packets, ingress_connections),
-        Direction::Egress => (egress_packets, egress_connections),
-    };
+    let (packets, connections) = limits(endpoint, direction);
     let mut literals = Literals::new(names);
     let mut rules = Vec::new();
     if direction == Direction::Egress {
