@@ -1,13 +1,14 @@
 //! A real etcd beside a real Kubernetes API: what Kubernetes says is in etcd, whatever anybody does there.
 
+mod common;
 #[path = "../../../store/kubernetes/tests/common/mod.rs"]
 mod kubernetes;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::etcd;
 use http::Method;
 use serde_json::{Value as Json, json};
 use tortie_api::{Kind, Metadata, NetworkPolicy, Resource, WorkloadEndpoint, WorkloadEndpointSpec};
@@ -18,17 +19,6 @@ use tortie_facts::Key;
 use tortie_store::{Expect, Store, Write, resource};
 
 const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies";
-
-fn etcd(server: &Server) -> Arc<dyn Store> {
-    let env: BTreeMap<String, OsString> = server
-        .env()
-        .into_iter()
-        .map(|(name, value)| (name, value.into()))
-        .chain([("DATASTORE_TYPE".to_owned(), "etcdv3".into())])
-        .collect();
-    let sources = tortie_datastore::Sources { env: &env, file: None, felix: tortie_datastore::Felix::Ignored };
-    tortie_datastore::choose(&sources).expect("good").open().expect("good settings")
-}
 
 fn put(store: &dyn Store, made: impl Into<Resource>) {
     store.write_one(resource::create(made.into())).expect("written");

@@ -1,5 +1,6 @@
 //! Load-balancer addresses on a real Kubernetes API, with the facts there and in a real etcd.
 
+mod common;
 #[path = "../../../store/kubernetes/tests/common/mod.rs"]
 mod kubernetes;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::etcd;
 use http::Method;
 use kubernetes::Cluster;
 use serde_json::{Value as Json, json};
@@ -162,16 +164,7 @@ fn with_the_facts_in_etcd() {
     }
     let Some(cluster) = Cluster::start("services-etcd", &[]) else { return };
     let server = Server::plain().ready();
-    let etcd = || {
-        let env: BTreeMap<String, OsString> = server
-            .env()
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .chain([("DATASTORE_TYPE".to_owned(), "etcdv3".into())])
-            .collect();
-        let sources = tortie_datastore::Sources { env: &env, file: None, felix: tortie_datastore::Felix::Ignored };
-        tortie_datastore::choose(&sources).expect("good").open().expect("good settings")
-    };
+    let etcd = || etcd(&server);
     let open = || {
         let api = Arc::new(cluster.store(None));
         let seat = Seat::elected(StoreRegister::new(etcd()), "c".into());

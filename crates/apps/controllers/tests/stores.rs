@@ -1,5 +1,6 @@
 //! The controllers on each real store: host endpoints, leaks, a node that goes, metrics, and who leads.
 
+mod common;
 #[path = "../../../store/kubernetes/tests/common/mod.rs"]
 mod kubernetes;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::etcd;
 use http::Method;
 use serde_json::json;
 use tortie_api::kinds::{AutoHostEndpointConfig, NodeSpec, OrchRef, Toggle};
@@ -210,14 +212,7 @@ fn on_etcd() {
     let count = std::cell::Cell::new(0);
     let open = || {
         count.set(count.get() + 1);
-        let env: BTreeMap<String, OsString> = server
-            .env()
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .chain([("DATASTORE_TYPE".to_owned(), "etcdv3".into())])
-            .collect();
-        let sources = tortie_datastore::Sources { env: &env, file: None, felix: tortie_datastore::Felix::Ignored };
-        let store = tortie_datastore::choose(&sources).expect("good").open().expect("good settings");
+        let store = etcd(&server);
         let seat = Seat::elected(StoreRegister::new(Arc::clone(&store)), format!("c{}", count.get()));
         (stores(store, None, false), seat)
     };
