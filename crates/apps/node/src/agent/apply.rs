@@ -38,11 +38,7 @@ impl Agent {
         if now >= self.refresh_at {
             self.refresh_at = now + REFRESH;
             self.rules_current = false;
-            self.routing.resync();
-            self.tunnels.resync();
-            self.wireguard.resync();
-            self.shaping.resync();
-            self.interfaces.resync();
+            self.resync_devices();
         }
         self.interfaces.tighten(&self.tables);
         self.apply_rules(&batch, now);
@@ -99,6 +95,15 @@ impl Agent {
             let (endpoints, policies) = (self.tables.endpoints.len(), self.tables.policies.len());
             info!(endpoints, policies, "in sync: the kernel holds the first picture of the facts");
         }
+    }
+
+    /// Everything but rules is read back from the kernel with the next apply.
+    pub(super) fn resync_devices(&mut self) {
+        self.routing.resync();
+        self.tunnels.resync();
+        self.wireguard.resync();
+        self.shaping.resync();
+        self.interfaces.resync();
     }
 
     fn apply_rules(&mut self, batch: &Batch, now: Instant) {

@@ -290,11 +290,7 @@ impl Agent {
             }
             Err(error) => {
                 warn!(%error, "kernel events can't be read; reading everything back instead");
-                self.routing.resync();
-                self.tunnels.resync();
-                self.wireguard.resync();
-                self.shaping.resync();
-                self.interfaces.resync();
+                self.resync_devices();
             }
         }
         for change in self.rules.drain_events() {
