@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use tortie_api::{Kind, Resource};
 use tortie_control::{Course, Moment, Running, StaleNodes, Users, copied_filter, node_grace};
 use tortie_facts::Filter;
+use tortie_http::Listener;
 use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
@@ -21,7 +22,7 @@ use crate::finalizers::Finalizers;
 use crate::load_balancer::LoadBalancer;
 use crate::open::{self, Stores};
 use crate::picture::{Picture, default_of};
-use crate::report::{Board, Listener};
+use crate::report::{self, Board};
 use crate::seat::{Keeper, Seat};
 use crate::{ControllersArgs, configuration, copies, nodes};
 
@@ -293,7 +294,7 @@ impl Controllers {
         }
         self.metrics_due = at + METRICS;
         if self.metrics.is_none() {
-            match Listener::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&self.board)) {
+            match report::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&self.board)) {
                 Ok(listener) => self.metrics = Some((port, listener)),
                 Err(error) => {
                     warn!("prometheusMetricsPort {port} can't be served, which is tried again: {error}");
@@ -318,7 +319,7 @@ pub(crate) fn run(args: &ControllersArgs) -> Result<()> {
         0 => None,
         port => {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-            Some(Listener::start(address, Arc::clone(&board)).with_context(|| format!("health port {port}"))?)
+            Some(report::listen(address, Arc::clone(&board)).with_context(|| format!("health port {port}"))?)
         }
     };
     let mut controllers = Controllers::start(Wiring { stores, seat, env, board })?;

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tiny_http::{Response, Server};
-use tracing::{debug, info, warn};
+use tortie_http::Listener;
+use tracing::{info, warn};
 
 /// The loop turns several times a second, and a step against a store has a deadline; longer than this is a hang.
 const MOST_SILENCE: Duration = Duration::from_secs(90);
@@ -148,39 +147,11 @@ fn judge(file: &Path) -> (bool, String) {
     if reasons.is_empty() { (true, "Ready".to_owned()) } else { (false, reasons.join("; ")) }
 }
 
-/// A running HTTP listener; dropping it stops it.
-pub(crate) struct Listener {
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Listener {
-    pub(crate) fn start(address: SocketAddr, board: Arc<Board>) -> io::Result<Listener> {
-        let server = Arc::new(Server::http(address).map_err(io::Error::other)?);
-        info!(%address, "serving HTTP");
-        let thread = std::thread::Builder::new().name("http".to_owned()).spawn({
-            let server = Arc::clone(&server);
-            move || {
-                for request in server.incoming_requests() {
-                    let path = request.url().split('?').next().unwrap_or_default().to_owned();
-                    let (code, text) = board.page(&path);
-                    if let Err(error) = request.respond(Response::from_string(text).with_status_code(code)) {
-                        debug!(%error, "an HTTP client went away");
-                    }
-                }
-            }
-        })?;
-        Ok(Listener { server, thread: Some(thread) })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Serves a board over HTTP.
+pub(crate) fn listen(address: SocketAddr, board: Arc<Board>) -> io::Result<Listener> {
+    let socket = TcpListener::bind(address)?;
+    info!(%address, "serving HTTP");
+    Listener::start(socket, move |path| board.page(path))
 }
 
 #[cfg(test)]

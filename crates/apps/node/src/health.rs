@@ -7,11 +7,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Response, Server};
-use tracing::{debug, info};
+use tortie_http::Listener;
+use tracing::info;
 
 use crate::drops::Drops;
 
@@ -178,45 +177,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// A running HTTP listener; dropping it stops it.
-pub struct Listener {
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
+/// Starts to serve.
+pub fn listen(address: SocketAddr, pages: Pages, health: Arc<Health>) -> io::Result<Listener> {
+    let socket = bind(address)?;
+    info!(%address, ?pages, "serving HTTP");
+    Listener::start(socket, move |path| page(path, pages, &health))
 }
 
-impl Listener {
-    /// Starts to serve.
-    pub fn start(address: SocketAddr, pages: Pages, health: Arc<Health>) -> io::Result<Listener> {
-        let server = Arc::new(Server::from_listener(bind(address)?, None).map_err(io::Error::other)?);
-        info!(%address, ?pages, "serving HTTP");
-        let thread = std::thread::Builder::new().name("http".to_owned()).spawn({
-            let server = server.clone();
-            move || serve(&server, pages, &health)
-        })?;
-        Ok(Listener { server, thread: Some(thread) })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(server: &Server, pages: Pages, health: &Health) {
-    for request in server.incoming_requests() {
-        let (code, text) = page(request.url(), pages, health);
-        if let Err(error) = request.respond(Response::from_string(text).with_status_code(code)) {
-            debug!(%error, "an HTTP client went away");
-        }
-    }
-}
-
-fn page(url: &str, pages: Pages, health: &Health) -> (u16, String) {
-    let path = url.split('?').next().unwrap_or_default();
+fn page(path: &str, pages: Pages, health: &Health) -> (u16, String) {
     match (pages, path) {
         (Pages::Health, "/liveness") if health.is_live() => (200, String::new()),
         (Pages::Health, "/liveness") => (503, "the agent's loop hangs\n".to_owned()),
@@ -246,7 +214,7 @@ mod tests {
     fn readiness_follows_what_the_agent_says() {
         let health = Arc::new(Health::default());
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        let listener = Listener::start(free, Pages::Health, health.clone()).expect("it starts");
+        let listener = listen(free, Pages::Health, health.clone()).expect("it starts");
         health.turned();
         assert!(get(free, "/liveness").starts_with("HTTP/1.1 200"));
         assert!(get(free, "/readiness").starts_with("HTTP/1.1 503"));
@@ -267,7 +235,7 @@ mod tests {
     fn a_port_that_a_dying_process_still_holds_is_waited_for() {
         let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = held.local_addr().expect("it is bound");
-        let waiting = std::thread::spawn(move || Listener::start(address, Pages::Health, Arc::new(Health::default())));
+        let waiting = std::thread::spawn(move || listen(address, Pages::Health, Arc::new(Health::default())));
         std::thread::sleep(Duration::from_millis(200));
         assert!(!waiting.is_finished(), "it waits");
         drop(held);

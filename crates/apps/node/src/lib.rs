@@ -63,6 +63,7 @@ use tortie_api::{FelixConfigurationSpec, Kind, Resource};
 use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
+use tortie_http::Listener;
 use tortie_netlink::{Groups, Handle, Monitor, Wireguard};
 use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Shaping, Tunnels, Wireguards};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
@@ -75,7 +76,7 @@ use bgp::Told;
 use condition::Condition;
 pub use condition::shutdown;
 use environment::{Backend, Environment};
-use health::{Health, Listener, Pages};
+use health::{Health, Pages};
 use self_test::SelfTest;
 use tunnel_addresses::TunnelAddresses;
 
@@ -364,7 +365,7 @@ fn listeners(felix: &FelixConfigurationSpec, health: &Arc<Health>) -> Result<Vec
     let mut listeners = Vec::new();
     let mut listen = |pages: Pages, host: &str, port: i64| -> Result<()> {
         let address = address(host, port)?;
-        let listener = Listener::start(address, pages, health.clone())
+        let listener = health::listen(address, pages, health.clone())
             .with_context(|| format!("can't serve {pages:?} on {address}"))?;
         listeners.push(listener);
         Ok(())
