@@ -25,7 +25,7 @@ fn kernel_has_ipip() -> bool {
 }
 
 fn talk(pods: &[Pod]) {
-    everybody_talks(pods, &[Probe::tcp(9000), Probe::icmp(), Probe::udp(9000)]);
+    everybody_talks(pods, &[Probe::tcp(9000), Probe::icmp(), Probe::udp(9000)]).unwrap();
 }
 
 /// The addresses of the device of a node, if it is up.

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use capture::{Capture, Outer};
 use overlay::{START, arrives_whole, everybody_talks, pods, started, three_nodes};
 use serde_json::Value;
-use tortie_lab::{Lab, LabBuilder, Pod, Probe, wait};
+use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, probe, wait};
 use tortie_net::Family;
 use tortie_netlink::{Error, Handle, Netns, RouteFilter};
 
@@ -57,11 +57,29 @@ fn settled(lab: &Lab, nodes: &[usize], peers: usize) {
     }
 }
 
-fn talk(pods: &[Pod]) {
-    everybody_talks(
-        pods,
-        &[Probe::tcp(9000), Probe::icmp(), Probe::udp(9000), Probe::tcp(9000).v6(), Probe::icmp().v6()],
-    );
+/// Makes the sessions between all nodes, each from one side. The kernel takes neither of two handshakes that cross, and
+/// tries again after five seconds, on both sides at the same time: on an emulated machine they cross again and again.
+fn shake_hands(pods: &[Pod]) -> anyhow::Result<()> {
+    let places: Vec<Place> = pods.iter().map(Pod::place).collect();
+    let pairs: Vec<_> =
+        places.iter().enumerate().flat_map(|(at, a)| places[at + 1..].iter().map(move |b| (a, b))).collect();
+    for ping in [Probe::icmp(), Probe::icmp().v6()] {
+        let outcomes = probe::ask_all(&pairs, &ping.within(START))?;
+        anyhow::ensure!(outcomes.iter().all(|outcome| *outcome == Outcome::Open), "handshakes: {outcomes:?}");
+    }
+    Ok(())
+}
+
+/// Everybody talks; if not, the panic says what the nodes know of it.
+fn talk(lab: &Lab, pods: &[Pod]) {
+    let probes = [Probe::tcp(9000), Probe::icmp(), Probe::udp(9000), Probe::tcp(9000).v6(), Probe::icmp().v6()];
+    if let Err(error) = shake_hands(pods).and_then(|()| everybody_talks(pods, &probes)) {
+        for node in 1..=pods.len() {
+            let drops = lab.node(node).command("tortie").unwrap().args(["drops"]).output().unwrap();
+            println!("node{node}: {:#}\n{}", state(lab, node), String::from_utf8_lossy(&drops.stdout));
+        }
+        panic!("{error:#}");
+    }
 }
 
 /// Packets of pods that were seen as they are.
@@ -80,7 +98,7 @@ fn pods_talk_and_the_wire_shows_wireguard_alone() {
     let pods = pods(&lab);
     settled(&lab, &[1, 2, 3], 2);
     let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
-    talk(&pods);
+    talk(&lab, &pods);
 
     // A packet that fills the device's MTU passes whole; what the families leave, pods get the smaller of.
     let mtu = String::from_utf8(pods[0].exec(&["cat", "/sys/class/net/eth0/mtu"]).unwrap().stdout).unwrap();
@@ -138,7 +156,7 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
     let lab = started(lab);
     let pods = pods(&lab);
     settled(&lab, &[1, 2, 3], 2);
-    talk(&pods);
+    talk(&lab, &pods);
 
     // The device is lost with its key: another is made, and the others follow.
     let before = public_key(&lab, 1, "wireguard.cali").unwrap();
@@ -146,7 +164,7 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
     let other = || public_key(&lab, 1, "wireguard.cali").filter(|key| *key != before);
     wait(START, other).expect("another key");
     settled(&lab, &[1, 2, 3], 2);
-    talk(&pods);
+    talk(&lab, &pods);
 
     // A restart keeps the key.
     let before = [public_key(&lab, 2, "wireguard.cali"), public_key(&lab, 2, "wg-v6.cali")];
@@ -172,7 +190,7 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
             assert_eq!(kernel.routes(&filter).unwrap(), []);
         }
     }
-    talk(&pods[..2]);
+    talk(&lab, &pods[..2]);
     let gone = || {
         let node = lab.ctl(&["get", "node", "node1", "-o", "yaml"], "").unwrap();
         (!node.contains("ireguard")).then_some(())
@@ -190,7 +208,7 @@ fn with_host_encryption_nodes_talk_encrypted_too() {
     let pods = pods(&lab);
     settled(&lab, &[1, 2, 3], 2);
     let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
-    talk(&pods);
+    talk(&lab, &pods);
     let places = [lab.node(1).place(), lab.node(3).place()];
     let measured = tortie_lab::Matrix::measure(&places, &Probe::icmp().within(START)).unwrap();
     measured.expect(|_, _| true).unwrap();
@@ -215,5 +233,5 @@ fn without_the_device_the_node_says_so_and_goes_on() {
     assert!(fault.contains("create WireGuard device wireguard.cali"), "{fault}");
     assert!(lab.node(1).netlink().unwrap().rules(Family::V4).unwrap().iter().all(|rule| rule.priority != 99));
     // Without encapsulation a mesh reaches no further than its subnet.
-    everybody_talks(&pods[..2], &[Probe::tcp(9000)]);
+    everybody_talks(&pods[..2], &[Probe::tcp(9000)]).unwrap();
 }
