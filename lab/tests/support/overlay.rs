@@ -11,7 +11,7 @@ use tortie_net::Family;
 use tortie_netlink::{Error, Handle, Netns, Route, RouteProtocol};
 
 /// Longest wait for a node or a route; a virtual machine is slow.
-pub const START: Duration = Duration::from_secs(60);
+pub const START: Duration = Duration::from_secs(120);
 
 /// Whether this kernel makes a device; says so if not. Any other fault than a missing kind fails the test.
 pub fn kernel_has<T>(what: &str, make: impl FnOnce(&mut Handle) -> Result<T, Error>) -> bool {
