@@ -26,7 +26,7 @@ const ON_ETCD: [&str; 5] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan
 const ON_KUBERNETES: [&str; 1] = ["quick_walk"];
 
 /// Test files whose labs run on iptables too, of both flavours.
-const ON_IPTABLES: [&str; 4] = ["quick_walk", "host_endpoints", "faults", "never_open"];
+const ON_IPTABLES: [&str; 5] = ["quick_walk", "host_endpoints", "faults", "never_open", "drops"];
 
 /// Runs the lab tests and prints the summary; `full`: random and repeated ones at full length, with their figures shown.
 pub fn lab(filter: Option<&str>, full: bool) -> Result<ExitCode> {

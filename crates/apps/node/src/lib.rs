@@ -247,7 +247,11 @@ impl Node {
         overrides: Overrides,
     ) -> Result<Node> {
         let health = Arc::new(Health::default());
-        let record_drops = environment.drop_records && rules::records(felix) && drops::start(health.clone())?;
+        let counts = if environment.drop_records { rules::counts(felix) } else { None };
+        let record_drops = match counts {
+            Some(counts) => drops::start(health.clone(), counts)?,
+            None => false,
+        };
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
         let revoker = if environment.revoke_flows { revoke::start(post.clone())? } else { None };

@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tortie_api::{FelixConfigurationSpec, IptablesBackend, NftablesMode};
 use tortie_dataplane::{Cause, PolicyBackend};
-use tortie_iptables::{Allow, Flavour, Iptables, Options};
+use tortie_iptables::{Allow, Feature, Flavour, Iptables, Options};
 use tortie_nftables::Nftables;
 use tracing::{error, info, warn};
+
+use crate::drops::CountedBy;
 
 /// How often, and after which times, leftovers are tried to be removed.
 const TRIES: u32 = 6;
@@ -45,9 +47,18 @@ pub fn open(felix: &FelixConfigurationSpec) -> Result<Rules> {
     Ok(Rules { backend, leftovers: others })
 }
 
-/// Whether drops can be recorded: not with iptables.
-pub fn records(felix: &FelixConfigurationSpec) -> bool {
-    matches!(choose(felix), Ok(Filter::Nftables))
+/// Where what rules count can be read, if the chosen packet filter can tell of packets.
+pub fn counts(felix: &FelixConfigurationSpec) -> Option<CountedBy> {
+    match choose(felix).ok()? {
+        Filter::Nftables => Some(CountedBy::Nftables),
+        Filter::Iptables(flavour) => match tortie_iptables::has(flavour, Feature::Records) {
+            Ok(()) => Some(CountedBy::Iptables(flavour)),
+            Err(cause) => {
+                warn!(%cause, "iptables can't tell of packets here: packets that end are not recorded");
+                None
+            }
+        },
+    }
 }
 
 fn choose(felix: &FelixConfigurationSpec) -> Result<Filter> {

@@ -8,8 +8,10 @@
 
 mod backend;
 mod content;
+mod counters;
 mod detect;
 mod error;
+mod probe;
 mod programs;
 mod render;
 mod save;
@@ -18,6 +20,8 @@ mod transition;
 
 pub use backend::{Iptables, Options, remove};
 pub use content::Flavour;
+pub use counters::first_rules;
 pub use detect::{detect, is_installed, leftovers};
 pub use error::Error;
-pub use render::{Allow, DONE_MARK, SCRATCH_MARK};
+pub use probe::{Feature, has};
+pub use render::{Allow, CHAIN_LEN as MAX_NAME_LEN, DONE_MARK, SCRATCH_MARK};

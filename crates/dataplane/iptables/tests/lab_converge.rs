@@ -49,10 +49,7 @@ fn converges(flavour: Flavour) {
         let mut tables = Tables::default();
         // Starts from whatever the case before left behind, as after a crash.
         backend.resync(&tables).map_err(fail)?;
-        for (mut batch, fault) in batches {
-            // Drops are recorded with nftables alone.
-            batch.settings.iter_mut().for_each(|settings| settings.record_drops = false);
-            let batch = &batch;
+        for (batch, fault) in &batches {
             tables.apply(batch);
             match fault {
                 0 => {

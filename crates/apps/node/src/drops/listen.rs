@@ -1,32 +1,27 @@
 //! The thread that listens to the kernel.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::net::if_::if_indextoname;
 use tortie_flow::Seen;
 use tortie_flowtap::{Error, Tap, Told};
-use tortie_nftables::{Counters, MAX_NAME_LEN, TABLE};
-use tortie_ruleset::{EGRESS_GROUP, INGRESS_GROUP, drop_chain};
-use tracing::{debug, info, warn};
+use tortie_ruleset::{EGRESS_GROUP, INGRESS_GROUP};
+use tracing::{info, warn};
 
 use super::Drops;
+use super::counts::{CountedBy, Suppressed};
 use crate::health::Health;
 
 /// How long the kernel is waited for at a time.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often the counters of what was not told are read.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long until groups that another process has are tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// Causes whose counters are looked at; a node with more denying rules than that counts those of the first ones.
-const MOST_COUNTED: usize = 4096;
 
 const GROUPS: [u16; 2] = [INGRESS_GROUP, EGRESS_GROUP];
 
-/// Starts to listen; whether the kernel can tell of packets at all.
-pub fn start(health: Arc<Health>) -> std::io::Result<bool> {
+/// Starts to listen; whether the kernel can tell of packets at all. What is not told of is counted by `counts`.
+pub fn start(health: Arc<Health>, counts: CountedBy) -> std::io::Result<bool> {
     let tap = match Tap::open(&GROUPS) {
         Ok(tap) => Some(tap),
         Err(Error::Unsupported(errno)) => {
@@ -38,12 +33,12 @@ pub fn start(health: Arc<Health>) -> std::io::Result<bool> {
             None
         }
     };
-    std::thread::Builder::new().name("drops".to_owned()).spawn(move || listen(tap, &health.drops))?;
+    std::thread::Builder::new().name("drops".to_owned()).spawn(move || listen(tap, counts, &health.drops))?;
     Ok(true)
 }
 
-fn listen(mut tap: Option<Tap>, drops: &Drops) {
-    let mut suppressed = Suppressed::default();
+fn listen(mut tap: Option<Tap>, counts: CountedBy, drops: &Drops) {
+    let mut suppressed = Suppressed::new(counts);
     loop {
         let Some(open) = &mut tap else {
             std::thread::sleep(RETRY);
@@ -77,56 +72,4 @@ fn seen(told: Told) -> Seen {
     // An interface that is gone since has no name.
     let name = |index: u32| if_indextoname(index).ok().map(|name| name.to_string_lossy().into_owned());
     Seen { prefix, hook, input: input.and_then(name), output: output.and_then(name), flow }
-}
-
-/// Reads how many packets ended without being told of, for the causes that were heard of lately: before a packet is
-/// suppressed, others of its cause were told.
-#[derive(Default)]
-struct Suppressed {
-    counters: Option<Counters>,
-    /// The last reading of each cause, and whether to read again.
-    causes: BTreeMap<String, (u64, bool)>,
-    next: Option<Instant>,
-}
-
-impl Suppressed {
-    fn heard(&mut self, packets: &[Seen]) {
-        for seen in packets {
-            if let Some((_, again)) = self.causes.get_mut(&seen.prefix) {
-                *again = true;
-            } else if self.causes.len() < MOST_COUNTED {
-                self.causes.insert(seen.prefix.clone(), (0, true));
-            }
-        }
-    }
-
-    fn count(&mut self, drops: &Drops) {
-        let now = Instant::now();
-        if self.next.is_some_and(|next| now < next) {
-            return;
-        }
-        self.next = Some(now + COUNT_EVERY);
-        if self.counters.is_none() {
-            self.counters = Counters::open(TABLE).ok();
-        }
-        let Some(counters) = &mut self.counters else { return };
-        for (prefix, (last, again)) in self.causes.iter_mut().filter(|(_, (_, again))| *again) {
-            let read = drop_chain(prefix, MAX_NAME_LEN).iter().try_fold(0, |sum: u64, chain| {
-                counters.packets(chain).map(|packets| sum.saturating_add(packets.unwrap_or(0)))
-            });
-            match read {
-                Ok(packets) => {
-                    let more = since(*last, packets);
-                    drops.suppressed(prefix, more);
-                    (*last, *again) = (packets, more > 0);
-                }
-                Err(error) => debug!(%error, prefix, "a counter can't be read"),
-            }
-        }
-    }
-}
-
-/// How much was counted since the last reading. A chain that was made anew counts from nothing.
-fn since(last: u64, now: u64) -> u64 {
-    now.checked_sub(last).unwrap_or(now)
 }

@@ -3,6 +3,7 @@
 //! One thread of its own reads NFLOG, so that neither the agent nor packets wait for it. Invariant: memory is bounded;
 //! what is suppressed by the rules' limit or lost by the kernel is counted.
 
+mod counts;
 mod listen;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tortie_desired::Batch;
 use tortie_flow::{Counts, Directory, Record, Ring, Seen};
 
+pub use counts::CountedBy;
 pub use listen::start;
 
 /// Records that are kept.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tortie_net::{Family, PortRange};
-use tortie_ruleset::{Name, Rule, Side, Statement, Verdict};
+use tortie_net::{Family, PortRange, Protocol};
+use tortie_ruleset::{Match, Name, Rule, Side, Statement, Verdict};
 
 use super::plan::{CHOOSES, Entry, unsupported};
 use super::{DONE_MARK, Output, chain_name, clear_mark, set_mark, tree};
@@ -15,6 +15,8 @@ use crate::error::Error;
 
 /// The longest prefix of log lines; a longer one is cut, as it must not cost a policy.
 const LOG_PREFIX_LEN: usize = 29;
+/// The longest prefix that NFLOG takes.
+const NFLOG_PREFIX_LEN: usize = 63;
 
 /// A rule's target.
 pub(super) struct Action {
@@ -26,8 +28,8 @@ pub(super) struct Action {
 impl Output<'_> {
     /// `None`: the rule does nothing.
     pub(super) fn action(&mut self, chain: &Name, entry: Entry, rule: &Rule) -> Result<Option<Action>, Error> {
-        let Rule { matches: _, statements, verdict } = rule;
-        let steps = statements.iter().map(|one| statement(chain, one)).collect::<Result<Vec<String>, Error>>()?;
+        let Rule { matches, statements, verdict } = rule;
+        let steps: Vec<String> = statements.iter().filter_map(statement).collect();
         let ends = |target: String| Some(Action { target, may_decide: false });
         Ok(match verdict {
             None => match steps.as_slice() {
@@ -66,7 +68,9 @@ impl Output<'_> {
                 let rejects = matches!(end, Verdict::Reject | Verdict::Reset);
                 let end = if rejects && self.table != Table::Filter { &Verdict::Drop } else { end };
                 // It resets TCP alone, and wants the rule to say so.
-                let tcp = if *end == Verdict::Reset && !steps.is_empty() { "-p 6 " } else { "" };
+                let is_tcp = Match::Protocol { protocol: Protocol::TCP, negate: false };
+                let said = steps.is_empty() && matches.contains(&is_tcp);
+                let tcp = if *end == Verdict::Reset && !said { "-p 6 " } else { "" };
                 let end = format!("{tcp}{}", terminal(end, self.family));
                 ends(self.then("-g", steps, end))
             }
@@ -113,12 +117,15 @@ impl Output<'_> {
     }
 }
 
-fn statement(chain: &str, statement: &Statement) -> Result<String, Error> {
-    Ok(match statement {
+/// The target of a statement; none for what every rule does by itself.
+pub(super) fn statement(statement: &Statement) -> Option<String> {
+    Some(match statement {
         Statement::Log { prefix } => format!("-j LOG --log-prefix {} --log-level 5", quoted(prefix, LOG_PREFIX_LEN)),
-        Statement::Record { group: _, prefix: _ } | Statement::Count => {
-            return Err(unsupported(chain, "records drops, which only nftables can"));
+        Statement::Record { group, prefix } => {
+            format!("-j NFLOG --nflog-group {group} --nflog-prefix {}", quoted(prefix, NFLOG_PREFIX_LEN))
         }
+        // Every rule counts its packets.
+        Statement::Count => return None,
         Statement::SetMark(bits) => set_mark(*bits),
         Statement::ClearMark(bits) => clear_mark(*bits),
         Statement::NoTrack => "-j CT --notrack".to_owned(),

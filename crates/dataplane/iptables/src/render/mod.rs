@@ -14,6 +14,7 @@ mod plan;
 mod tests;
 mod tree;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tortie_desired::HostAction;
@@ -24,7 +25,7 @@ use crate::content::{Content, Table, place};
 use crate::error::Error;
 use conditions::Conditions;
 use plan::{Entry, Plan, chain_of, concerns, unsupported};
-pub(crate) use tree::CHAIN_LEN;
+pub use tree::CHAIN_LEN;
 
 /// The mark bit that says, until the base chain is left, that it accepted the packet. Upstream's first scratch bit.
 pub const DONE_MARK: u32 = 0x80000;
@@ -212,7 +213,12 @@ impl Output<'_> {
         };
         let Conditions { mut text, interfaces, not_protocols, sets } = found;
         self.sets.extend(sets);
-        let Some(action) = self.action(chain, entry, rule)? else { return Ok(()) };
+        let mut rule = Cow::Borrowed(rule);
+        if text.is_empty() && interfaces.is_none() && not_protocols.is_empty() {
+            // What every packet meets needs no chain of its own.
+            lines.extend(std::mem::take(&mut rule.to_mut().statements).iter().filter_map(action::statement));
+        }
+        let Some(action) = self.action(chain, entry, &rule)? else { return Ok(()) };
         if interfaces.is_some() || !not_protocols.is_empty() {
             if let Some((side, set)) = interfaces {
                 if !not_protocols.is_empty() {

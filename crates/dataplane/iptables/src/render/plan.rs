@@ -49,6 +49,8 @@ pub(crate) fn plan(ruleset: &Ruleset, table: Table, family: Family) -> Result<Pl
         for rule in chain.rules.iter().filter(|rule| concerns(rule, family)) {
             for (target, kind) in targets(ruleset, name, rule)? {
                 let to = match (kind, entry) {
+                    // However it is entered, nobody comes back from there.
+                    (Kind::Jump | Kind::Goto, _) if ends_all(chain_of(ruleset, target)?) => Entry::Call,
                     (Kind::Jump, _) => Entry::Call,
                     (Kind::Goto, Entry::Call) => Entry::Call,
                     (Kind::Goto | Kind::Dispatch, Entry::Base | Entry::Tail) => Entry::Tail,
@@ -83,6 +85,13 @@ fn decides<'a>(ruleset: &'a Ruleset, family: Family, plan: &mut Plan<'a>, name: 
     }
     plan.decides.insert(name, result);
     Ok(result)
+}
+
+/// Whether a chain ends every packet, such as one that tells of them.
+fn ends_all(chain: &Chain) -> bool {
+    let Chain { base: _, rules, literals: _ } = chain;
+    let ends = |rule: &Rule| matches!(rule.verdict, Some(Verdict::Drop | Verdict::Reject | Verdict::Reset));
+    rules.last().is_some_and(|last| last.matches.is_empty()) && rules.iter().all(ends)
 }
 
 pub(crate) fn chain_of<'a>(ruleset: &'a Ruleset, name: &Name) -> Result<&'a Chain, Error> {

@@ -98,6 +98,14 @@ fn what_a_rule_does_beside_its_verdict_stands_in_a_chain() {
     };
     let rules = rendered(rule, &[], Family::V6).expect("it can be said");
     assert!(rules[0].starts_with("-m mark ! --mark 0x0/0x20000 -g cali-do-"), "{rules:?}");
+    let told = Rule {
+        matches: vec![],
+        statements: vec![Statement::Record { group: 2, prefix: "DPE0|gnp/x".into() }],
+        verdict: Some(Verdict::Reset),
+    };
+    let rules = rendered(told, &[], Family::V6).expect("it can be said");
+    let nflog = "-j NFLOG --nflog-group 2 --nflog-prefix \"DPE0|gnp/x\"";
+    assert_eq!(rules, [nflog, "-p 6 -j REJECT --reject-with tcp-reset"], "what all packets meet needs no chain");
     let icmp = Rule::new([Match::Icmp { icmp_type: 255, code: None, negate: false }], Verdict::Drop);
     assert!(matches!(rendered(icmp, &[], Family::V4), Err(Error::Unsupported { .. })));
 }

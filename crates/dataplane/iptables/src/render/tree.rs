@@ -14,7 +14,7 @@ use crate::error::Error;
 /// A chain with up to this many interfaces lists them.
 const LEAVES: usize = 8;
 /// The longest name of a chain, bytes.
-pub(crate) const CHAIN_LEN: usize = 28;
+pub const CHAIN_LEN: usize = 28;
 /// The longest name of an interface, bytes.
 const INTERFACE_LEN: usize = 15;
 
