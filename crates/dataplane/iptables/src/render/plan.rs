@@ -50,7 +50,9 @@ pub(crate) fn plan(ruleset: &Ruleset, table: Table, family: Family) -> Result<Pl
             for (target, kind) in targets(ruleset, name, rule)? {
                 let to = match (kind, entry) {
                     // However it is entered, nobody comes back from there.
-                    (Kind::Jump | Kind::Goto, _) if ends_all(chain_of(ruleset, target)?) => Entry::Call,
+                    (Kind::Jump | Kind::Goto | Kind::Dispatch, _) if ends_all(chain_of(ruleset, target)?) => {
+                        Entry::Call
+                    }
                     (Kind::Jump, _) => Entry::Call,
                     (Kind::Goto, Entry::Call) => Entry::Call,
                     (Kind::Goto | Kind::Dispatch, Entry::Base | Entry::Tail) => Entry::Tail,
