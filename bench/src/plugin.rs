@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Setting;
 use crate::bed::Bed;
@@ -22,6 +22,8 @@ pub struct Plugin {
     conf: String,
     path: String,
     state: Option<PathBuf>,
+    /// Whether a container is a pod of that name.
+    pods: bool,
 }
 
 impl Plugin {
@@ -38,7 +40,17 @@ impl Plugin {
             conf: conf.to_string(),
             path: format!("{}:{DEBIAN}", folder.display()),
             state: Some(agent.state.clone()),
+            pods: false,
         })
+    }
+
+    /// Ours as Kubernetes calls it: each container is the pod of that name in the namespace `default`.
+    pub fn ours_for_pods(bed: &Bed, setting: &Setting, agent: &Agent) -> Result<Plugin> {
+        let mut plugin = Plugin::ours(bed, setting, agent)?;
+        let mut conf: Value = serde_json::from_str(&plugin.conf)?;
+        conf["policy"] = json!({ "type": "k8s" });
+        (plugin.conf, plugin.pods) = (conf.to_string(), true);
+        Ok(plugin)
     }
 
     /// Debian's `ptp` with `host-local`; `None` where they are not installed.
@@ -51,7 +63,7 @@ impl Plugin {
                 "dataDir": bed.path("host-local"), "routes": [{ "dst": "0.0.0.0/0" }],
             },
         });
-        program.is_file().then(|| Plugin { program, conf: conf.to_string(), path: DEBIAN.to_owned(), state: None })
+        program.is_file().then(|| Plugin { program, conf: conf.to_string(), path: DEBIAN.to_owned(), state: None, pods: false })
     }
 
     /// One call as a container runtime makes it: from the program's start until its end. The caller's thread must be in
@@ -71,6 +83,10 @@ impl Plugin {
             .stderr(Stdio::piped());
         if let Some(state) = &self.state {
             process.env("TORTIE_STATE_DIR", state);
+        }
+        if self.pods {
+            let pod = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container}");
+            process.env("CNI_ARGS", format!("IgnoreUnknown=1;{pod};K8S_POD_INFRA_CONTAINER_ID={container}"));
         }
         let begun = Instant::now();
         let mut child = process.spawn().with_context(|| format!("can't start {}", self.program.display()))?;

@@ -18,9 +18,9 @@ use crate::lab::Shared;
 use crate::place::Place;
 use crate::state::Process;
 use crate::teardown::signal;
-use crate::topology::{Machine, Rules};
+use crate::topology::{Machine, Rules, Store};
 use crate::view::View;
-use crate::{cni, routes, signals};
+use crate::{cni, kubernetes, routes, signals};
 
 /// Port of liveness and readiness (upstream's `FELIX_HEALTHPORT`).
 const HEALTH_PORT: u16 = 9099;
@@ -119,7 +119,7 @@ impl Node {
     }
 
     /// The environment of its process on top of the view's.
-    fn env(&self) -> Vec<(String, String)> {
+    pub fn env(&self) -> Vec<(String, String)> {
         let topology = &self.shared.record.topology;
         let dual = self.machine.ips().iter().any(|ip| ip.is_ipv6());
         let mut env: Vec<(String, String)> = [
@@ -139,6 +139,9 @@ impl Node {
         }
         if topology.pools.is_empty() {
             env.push(("NO_DEFAULT_POOLS".to_owned(), "true".to_owned()));
+        }
+        if topology.store == Store::Kubernetes {
+            env.push(kubernetes::agent_env(&self.shared.dir, topology, self.name()));
         }
         let own = topology.env.iter().chain(&self.machine.env);
         env.extend(own.map(|(name, value)| (name.clone(), value.clone())));

@@ -11,7 +11,7 @@ mod streams;
 
 use std::fs;
 
-use facts::{facts, holds, store_file};
+use facts::{facts, holds, untouched};
 use run::run;
 use streams::{START, Streams};
 use tortie_lab::{Lab, Node};
@@ -129,7 +129,7 @@ fn a_misspelt_setting_stops_a_new_node_before_it_does_anything() {
         println!("skipped: nft is not installed, so nobody looks for rules");
     }
     refused(node, |what| {
-        assert!(!store_file(&lab).exists(), "{what}");
+        assert!(untouched(&lab), "{what}");
         assert_eq!(node.ip_route(false).unwrap(), routes, "{what}");
         if nft {
             let tables = node.command("nft").unwrap().args(["list", "ruleset"]).output().unwrap();
@@ -191,6 +191,6 @@ fn a_node_whose_name_is_no_dns_name_does_not_start() {
         let ended = run(lab.node(1), "tortie", &["node"], &[("NODENAME", name)]);
         assert_eq!(ended.code, Some(1), "{}", ended.text);
         holds(&ended.text, &["NODENAME", name, nearest]);
-        assert!(!store_file(&lab).exists(), "{name}");
+        assert!(untouched(&lab), "{name}");
     }
 }

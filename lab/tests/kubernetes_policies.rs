@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tortie_lab::{Lab, Outcome, Pod, Probe, Store, kubernetes, probe};
+use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Store, kubernetes, probe};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -56,6 +56,26 @@ fn stays(from: &Pod, to: &Pod, probe: Probe, outcome: Outcome) {
     assert_eq!(seen, outcome, "{} to {} by {probe}", from.title(), to.title());
 }
 
+/// The agent is the service account of the manifests, not the administrator that everything else in a lab is.
+fn agent_has_the_least_rights(node: &Node) {
+    let ask = |args: &[&str]| {
+        let output = node.command("kubectl").unwrap().envs(node.env()).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let user = ask(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]);
+    assert_eq!(user, "system:serviceaccount:kube-system:calico-node");
+    for (verb, what, answer) in [
+        ("list", "networkpolicies.networking.k8s.io", "yes"),
+        ("create", "globalnetworkpolicies.crd.projectcalico.org", "no"),
+        ("delete", "ippools.crd.projectcalico.org", "no"),
+        ("create", "pods", "no"),
+        ("delete", "nodes", "no"),
+        ("get", "secrets", "no"),
+    ] {
+        assert_eq!(ask(&["auth", "can-i", verb, what, "--all-namespaces"]), answer, "{verb} {what}");
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn policies_of_kubernetes_are_enforced_between_nodes() {
@@ -66,6 +86,7 @@ fn policies_of_kubernetes_are_enforced_between_nodes() {
     let lab = Lab::builder().nodes(2).store(Store::Kubernetes).up().unwrap();
     lab.start(START).unwrap();
     let kubectl = |args: &str, stdin: &str| lab.kubectl(&args.split(' ').collect::<Vec<_>>(), stdin).unwrap();
+    agent_has_the_least_rights(lab.node(1));
     let web = lab.node(1).add_pod("shop", "web-1", &[("app", "web")]).unwrap();
     let till = lab.node(2).add_pod("shop", "till", &[("app", "till")]).unwrap();
     let stranger = lab.node(2).add_pod("other", "stranger", &[]).unwrap();

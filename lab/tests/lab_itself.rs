@@ -142,7 +142,7 @@ fn programs_see_their_node_and_leave_the_machine_alone() {
     );
     assert!(!std::path::Path::new("/run/z").exists() && !std::path::Path::new("/var/lib/calico/y").exists());
     assert!(run("command -v calicoctl").starts_with(&*lab.dir().path().to_string_lossy()));
-    assert!(run("env").contains("TORTIE_SQLITE="), "the lab's environment is set");
+    assert!(run("env").contains("DATASTORE_TYPE="), "the lab's environment is set");
     let netns = lab.node(1).netns_name();
     assert!(run("ls /run/netns").lines().any(|line| line == netns), "namespaces are seen by their names");
 }

@@ -13,17 +13,19 @@ use serde_json::Value;
 use spoiler::Spoiler;
 use support::Traces;
 
-use tortie_lab::{Lab, Matrix, Pod, Probe, cni, wait};
+use tortie_lab::{Lab, Matrix, Pod, Probe, Store, cni, wait};
 use tortie_netlink::{Handle, Netns};
 
 const START: Duration = Duration::from_secs(20);
 /// Some rounds, and the search for the largest packet that passes.
 const FOUND: Duration = Duration::from_secs(60);
 
-/// Two nodes whose pods talk in VXLAN, testing the way between them every second.
+/// Two nodes whose pods talk in VXLAN, testing the way between them every second. Their store is no machine, whose
+/// packets would meet the same faults.
 fn lab() -> Lab {
     Lab::builder()
         .nodes(2)
+        .store(Store::Sqlite)
         .env("CALICO_IPV4POOL_VXLAN", "Always")
         .env("CALICO_NETWORKING_BACKEND", "vxlan")
         .env("TORTIE_SELF_TEST_SECS", "1")

@@ -20,7 +20,7 @@ use run::run;
 use rusqlite::Connection;
 use streams::{START, Streams};
 use tortie_lab::cni::CniFailure;
-use tortie_lab::{Lab, Node, wait};
+use tortie_lab::{Lab, Node, Store, wait};
 
 /// The rules that the node's kernel holds, as `nft` prints them.
 fn rules(node: &Node) -> String {
@@ -32,7 +32,7 @@ fn rules(node: &Node) -> String {
 
 /// Restarts the only node over a store file that was made unusable, and over the good one after that.
 fn with_bad_store(spoil: impl Fn(&PathBuf), parts: &[&str]) {
-    let streams = Streams::start(Lab::builder().nodes(1).up().unwrap());
+    let streams = Streams::start(Lab::builder().nodes(1).store(Store::Sqlite).up().unwrap());
     let node = streams.lab.node(1);
     let (before, routes) = (rules(node), node.ip_route(false).unwrap());
     node.kill9().unwrap();
@@ -115,7 +115,7 @@ fn a_store_file_of_a_newer_version_stops_the_node_and_no_packet() {
 #[test]
 #[ignore = "needs root"]
 fn a_store_file_that_goes_away_takes_no_rule_and_no_packet_with_it() {
-    let streams = Streams::start(Lab::builder().nodes(1).up().unwrap());
+    let streams = Streams::start(Lab::builder().nodes(1).store(Store::Sqlite).up().unwrap());
     let node = streams.lab.node(1);
     let before = rules(node);
     let store = streams.lab.dir().path().join("store");
@@ -188,7 +188,7 @@ impl Drop for SmallDisk {
 #[test]
 #[ignore = "needs root"]
 fn a_full_disk_refuses_add_and_works_again_with_room() {
-    let lab = Lab::builder().nodes(1).up().unwrap();
+    let lab = Lab::builder().nodes(1).store(Store::Sqlite).up().unwrap();
     let disk = SmallDisk::below(&lab, 4096);
     let streams = Streams::start(lab);
     let lab = &streams.lab;

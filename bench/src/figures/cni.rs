@@ -16,6 +16,7 @@ use crate::plugin::{Plugin, children_seconds};
 use crate::report::{Finding, Stat, Target};
 use crate::samples::Samples;
 use crate::stores::etcd::Etcd;
+use crate::stores::kubernetes::Kubernetes;
 use crate::topology::host;
 
 /// Calls that are not counted: caches, first block.
@@ -40,6 +41,8 @@ enum Kept {
     File { sync_normal: bool },
     /// An etcd on the host, which does not wait for the disk.
     Etcd,
+    /// A Kubernetes API server on the host, over such an etcd.
+    Kubernetes,
 }
 
 /// Runs it with the default durability, then with `TORTIE_SQLITE_SYNC=normal`.
@@ -56,22 +59,46 @@ pub fn on_etcd(setting: &Setting) -> Result<Vec<Finding>> {
     rounds(setting, Kept::Etcd, ", etcd")
 }
 
+/// Runs it with the Kubernetes API; says so and measures nothing where its programs are not there.
+pub fn on_kubernetes(setting: &Setting) -> Result<Vec<Finding>> {
+    if let Some(missing) = tortie_lab::kubernetes::missing() {
+        eprintln!("skipped: {missing} is not there");
+        return Ok(Vec::new());
+    }
+    rounds(setting, Kept::Kubernetes, ", Kubernetes API")
+}
+
+/// The container of a call.
+fn container(n: usize) -> String {
+    format!("ctr-{n:05}")
+}
+
 fn rounds(setting: &Setting, kept: Kept, title: &str) -> Result<Vec<Finding>> {
     let mut bed = Bed::new()?;
     let (ours_host, ptp_host) = (host(&mut bed, "ours")?, host(&mut bed, "ptp")?);
-    let (agent, _etcd) = match kept {
+    let count = setting.times(200) + WARM_UP;
+    let (_etcd, _server);
+    let (ours, agent) = match kept {
         Kept::File { sync_normal } => {
             let wish = Wish { sync_normal };
-            (Agent::start(&bed, setting, &ours_host.netns, &bed.path("tortie.db"), wish)?, None)
+            let agent = Agent::start(&bed, setting, &ours_host.netns, &bed.path("tortie.db"), wish)?;
+            (Plugin::ours(&bed, setting, &agent)?, agent)
         }
         Kept::Etcd => {
             let etcd = Etcd::start(&bed, Some(&ours_host.netns))?;
-            (Agent::start_on(&bed, setting, &ours_host.netns, etcd.env())?, Some(etcd))
+            let agent = Agent::start_on(&bed, setting, &ours_host.netns, etcd.env())?;
+            _etcd = etcd;
+            (Plugin::ours(&bed, setting, &agent)?, agent)
+        }
+        Kept::Kubernetes => {
+            let server = Kubernetes::start(&bed, &ours_host.netns)?;
+            server.make_pods(&ours_host.netns, &(0..count).map(container).collect::<Vec<_>>())?;
+            let agent = Agent::start_on(&bed, setting, &ours_host.netns, server.env())?;
+            _server = server;
+            (Plugin::ours_for_pods(&bed, setting, &agent)?, agent)
         }
     };
-    let ours = Plugin::ours(&bed, setting, &agent)?;
     let ptp = Plugin::ptp(&bed).context("ptp is not installed (Debian's containernetworking-plugins): no peer")?;
-    let count = setting.times(200) + WARM_UP;
     let (our_pods, ptp_pods) = (bed.pods("a", count)?, bed.pods("b", count)?);
     let mut findings = Vec::new();
     for command in ["ADD", "DEL"] {
@@ -90,7 +117,8 @@ fn rounds(setting: &Setting, kept: Kept, title: &str) -> Result<Vec<Finding>> {
             let target = match kept {
                 Kept::File { sync_normal: false } => target,
                 Kept::Etcd if (command, name) == ("ADD", "p50") => Target::AtMost(12.0),
-                Kept::File { sync_normal: true } | Kept::Etcd => Target::None,
+                Kept::Kubernetes if (command, name) == ("ADD", "p50") => Target::AtMost(30.0),
+                Kept::File { sync_normal: true } | Kept::Etcd | Kept::Kubernetes => Target::None,
             };
             findings.extend(Finding::beside(
                 format!("{command} {name}{title}"),
@@ -117,7 +145,7 @@ fn rounds(setting: &Setting, kept: Kept, title: &str) -> Result<Vec<Finding>> {
 }
 
 fn one(plugin: &Plugin, host: &Netns, command: &str, pods: &[PathBuf], n: usize, cost: &mut Cost) -> Result<()> {
-    let (netns, container) = (&pods[n], format!("ctr-{n:05}"));
+    let (netns, container) = (&pods[n], container(n));
     let before = children_seconds();
     cost.wall.push_ms(host.run(|| plugin.call(command, &container, netns))??);
     cost.cpu += children_seconds() - before;

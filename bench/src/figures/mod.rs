@@ -34,6 +34,7 @@ pub struct Figure {
 pub const FIGURES: &[Figure] = &[
     Figure { name: "cni", what: "CNI ADD and DEL, one at a time, beside ptp + host-local", run: cni::run },
     Figure { name: "etcd-cni", what: "the same with a node on etcd", run: cni::on_etcd },
+    Figure { name: "kubernetes-cni", what: "the same with a node on a Kubernetes API", run: cni::on_kubernetes },
     Figure { name: "cni-parallel", what: "CNI ADD, 16 at once, 500 pods, beside ptp + host-local", run: parallel::run },
     Figure {
         name: "policy-latency",

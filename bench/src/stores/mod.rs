@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod etcd;
+pub mod kubernetes;
 pub mod manifests;
 pub mod snapshot;
 
