@@ -1,5 +1,6 @@
 //! Tests against the real kernel: in namespaces, and in virtual machines.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -20,10 +21,15 @@ const PEERS: [(&str, &str); 7] = [
 ];
 
 /// Test files whose labs run on etcd too.
-const ON_ETCD: [&str; 5] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan"];
+const ON_ETCD: [&str; 7] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan", "bad_input", "datastore_lock"];
 
-/// Test files whose labs run on a Kubernetes API too; `--full` runs all that run on etcd.
+/// Test files whose labs run on a Kubernetes API too.
 const ON_KUBERNETES: [&str; 1] = ["quick_walk"];
+
+/// Test files that are about one store, or whose faults its own packets would meet. `--full` runs all others on etcd and
+/// on a Kubernetes API.
+const OF_ONE_STORE: [&str; 6] =
+    ["cluster_mixup", "kubernetes_policies", "self_test", "store_faults", "store_shapes", "store_shapes_kubernetes"];
 
 /// Test files whose labs run on iptables too, of both flavours.
 const ON_IPTABLES: [&str; 5] = ["quick_walk", "host_endpoints", "faults", "never_open", "drops"];
@@ -65,12 +71,15 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
         command.arg("--nocapture").env("TORTIE_FULL", "1");
     }
     let mut counts = cargo_test(&mut command)?;
+    let all = if full { files_of_labs()? } else { Vec::new() };
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
     if has("etcd") {
-        counts.add(again("etcd", &ON_ETCD, ("TORTIE_LAB_STORE", "etcd"), filter)?);
+        let files: &[&str] = if full { &all } else { &ON_ETCD };
+        counts.add(again("etcd", files, ("TORTIE_LAB_STORE", "etcd"), filter)?);
     }
     let api_server = k8s::folder().join("bin/kube-apiserver");
     if has("etcd") && api_server.exists() {
-        let files: &[&str] = if full { &ON_ETCD } else { &ON_KUBERNETES };
+        let files: &[&str] = if full { &all } else { &ON_KUBERNETES };
         counts.add(again("a Kubernetes API", files, ("TORTIE_LAB_STORE", "kubernetes"), filter)?);
     } else {
         println!("skipped: labs on a Kubernetes API ({} is not there)", api_server.display());
@@ -83,6 +92,18 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     Ok(Counts { ignored: 0, ..counts })
 }
 
+/// The test files of the lab that are not about one store.
+fn files_of_labs() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests"))? {
+        let path = entry?.path();
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        names.extend(stem.filter(|name| path.extension().is_some() && !OF_ONE_STORE.contains(&name.as_str())));
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Runs some of the lab tests again, with labs that a variable tells to use something else.
 fn again(what: &str, files: &[&str], (name, value): (&str, &str), filter: Option<&str>) -> Result<Counts> {
     println!("again, with labs on {what}: {}", files.join(", "));
@@ -91,4 +112,22 @@ fn again(what: &str, files: &[&str], (name, value): (&str, &str), filter: Option
     args.extend(["--", "--ignored", "--test-threads=1"]);
     args.extend(filter);
     cargo_test(cargo(&args).env(name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_file_that_is_named_is_there() {
+        let all = files_of_labs().expect("the lab's tests");
+        let on_stores = ON_ETCD.iter().chain(&ON_KUBERNETES).chain(&ON_IPTABLES);
+        for name in on_stores {
+            assert!(all.iter().any(|found| found == name), "{name}");
+        }
+        for name in OF_ONE_STORE {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests").join(name);
+            assert!(path.with_extension("rs").exists() && !all.contains(&name.to_owned()), "{name}");
+        }
+    }
 }
