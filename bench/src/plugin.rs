@@ -63,7 +63,13 @@ impl Plugin {
                 "dataDir": bed.path("host-local"), "routes": [{ "dst": "0.0.0.0/0" }],
             },
         });
-        program.is_file().then(|| Plugin { program, conf: conf.to_string(), path: DEBIAN.to_owned(), state: None, pods: false })
+        program.is_file().then(|| Plugin {
+            program,
+            conf: conf.to_string(),
+            path: DEBIAN.to_owned(),
+            state: None,
+            pods: false,
+        })
     }
 
     /// One call as a container runtime makes it: from the program's start until its end. The caller's thread must be in

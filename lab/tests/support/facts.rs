@@ -96,7 +96,10 @@ fn in_kubernetes(lab: &Lab) -> Facts {
             }
             (json!(own), 0)
         } else {
-            (json!([annotations, metadata["labels"], object["spec"]]), word(&metadata["resourceVersion"]).parse().unwrap())
+            (
+                json!([annotations, metadata["labels"], object["spec"]]),
+                word(&metadata["resourceVersion"]).parse().unwrap(),
+            )
         };
         all.insert(path, (value.to_string(), revision));
     }
