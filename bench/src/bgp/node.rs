@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, PeerOrigin};
 use tortie_net::AsNumber;
 use tortie_netlink::Netns;
-use tortie_node::{Bgp, BgpTold, BgpWanted};
+use tortie_node::{Bgp, BgpSecrets, BgpTold, BgpWanted};
 
 use super::{AS, Neighbour};
 use crate::bed::Running;
@@ -82,7 +82,7 @@ pub fn program(args: &[String]) -> Result<()> {
         }
     }
     let (tell, learned) = channel();
-    let bgp = Bgp::start(false, None, move |told| {
+    let bgp = Bgp::start(false, BgpSecrets::None, move |told| {
         if let BgpTold::Routes(changes) = told {
             let _ = tell.send(changes);
         }

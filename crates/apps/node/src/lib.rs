@@ -51,7 +51,6 @@ mod startup;
 mod tunnel_addresses;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +71,7 @@ use tortie_store_kubernetes::Cluster;
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
-use bgp::Told;
+use bgp::{SecretSource, Told};
 use condition::Condition;
 pub use condition::shutdown;
 use environment::{Backend, Environment};
@@ -81,7 +80,7 @@ use self_test::SelfTest;
 use tunnel_addresses::TunnelAddresses;
 
 pub use addresses::show as show_addresses;
-pub use bgp::{Bgp, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
+pub use bgp::{Bgp, SecretSource as BgpSecrets, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
 pub use clean::{Options as CleanOptions, clean};
 
 /// The version of Tortie.
@@ -198,7 +197,8 @@ fn overrides(environment: &Environment) -> Result<Overrides> {
     if !problems.is_empty() {
         bail!("the environment: {}", problems.join("; "));
     }
-    Ok(Overrides { router_id: environment.router_id, ..overrides })
+    let kubernetes_node = environment.kubernetes_node.as_deref().map(Arc::from);
+    Ok(Overrides { router_id: environment.router_id, kubernetes_node, ..overrides })
 }
 
 /// Settings that are only read at start: the environment before the node's own before the cluster's.
@@ -259,8 +259,14 @@ impl Node {
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_routes_of_an_earlier_run()?;
-        let bgp =
-            if speaks { Some(start_bgp(restarting, environment.bgp_secrets.clone(), post.clone())?) } else { None };
+        let cluster = environment.kubernetes.clone().map(Cluster::open).transpose().context("can't start a thread")?;
+        let cluster = cluster.map(Arc::new);
+        let secrets = match (&environment.bgp_secrets, &cluster) {
+            (Some(directory), _) => SecretSource::Directory(directory.clone()),
+            (None, Some(cluster)) => SecretSource::Kubernetes(cluster.clone(), environment.namespace.clone()),
+            (None, None) => SecretSource::None,
+        };
+        let bgp = if speaks { Some(start_bgp(restarting, secrets, post.clone())?) } else { None };
         // Without BGP there is no BIRD beside us either, but for what an earlier run of ours left; with Felix alone, or
         // where others make the network, there may be.
         let bgp_routes = match (role, environment.backend) {
@@ -270,8 +276,6 @@ impl Node {
         };
         let mut routing = Routing::new(Handle::open()?, RoutingOptions { bgp_routes, ..RoutingOptions::default() });
         routing.hold_learned(restarting);
-        let cluster = environment.kubernetes.clone().map(Cluster::open).transpose().context("can't start a thread")?;
-        let cluster = cluster.map(Arc::new);
         let service = Arc::new(
             cni::Service::new(
                 store.clone(),
@@ -357,7 +361,7 @@ fn start_self_test(environment: &Environment, health: &Arc<Health>, post: agent:
     SelfTest::start(every, health.clone(), tell).context("can't start the test between the nodes").map(Some)
 }
 
-fn start_bgp(restarting: bool, secrets: Option<PathBuf>, post: agent::Post) -> Result<Bgp> {
+fn start_bgp(restarting: bool, secrets: SecretSource, post: agent::Post) -> Result<Bgp> {
     let tell = move |told| match told {
         Told::Routes(changes) => post.send(Message::Learned(changes)),
         Told::Recovered => post.send(Message::Recovered),

@@ -35,7 +35,7 @@ use tortie_net::IpNet;
 
 use crate::active::Active;
 use crate::batch::{Flushed, replace};
-use crate::bgp::{self, Bgp, BgpSettings, PeerFacts};
+use crate::bgp::{self, Bgp, BgpSettings, PeerFacts, ServiceFacts};
 use crate::config::{Config, Overrides, WorkloadSettings};
 use crate::hosts::Hosts;
 use crate::labels::Identity;
@@ -46,7 +46,7 @@ use crate::read::{self, PolicySource};
 use crate::remote::{BlockFacts, Remote};
 use crate::routes::Routes;
 use crate::selectors::Selectors;
-use crate::sets::{IpSets, ItemKey, ItemKind};
+use crate::sets::{IpSets, ItemKey, ItemKind, service_name};
 use crate::strings::Strings;
 use crate::tunnels::Tunnels;
 use crate::wireguard::Wireguard;
@@ -297,8 +297,11 @@ impl Calculator {
                 self.apply_staged_kubernetes(namespace, name, this!(StagedKubernetesNetworkPolicy), problems);
             }
             Kind::KubernetesEndpointSlice => {
-                let slice = this!(KubernetesEndpointSlice).map(read::slice);
-                self.sets.set_slice(&strings.get(namespace), name, slice);
+                let here = self.config.started_with.kubernetes_node.as_ref().unwrap_or(&self.node);
+                let slice = this!(KubernetesEndpointSlice).map(|slice| read::slice(slice, here));
+                if self.sets.set_slice(&strings.get(namespace), name, slice) {
+                    self.bgp.mark_services();
+                }
             }
             Kind::Tier => self.matching.set_tier(name, this!(Tier).map(read::tier)),
             Kind::Profile => self.apply_profile(name, this!(Profile), problems),
@@ -330,9 +333,12 @@ impl Calculator {
                 self.bgp.set_filter(name, filter);
             }
             Kind::FelixConfiguration => self.config.set(&self.node, name, this!(FelixConfiguration), problems),
-            // They concern other processes; services match by what is behind them.
-            Kind::KubernetesService
-            | Kind::IpReservation
+            Kind::KubernetesService => {
+                let service = this!(KubernetesService).and_then(ServiceFacts::of);
+                self.bgp.set_service(&service_name(namespace, name), service);
+            }
+            // They concern other processes.
+            Kind::IpReservation
             | Kind::IpamConfiguration
             | Kind::IpamBlock
             | Kind::IpamHandle
@@ -434,6 +440,9 @@ impl Calculator {
             self.matching.set_parent(name, labels.as_ref());
         }
         let rules = profile.map(|profile| read::profile(profile, &mut self.selectors, problems));
+        if self.local.iter().any(|(_, endpoint)| endpoint.profiles.iter().any(|used| **used == *name)) {
+            self.bgp.mark();
+        }
         let number = self.sets.profile(name).or(had);
         let users: BTreeSet<EndpointId> = self.profiles.set(number, name, rules).into_iter().collect();
         self.local.mark(users);

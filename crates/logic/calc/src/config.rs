@@ -79,6 +79,8 @@ pub struct Overrides {
     pub wireguard: WireguardOverrides,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
+    /// The node's name in Kubernetes, if it is another than here.
+    pub kubernetes_node: Option<Arc<str>>,
 }
 
 /// Settings of WireGuard as they are written; families IPv4 first.
@@ -212,6 +214,7 @@ impl Overrides {
             revoke_flows,
             wireguard: _,
             router_id: _,
+            kubernetes_node: _,
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
         set(&mut settings.endpoint_to_host, endpoint_to_host);

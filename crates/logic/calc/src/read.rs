@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tortie_api as api;
 use tortie_desired::{PolicyId, PolicyStage, TierAction};
-use tortie_net::{Family, IpNet, Protocol};
+use tortie_net::{Family, IpNet};
 use tortie_selector::Selector;
 
 use crate::bgp::NodeFacts;
@@ -23,14 +23,14 @@ use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
 use crate::selectors::Selectors;
-use crate::sets::{Item, NamedPort, Slice, service_name};
+use crate::sets::{Item, NamedPort};
 use crate::strings::Strings;
 use crate::tiers::{Place, Scope, Tier};
 use crate::tunnels::{NodeEnd, NodeEnds};
 use crate::wireguard::{Side, Sides};
 
 use beside::{floating, limits};
-pub(crate) use beside::{local_host, service_nets};
+pub(crate) use beside::{local_host, service_nets, slice};
 
 const NAMESPACE: &str = "projectcalico.org/namespace";
 const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
@@ -309,25 +309,6 @@ pub(crate) fn profile(profile: &api::Profile, known: &mut Selectors, problems: &
     let spec = &profile.spec;
     problems.extend(Resolved::of(known, "", &spec.ingress, &spec.egress).problems);
     Packed::new("", &spec.ingress, &spec.egress)
-}
-
-/// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.
-pub(crate) fn slice(slice: &api::KubernetesEndpointSlice) -> Slice {
-    let api::KubernetesEndpointSliceSpec { service, address_type: _, endpoints, ports } = &slice.spec;
-    let texts = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-    let port = |api::SlicePort { name: _, protocol, port }: &api::SlicePort| {
-        let protocol = match protocol {
-            api::KubernetesProtocol::Tcp => Protocol::TCP,
-            api::KubernetesProtocol::Udp => Protocol::UDP,
-            api::KubernetesProtocol::Sctp => Protocol::SCTP,
-        };
-        port.map(|port| (protocol, port))
-    };
-    Slice {
-        service: service_name(&slice.metadata.namespace, service),
-        addresses: texts.filter_map(|text| text.parse().ok()).collect(),
-        ports: ports.iter().filter_map(port).collect(),
-    }
 }
 
 pub(crate) fn tier(tier: &api::Tier) -> Tier {

@@ -20,8 +20,8 @@ use crate::{Group, Options, read};
 
 /// A client of the API server for such questions. Cheap to make: nothing is asked before the first call.
 pub struct Cluster {
-    runtime: Runtime,
-    api: Arc<Api>,
+    pub(crate) runtime: Runtime,
+    pub(crate) api: Arc<Api>,
 }
 
 /// A pod and the namespace that it is in.

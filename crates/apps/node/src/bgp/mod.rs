@@ -16,13 +16,13 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::Waker;
+pub use secrets::SecretSource;
 pub use status::{PeerState, Routes, Status};
 use tortie_bgp::BfdState;
 use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker};
@@ -56,6 +56,8 @@ enum Command {
     Routes(IpAddr, Sender<Option<Routes>>),
     /// BFD's view of a peer changed.
     Bfd(IpAddr, BfdState),
+    /// A password may be another one.
+    Secrets,
     Stop,
 }
 
@@ -68,10 +70,10 @@ pub struct Bgp {
 
 impl Bgp {
     /// Starts the thread. `restarting`: the kernel holds routes of an earlier run of this node.
-    /// `secrets`: directory of passwords.
+    /// `secrets`: where passwords are.
     pub fn start(
         restarting: bool,
-        secrets: Option<PathBuf>,
+        secrets: SecretSource,
         tell: impl Fn(Told) + Send + 'static,
     ) -> std::io::Result<Bgp> {
         let (commands, received) = channel();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: telling the same twice changes nothing, so it is done again whenever a password or an interface may differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,7 +144,10 @@ impl Worker {
                 configs.insert(net.addr(), config);
             }
         }
-        if self.wanted.peers.values().chain(self.wanted.policy.ranges.values()).any(|peer| peer.password.is_some()) {
+        let peers = self.wanted.peers.values().chain(self.wanted.policy.ranges.values());
+        let used: BTreeSet<&str> = peers.filter_map(|peer| Some(&*peer.password.as_ref()?.name)).collect();
+        self.secrets.keep(|name| used.contains(name));
+        if !used.is_empty() && self.secrets.must_be_looked_at() {
             self.look_again = Some(Instant::now() + LOOK_AGAIN);
         }
         (self.configs, self.ranges) = (configs, ranges);

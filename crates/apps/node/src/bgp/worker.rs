@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use super::bfd::Bfd;
 use super::connection::{Connection, dial, guard, of_io};
 use super::listen::{Listeners, Place};
 use super::reason::{self, Drops};
-use super::secrets::Secrets;
+use super::secrets::{SecretSource, Secrets};
 use super::status::{self, Routes, Status};
 use super::{Command, Told, Wanted};
 
@@ -75,7 +74,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         restarting: bool,
-        secrets: Option<PathBuf>,
+        secrets: SecretSource,
         (own, commands): (Sender<Command>, Receiver<Command>),
         tell: Box<dyn Fn(Told) + Send>,
     ) -> io::Result<(Worker, Arc<Waker>)> {
@@ -92,7 +91,7 @@ impl Worker {
             configs: BTreeMap::new(),
             ranges: BTreeMap::new(),
             policy: None,
-            secrets: Secrets::new(secrets),
+            secrets: Secrets::new(secrets, own.clone(), waker.clone()),
             own,
             waker: waker.clone(),
             bfd: None,
@@ -172,6 +171,7 @@ impl Worker {
                     drop(reply.send(routes));
                 }
                 Command::Bfd(peer, state) => self.bfd_told(peer, state),
+                Command::Secrets => self.configure(),
                 Command::Stop => self.stopping = true,
             }
         }

@@ -76,6 +76,8 @@ pub struct Environment {
     pub state_dir: PathBuf,
     /// Directory of passwords of BGP sessions, one file `SECRET/KEY` for each.
     pub bgp_secrets: Option<PathBuf>,
+    /// `NAMESPACE`: where Secrets with passwords are, if there is no such directory.
+    pub namespace: String,
     /// `TORTIE_REVOKE_FLOWS`: whether changed policy stops established flows.
     pub revoke_flows: bool,
     /// `TORTIE_DROP_RECORDS`: whether packets that end are recorded.
@@ -123,6 +125,10 @@ impl Environment {
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
             pool4: reader.pool("CALICO_IPV4POOL", 26, 20..=32),
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
+            namespace: reader
+                .text("NAMESPACE")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "kube-system".to_owned()),
             bgp_secrets: reader.text("TORTIE_BGP_SECRETS").filter(|path| !path.is_empty()).map(PathBuf::from),
             state_dir: reader.text("TORTIE_STATE_DIR").unwrap_or("/run/tortie".into()).into(),
             revoke_flows: reader.choice("TORTIE_REVOKE_FLOWS", &[("on", true), ("off", false)], true),

@@ -9,12 +9,14 @@ mod filters;
 mod peers;
 mod policy;
 mod reflectors;
+mod services;
 mod settings;
 
 pub(crate) use filters::filter;
 pub(crate) use peers::PeerFacts;
 pub(crate) use policy::Prefixes;
 pub use reflectors::elect_reflectors;
+pub(crate) use services::{Behind, ServiceFacts};
 pub(crate) use settings::BgpSettings;
 
 use std::collections::BTreeMap;
@@ -66,7 +68,8 @@ pub(crate) struct Peers {
 
 /// A workload of this node, as peers are selected from.
 pub(crate) struct Workload<'a> {
-    pub(crate) labels: &'a LabelSet,
+    /// With those that it inherits.
+    pub(crate) labels: LabelSet,
     pub(crate) addresses: &'a [IpAddr],
 }
 
@@ -78,6 +81,8 @@ pub(crate) struct Bgp {
     settings: BTreeMap<Arc<str>, BgpSettings>,
     peers: BTreeMap<Arc<str>, PeerFacts>,
     filters: BTreeMap<Arc<str>, Arc<BgpFilter>>,
+    /// By namespace and name.
+    services: BTreeMap<Arc<str>, ServiceFacts>,
     dirty: bool,
 }
 
@@ -120,7 +125,12 @@ impl Bgp {
 
     /// Local workloads or their labels changed, which peers may depend on.
     pub(crate) fn mark(&mut self) {
-        self.dirty |= self.peers.values().any(|peer| !peer.spec.local_workload_selector.is_empty());
+        self.dirty |= self.selects_workloads();
+    }
+
+    /// Whether there are peers that are selected among workloads.
+    pub(crate) fn selects_workloads(&self) -> bool {
+        self.peers.values().any(|peer| !peer.spec.local_workload_selector.is_empty())
     }
 
     /// BGPPeers that name filters which are not there; upstream lets everything pass then, and so does this.

@@ -147,7 +147,7 @@ impl Bgp {
         let (Some(asn), Ok(selector)) = (spec.as_number, Selector::parse(&spec.local_workload_selector)) else {
             return Vec::new();
         };
-        let matched = workloads.iter().filter(|workload| selector.matches(&OwnLabels(workload.labels)));
+        let matched = workloads.iter().filter(|workload| selector.matches(&OwnLabels(&workload.labels)));
         let first = |workload: &Workload<'_>, family| {
             workload.addresses.iter().copied().find(|addr| Family::of(*addr) == family)
         };
@@ -309,7 +309,7 @@ fn uses_node_addr(spec: &BgpPeerSpec) -> bool {
     }
 }
 
-/// A workload's own labels.
+/// A workload's labels.
 struct OwnLabels<'a>(&'a LabelSet);
 
 impl Labels for OwnLabels<'_> {

@@ -3,17 +3,15 @@
 //! Told are blocks of this node, addresses outside of them and ranges of services, all within pools that allow it. A
 //! route that was learned from outside is passed on only if a filter says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{BgpPeer, BgpPolicy, ExportRule};
 use tortie_net::IpNet;
 
-use super::{Bgp, BgpSettings};
+use super::Bgp;
 
-/// Nodes with this label announce no services.
-const NO_SERVICES: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const DEFAULT_PRIORITY: u32 = 1024;
 
 /// What the rules are made from, besides BGP's own resources.
@@ -30,7 +28,14 @@ pub(crate) struct Prefixes {
 
 impl Bgp {
     /// The rules for a node.
-    pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, ranges: BTreeMap<IpNet, BgpPeer>) -> BgpPolicy {
+    /// `services`: as [`Bgp::services`] gives them.
+    pub(crate) fn policy(
+        &self,
+        me: &str,
+        prefixes: Prefixes,
+        services: BTreeSet<IpNet>,
+        ranges: BTreeMap<IpNet, BgpPeer>,
+    ) -> BgpPolicy {
         let Prefixes { blocks, pools, unlearned, workloads } = prefixes;
         let global = self.settings.get("").cloned().unwrap_or_default();
         let own = self.settings.get(me);
@@ -38,9 +43,9 @@ impl Bgp {
         let mut export: Vec<ExportRule> =
             pools.iter().filter(|(_, announced)| !announced).map(|(net, _)| ExportRule::Refuse(*net)).collect();
         export.extend(blocks.into_iter().map(ExportRule::Block));
-        export.extend(self.services(me).into_iter().map(ExportRule::Tell));
+        export.extend(services.into_iter().map(ExportRule::Tell));
         if reflects {
-            export.extend(global.outside.iter().copied().map(ExportRule::Tell));
+            export.extend(global.balancers.iter().chain(&global.externals).copied().map(ExportRule::Tell));
         }
         export.extend(pools.iter().filter(|(_, announced)| *announced).map(|(net, _)| ExportRule::Tell(*net)));
         let advertised = own.and_then(|own| own.advertisements.clone()).or(global.advertisements);
@@ -59,12 +64,5 @@ impl Bgp {
             ignored_interfaces: ignored.iter().map(|name| Arc::from(name.as_str())).collect(),
             ranges,
         }
-    }
-
-    /// Ranges of services that a node announces.
-    pub(crate) fn services(&self, me: &str) -> Vec<IpNet> {
-        let excluded = self.nodes.get(me).is_none_or(|node| node.labels.contains_key(NO_SERVICES) || !node.speaks);
-        let settings: Option<&BgpSettings> = self.settings.get("").filter(|_| !excluded);
-        settings.map(|settings| settings.services.clone()).unwrap_or_default()
     }
 }

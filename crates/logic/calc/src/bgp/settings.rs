@@ -24,8 +24,14 @@ pub(crate) struct BgpSettings {
     pub(super) ignored_interfaces: Vec<String>,
     /// Ranges of services that every node announces whole.
     pub(super) services: Vec<IpNet>,
-    /// Ranges of external and load-balancer addresses, which reflectors pass on.
-    pub(super) outside: Vec<IpNet>,
+    /// Ranges of external and load-balancer addresses, which reflectors pass on; of these alone single ones are
+    /// announced.
+    pub(super) externals: Vec<IpNet>,
+    pub(super) balancers: Vec<IpNet>,
+    /// Whether there are ranges of cluster addresses.
+    clusters: bool,
+    /// Whether ranges of load balancers are announced whole.
+    pub(super) aggregated: bool,
     /// `None`: not given, so that of all nodes counts.
     pub(super) advertisements: Option<Vec<(IpNet, Vec<Community>)>>,
     /// Which learned routes the kernel gets.
@@ -36,6 +42,11 @@ pub(crate) struct BgpSettings {
 }
 
 impl BgpSettings {
+    /// Whether services' addresses inside the cluster are announced.
+    pub(super) fn announces_clusters(&self) -> bool {
+        self.clusters
+    }
+
     pub(crate) fn of(resource: &BgpConfiguration, problems: &mut Vec<String>) -> BgpSettings {
         let BgpConfigurationSpec {
             log_severity_screen: _,
@@ -90,7 +101,10 @@ impl BgpSettings {
             bind_to_node: *bind_mode == Some(BindMode::NodeIp),
             ignored_interfaces: ignored_interfaces.clone(),
             services: clusters.iter().chain(shared).copied().collect(),
-            outside: balancers.iter().chain(&externals).copied().collect(),
+            externals,
+            balancers,
+            clusters: !clusters.is_empty(),
+            aggregated: whole,
             advertisements: (!prefix_advertisements.is_empty())
                 .then(|| advertisements(prefix_advertisements, communities, problems)),
             cluster_routes: program_cluster_routes.as_ref().map(|which| ClusterRoutes {

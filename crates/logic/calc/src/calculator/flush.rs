@@ -12,7 +12,10 @@ use super::Calculator;
 use crate::batch::{put, replace, replace_set};
 use crate::bgp::Workload;
 use crate::config::WorkloadSettings;
+use crate::labels::{LabelSet, Pairs};
+use crate::local::LocalEndpoint;
 use crate::matching::is_host;
+use crate::sets::IpSets;
 use crate::tunnels::Wanted;
 
 impl Calculator {
@@ -55,9 +58,10 @@ impl Calculator {
     }
 
     pub(super) fn flush_bgp(&mut self, out: &mut Batch) {
-        let mine = self.local.iter().map(|(_, endpoint)| endpoint);
-        let workloads: Vec<Workload<'_>> =
-            mine.map(|endpoint| Workload { labels: &endpoint.labels, addresses: &endpoint.addresses }).collect();
+        // Nobody else asks for their labels.
+        let asked = self.bgp.selects_workloads();
+        let mine = self.local.iter().filter(|_| asked).map(|(_, endpoint)| endpoint);
+        let workloads: Vec<Workload<'_>> = mine.map(|endpoint| workload(&self.sets, endpoint)).collect();
         if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
             if speaker != self.flushed.bgp_speaker {
                 self.flushed.bgp_speaker = speaker.clone();
@@ -75,10 +79,11 @@ impl Calculator {
             self.flushed.bgp_ranges = peers.ranges;
         }
         let mut announced = self.flushed.workload_announcements.clone();
-        announced.extend(self.bgp.services(&self.node));
+        let services = self.bgp.services(&self.node, |name| self.sets.behind(name));
+        announced.extend(&services);
         out.announcements = replace_set(&mut self.flushed.announcements, announced);
         let prefixes = self.routes.prefixes(&self.local, self.bgp.cluster_routes(&self.node));
-        let policy = self.bgp.policy(&self.node, prefixes, self.flushed.bgp_ranges.clone());
+        let policy = self.bgp.policy(&self.node, prefixes, services, self.flushed.bgp_ranges.clone());
         if policy != self.flushed.bgp_policy {
             self.flushed.bgp_policy = policy.clone();
             out.bgp_policy = Some(policy);
@@ -153,4 +158,12 @@ impl Calculator {
         out.sets.insert(SetId::new(SetId::ALL_HOSTS), change);
         self.flushed.all_hosts = now;
     }
+}
+
+/// A workload with its own labels and, under other keys, those of its profiles, of which the first wins.
+fn workload<'a>(sets: &IpSets, endpoint: &'a LocalEndpoint) -> Workload<'a> {
+    let lent: Vec<Pairs<'_>> = endpoint.profiles.iter().rev().filter_map(|name| sets.lent(name)).collect();
+    let inherited = lent.iter().flat_map(|pairs| pairs.iter().copied());
+    let labels = LabelSet::new(&Pairs::new(inherited.chain(endpoint.labels.iter())));
+    Workload { labels, addresses: &endpoint.addresses }
 }

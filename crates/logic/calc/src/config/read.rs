@@ -96,6 +96,7 @@ impl Overrides {
             revoke_flows: None,
             wireguard: wireguard(spec),
             router_id: None,
+            kubernetes_node: None,
         }
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tortie_api as api;
 use tortie_desired::{Bandwidth, FloatingAddress, Limits, PacketRate, PeakRate};
-use tortie_net::{Family, IpNet};
+use tortie_net::{Family, IpNet, Protocol};
 
 use super::shared;
+use crate::bgp::Behind;
 use crate::hosts::{LocalHost, Wanted};
-use crate::sets::Item;
+use crate::sets::{Item, Slice, service_name};
 use crate::strings::Strings;
 
 pub(super) fn floating(spec: &api::WorkloadEndpointSpec, problems: &mut Vec<String>) -> Vec<FloatingAddress> {
@@ -120,4 +121,31 @@ pub(crate) fn service_nets(spec: &api::BgpConfigurationSpec) -> BTreeSet<IpNet> 
     let externals = spec.service_external_ips.iter().map(|block| &block.cidr);
     let balancers = spec.service_load_balancer_ips.iter().map(|block| &block.cidr);
     clusters.chain(externals).chain(balancers).filter_map(|cidr| cidr.net()).collect()
+}
+
+/// The addresses and ports that a slice adds to its service; what is no address, such as a name, adds nothing.
+/// `here`: the node's name in Kubernetes.
+pub(crate) fn slice(slice: &api::KubernetesEndpointSlice, here: &str) -> Slice {
+    let api::KubernetesEndpointSliceSpec { service, address_type, endpoints, ports } = &slice.spec;
+    let family = ["IPv4", "IPv6"].map(|family| family == address_type);
+    let ready = |node: Option<&str>| {
+        let ready = |one: &&api::SliceEndpoint| one.ready != Some(false);
+        let found = endpoints.iter().filter(ready).any(|one| node.is_none_or(|node| one.node_name == node));
+        family.map(|family| family && found)
+    };
+    let texts = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let port = |api::SlicePort { name: _, protocol, port }: &api::SlicePort| {
+        let protocol = match protocol {
+            api::KubernetesProtocol::Tcp => Protocol::TCP,
+            api::KubernetesProtocol::Udp => Protocol::UDP,
+            api::KubernetesProtocol::Sctp => Protocol::SCTP,
+        };
+        port.map(|port| (protocol, port))
+    };
+    Slice {
+        service: service_name(&slice.metadata.namespace, service),
+        addresses: texts.filter_map(|text| text.parse().ok()).collect(),
+        ports: ports.iter().filter_map(port).collect(),
+        ready: Behind { known: true, ready: ready(None), here: ready(Some(here)) },
+    }
 }

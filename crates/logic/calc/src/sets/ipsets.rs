@@ -16,6 +16,7 @@ use super::item::{Held, Kept, is_host};
 use super::owners::Owners;
 use super::services::{Services, Slice};
 use super::{Item, ItemKey, PortName, Selected, SetSpec};
+use crate::bgp::Behind;
 use crate::labels::{ClassId, Index, ItemId, Pairs, ParentId, SelectorId, symmetric_difference};
 use crate::slab::Slab;
 
@@ -45,8 +46,14 @@ pub(crate) struct IpSets {
 
 impl IpSets {
     /// Some of the addresses behind a service came, changed or went.
-    pub(crate) fn set_slice(&mut self, namespace: &Arc<str>, name: &str, slice: Option<Slice>) {
-        self.services.set_slice(namespace, name, slice);
+    /// Returns whether other endpoints are ready now.
+    pub(crate) fn set_slice(&mut self, namespace: &Arc<str>, name: &str, slice: Option<Slice>) -> bool {
+        self.services.set_slice(namespace, name, slice)
+    }
+
+    /// What is known of the endpoints of a service.
+    pub(crate) fn behind(&self, service: &str) -> Behind {
+        self.services.behind(service)
     }
 
     /// An item came, changed or went.

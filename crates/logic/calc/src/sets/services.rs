@@ -11,6 +11,7 @@ use tortie_desired::{Member, SetChange, SetId, SetKind};
 use tortie_net::Protocol;
 
 use super::OfService;
+use crate::bgp::Behind;
 
 /// Namespace and name of a service as one text.
 pub(crate) fn service_name(namespace: &str, name: &str) -> Arc<str> {
@@ -24,11 +25,13 @@ pub(crate) struct Slice {
     pub(crate) service: Arc<str>,
     pub(crate) addresses: Box<[IpAddr]>,
     pub(crate) ports: Box<[(Protocol, u16)]>,
+    /// Which of its endpoints are ready.
+    pub(crate) ready: Behind,
 }
 
 impl Slice {
     fn members(&self, ports: bool) -> impl Iterator<Item = Member> + '_ {
-        let Slice { service: _, addresses, ports: own } = self;
+        let Slice { service: _, addresses, ports: own, ready: _ } = self;
         let plain = addresses.iter().filter(move |_| !ports).map(|addr| Member::Net(tortie_net::host_net(*addr)));
         let with = |addr: IpAddr| own.iter().map(move |(protocol, port)| (addr, *protocol, *port));
         let all = addresses.iter().filter(move |_| ports).flat_map(move |addr| with(*addr));
@@ -59,11 +62,15 @@ pub(crate) struct Services {
 
 impl Services {
     /// A slice came, changed, moved to another service, or went.
-    pub(crate) fn set_slice(&mut self, namespace: &Arc<str>, name: &str, slice: Option<Slice>) {
+    /// Returns whether other endpoints are ready now.
+    pub(crate) fn set_slice(&mut self, namespace: &Arc<str>, name: &str, slice: Option<Slice>) -> bool {
         let key = (namespace.clone(), Box::from(name));
-        if self.slices.get(&key) == slice.as_ref() {
-            return;
+        let old = self.slices.get(&key);
+        if old == slice.as_ref() {
+            return false;
         }
+        let readiness = |slice: &Slice| (slice.service.clone(), slice.ready);
+        let changed = old.map(readiness) != slice.as_ref().map(readiness);
         if let Some(old) = self.slices.remove(&key) {
             self.mark(&old.service);
             if let Some(keys) = self.by_service.get_mut(&old.service) {
@@ -78,6 +85,14 @@ impl Services {
             self.by_service.entry(new.service.clone()).or_default().insert(key.clone());
             self.slices.insert(key, new);
         }
+        changed
+    }
+
+    /// What all slices of a service say of its endpoints.
+    pub(crate) fn behind(&self, service: &str) -> Behind {
+        let keys = self.by_service.get(service).into_iter().flatten();
+        let each = keys.filter_map(|key| self.slices.get(key)).map(|slice| slice.ready);
+        each.fold(Behind::default(), Behind::or)
     }
 
     fn mark(&mut self, service: &str) {
