@@ -322,7 +322,7 @@ fn mixed(held: &Held, delta: &Delta) -> Vec<Name> {
     let changed =
         |name: &Name| matches!(delta.sets.get(name), Some(SetEdit::Change { .. })) && held.sets.contains(name);
     let rules = delta.chains.values().filter_map(|edit| match edit {
-        ChainEdit::Create(chain) | ChainEdit::Replace(chain) => Some(chain),
+        ChainEdit::Create(chain) | ChainEdit::Replace { had: _, now: chain } => Some(chain),
         ChainEdit::Remove => None,
     });
     let used: BTreeSet<&Name> = rules

@@ -8,16 +8,16 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use tortie_dataplane::ForeignChange;
 use tortie_desired::{Batch, Tables};
-use tortie_ruleset::{Name, Renderer, SHORTEST_RUN};
+use tortie_ruleset::{Delta, Name, Renderer, SHORTEST_RUN};
 
 use crate::compare;
 use crate::error::Error;
 use crate::events::{self, Gatherer};
-use crate::observe::{SeenTable, observe};
+use crate::observe::{self, SeenTable, observe};
 use crate::socket::{Socket, unavailable};
 use crate::transaction::{Transaction, Written};
 use crate::uapi::table;
-use crate::write;
+use crate::write::{self, Handles};
 
 /// The table's name. Upstream's tables are called `calico` in the families ip and ip6; this one, in the family inet,
 /// can't be taken for one of them, so nodes that clean up after the other system leave it alone.
@@ -101,8 +101,9 @@ impl Nftables {
             return Ok(CommitReport { written, resynced: true });
         };
         let delta = renderer.update(tables, batch);
+        let handles = self.handles(&delta)?;
         let mut transaction = Transaction::new(&self.options.table, None);
-        write::delta(&mut transaction, &delta);
+        write::delta(&mut transaction, &delta, &handles);
         match transaction.commit(&mut self.socket) {
             Ok(written) => {
                 self.renderer = Some(renderer);
@@ -116,6 +117,20 @@ impl Nftables {
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// The handles of the rules of chains that keep some of them. A chain that does not hold what it should has none, so
+    /// that it is written anew.
+    fn handles(&mut self, delta: &Delta) -> Result<Handles, Error> {
+        let mut all = Handles::new();
+        for (name, had) in write::kept_in_part(delta) {
+            if let Some(handles) = observe::handles(&mut self.socket, &self.options.table, name)?
+                && handles.len() == had.rules.len()
+            {
+                all.insert(name.clone(), handles);
+            }
+        }
+        Ok(all)
     }
 
     /// Reads the whole table back and makes it hold what `tables` say, in one transaction; writes nothing if it does.

@@ -137,6 +137,15 @@ fn same_place(seen: Option<&SeenPlace>, wanted: Option<Place>) -> bool {
     }
 }
 
+/// How many rules at the beginning and how many at the end stay when a chain becomes another one.
+pub(crate) fn kept(had: &Chain, now: &Chain) -> (usize, usize) {
+    let (had, now) = (&had.rules, &now.rules);
+    let head = had.iter().zip(now).take_while(|(a, b)| a == b).count();
+    let rest = had.len().min(now.len()) - head;
+    let tail = had.iter().rev().zip(now.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
+    (head, tail)
+}
+
 fn same_rules(seen: &SeenChain, wanted: &Chain) -> bool {
     seen.rules.len() == wanted.rules.len()
         && seen.rules.iter().zip(&wanted.rules).all(|(have, rule)| same_expressions(have, &expression::encode(rule)))

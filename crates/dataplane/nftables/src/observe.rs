@@ -167,6 +167,20 @@ fn read_rules(socket: &mut Socket, name: &str, chains: &mut BTreeMap<Name, SeenC
     Ok(whole)
 }
 
+/// The handles of a chain's rules, in order; `None` if they changed meanwhile, or if there is no such chain.
+pub(crate) fn handles(socket: &mut Socket, table: &str, chain: &Name) -> Result<Option<Vec<u64>>, Error> {
+    let mut handles = Vec::new();
+    let request = |w: &mut Writer| {
+        w.put_str(rule::TABLE, table);
+        w.put_str(rule::CHAIN, chain);
+    };
+    let whole = dump(socket, msg::GET_RULE, DUMP, request, |m| {
+        let handle = m.attributes().get(rule::HANDLE).and_then(|bytes| bytes.try_into().ok());
+        handles.extend(handle.map(u64::from_be_bytes));
+    })?;
+    Ok(whole.then_some(handles))
+}
+
 /// Fills the sets in; returns whether no dump was interrupted.
 fn read_elements(socket: &mut Socket, name: &str, sets: &mut BTreeMap<Name, SeenSet>) -> Result<bool, Error> {
     let mut whole = true;

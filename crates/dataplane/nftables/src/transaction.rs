@@ -3,8 +3,9 @@
 //! Invariant: messages stand in an order in which each finds what it refers to, and all go out in one datagram.
 
 use nix::errno::Errno;
-use tortie_ruleset::{Base, Element, Name, Rule, SetType};
+use tortie_ruleset::{Base, Chain, Element, Name, Rule, SetType};
 
+use crate::compare;
 use crate::element;
 use crate::error::{Error, Object};
 use crate::expression;
@@ -211,16 +212,44 @@ impl<'a> Transaction<'a> {
 
     /// Appends rules to a chain.
     pub(crate) fn rules(&mut self, name: &Name, rules: &[Rule]) {
-        let table = self.table;
         for (index, wanted) in rules.iter().enumerate() {
-            let expressions = expression::encode(wanted);
-            self.written.rules += 1;
-            self.message(msg::NEW_RULE, CREATE | APPEND, Object::Rule(name.clone(), index), |w| {
+            self.rule(name, index, wanted, None);
+        }
+    }
+
+    /// Makes a chain's rules those of another one, where rules that stay are left alone. `handles`: of the rules that
+    /// it has, in order.
+    pub(crate) fn change_rules(&mut self, name: &Name, had: &Chain, now: &Chain, handles: &[u64]) {
+        let table = self.table;
+        let (head, tail) = compare::kept(had, now);
+        self.written.chains += 1;
+        for handle in &handles[head..had.rules.len() - tail] {
+            self.message(msg::DEL_RULE, 0, Object::Chain(name.clone()), |w| {
                 w.put_str(rule::TABLE, table);
                 w.put_str(rule::CHAIN, name);
-                w.put(rule::EXPRESSIONS, &expressions);
+                w.put(rule::HANDLE, &handle.to_be_bytes());
             });
         }
+        let before = handles.get(had.rules.len() - tail).copied();
+        for (index, wanted) in now.rules.iter().enumerate().take(now.rules.len() - tail).skip(head) {
+            self.rule(name, index, wanted, before);
+        }
+    }
+
+    /// Puts a rule before the one with a handle, or at the end.
+    fn rule(&mut self, name: &Name, index: usize, wanted: &Rule, before: Option<u64>) {
+        let table = self.table;
+        let expressions = expression::encode(wanted);
+        self.written.rules += 1;
+        let flags = if before.is_some() { CREATE } else { CREATE | APPEND };
+        self.message(msg::NEW_RULE, flags, Object::Rule(name.clone(), index), |w| {
+            w.put_str(rule::TABLE, table);
+            w.put_str(rule::CHAIN, name);
+            w.put(rule::EXPRESSIONS, &expressions);
+            if let Some(handle) = before {
+                w.put(rule::POSITION, &handle.to_be_bytes());
+            }
+        });
     }
 
     pub(crate) fn set(&mut self, name: &Name, form: element::Form) {

@@ -3,36 +3,46 @@
 //! First what comes (empty chains, sets with elements), then what changes, then what goes: every message finds what it
 //! refers to, and nothing goes while something refers to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tortie_ruleset::{ChainEdit, ChoiceEdit, Delta, KeyRange, Name, Ruleset, SetEdit};
+use tortie_ruleset::{Chain, ChainEdit, ChoiceEdit, Delta, KeyRange, Name, Ruleset, SetEdit};
 
+use crate::compare;
 use crate::element::{self, Entry, MAP};
 use crate::transaction::Transaction;
 
+/// Handles of the rules of chains that keep some of them.
+pub(crate) type Handles = BTreeMap<Name, Vec<u64>>;
+
 /// Writes the edits of a delta.
-pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
+///
+/// The kernel finds a set by going through all of them in the order in which they came. So those whose elements change
+/// day by day come first, and lists of single rules last.
+pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta, handles: &Handles) {
     let Delta { sets, chains, maps, choices } = delta;
     for (name, edit) in chains {
         if let ChainEdit::Create(chain) = edit {
             transaction.chain(name, chain.base);
         }
     }
-    for (name, edit) in sets {
-        match edit {
-            SetEdit::Create(set) => {
-                transaction.typed_set(name, set.set_type);
-                transaction.add_elements(name, &set.elements);
-            }
-            SetEdit::Change { set_type: _, added, removed } => {
-                transaction.delete_elements(name, removed);
-                transaction.add_elements(name, added);
-            }
-            SetEdit::Remove => {}
-        }
-    }
     for (name, _) in maps.iter().filter(|(_, edit)| edit.create) {
         transaction.set(name, MAP);
+    }
+    let literals = literals(chains);
+    for late in [false, true] {
+        for (name, edit) in sets.iter().filter(|(name, _)| literals.contains(name) == late) {
+            match edit {
+                SetEdit::Create(set) => {
+                    transaction.typed_set(name, set.set_type);
+                    transaction.add_elements(name, &set.elements);
+                }
+                SetEdit::Change { set_type: _, added, removed } => {
+                    transaction.delete_elements(name, removed);
+                    transaction.add_elements(name, added);
+                }
+                SetEdit::Remove => {}
+            }
+        }
     }
     for (name, edit) in choices {
         if let ChoiceEdit::Create(map) = edit {
@@ -42,10 +52,13 @@ pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
     for (name, edit) in chains {
         match edit {
             ChainEdit::Create(chain) => transaction.rules(name, &chain.rules),
-            ChainEdit::Replace(chain) => {
-                transaction.flush_chain(name);
-                transaction.rules(name, &chain.rules);
-            }
+            ChainEdit::Replace { had, now } => match handles.get(name) {
+                Some(handles) => transaction.change_rules(name, had, now, handles),
+                None => {
+                    transaction.flush_chain(name);
+                    transaction.rules(name, &now.rules);
+                }
+            },
             ChainEdit::Remove => {}
         }
     }
@@ -81,9 +94,26 @@ pub(crate) fn delta(transaction: &mut Transaction<'_>, delta: &Delta) {
     }
 }
 
+/// Lists that rules carry themselves.
+fn literals(chains: &BTreeMap<Name, ChainEdit>) -> BTreeSet<&Name> {
+    let now = chains.values().filter_map(|edit| match edit {
+        ChainEdit::Create(now) | ChainEdit::Replace { had: _, now } => Some(now),
+        ChainEdit::Remove => None,
+    });
+    now.flat_map(|chain| chain.literals.keys()).collect()
+}
+
+/// The chains that other rules replace but for some that stay.
+pub(crate) fn kept_in_part(delta: &Delta) -> impl Iterator<Item = (&Name, &Chain)> {
+    delta.chains.iter().filter_map(|(name, edit)| match edit {
+        ChainEdit::Replace { had, now } => (compare::kept(had, now) != (0, 0)).then_some((name, &**had)),
+        ChainEdit::Create(_) | ChainEdit::Remove => None,
+    })
+}
+
 /// Writes all of a ruleset into an empty table.
 pub(crate) fn everything(transaction: &mut Transaction<'_>, ruleset: &Ruleset) {
-    delta(transaction, &Delta::between(&Ruleset::default(), ruleset));
+    delta(transaction, &Delta::between(&Ruleset::default(), ruleset), &Handles::new());
 }
 
 /// The transaction that replaces a table that nobody owns by a ruleset, as the kernel gets it: for whoever wants to

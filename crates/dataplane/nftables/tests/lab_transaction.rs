@@ -137,3 +137,55 @@ fn a_batch_writes_just_what_it_changes() {
     assert!(!run("nft", &["list", "ruleset"]).contains("cali1"));
     assert_eq!(nft.resync(&tables).expect("read back").written, Default::default());
 }
+
+/// The handles of a chain's rules, in order.
+fn handles(chain: &str) -> Vec<u64> {
+    let listed = run("nft", &["-a", "list", "chain", "inet", "tortie", chain]);
+    // The first is the chain's own.
+    let all = listed.lines().filter_map(|line| line.rsplit_once("# handle ")?.1.parse().ok());
+    all.skip(1).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn rules_that_stay_are_left_alone() {
+    let _alone = lab();
+    let mut nft = Nftables::open().expect("netlink");
+    let mut tables = tables();
+    let port = |port| Rule {
+        protocol: Some(Protocol::TCP),
+        destination: Match { ports: vec![PortRange::single(port)], ..Match::default() },
+        ..Rule::any(Action::Allow)
+    };
+    let rules = |ports: &[u16]| ports.iter().copied().map(port).collect::<Vec<_>>();
+    let policy = |ingress| {
+        let policy = Policy { tier: Arc::from("default"), stage: PolicyStage::Normal, ingress, egress: rules(&[1]) };
+        Batch { policies: [(policy_id("all"), Some(Arc::new(policy)))].into(), ..Batch::default() }
+    };
+    tables.apply(&policy(rules(&[1, 2, 3, 4])));
+    nft.resync(&tables).expect("the first transaction");
+    let mut before = (vec![1, 2, 3, 4], handles("cali-pi-np/ns/all"));
+    let steps: [(&[u16], usize); 8] = [
+        (&[1, 2, 9, 4], 1),
+        (&[1, 2, 9, 4, 5], 1),
+        (&[7, 1, 2, 9, 4, 5], 1),
+        (&[7, 1, 4, 5], 0),
+        (&[7, 6, 6, 1, 4, 5], 2),
+        (&[1, 4, 5], 0),
+        (&[1], 0),
+        (&[8, 9], 2),
+    ];
+    for (ports, written) in steps {
+        let batch = policy(rules(ports));
+        tables.apply(&batch);
+        let report = nft.commit(&tables, &batch).expect("a policy");
+        assert_eq!((report.written.rules, report.written.chains, report.resynced), (written, 1, false), "{ports:?}");
+        let now = (ports.to_vec(), handles("cali-pi-np/ns/all"));
+        for (port, handle) in now.0.iter().zip(&now.1) {
+            let had = before.0.iter().position(|p| p == port).map(|at| before.1[at]);
+            assert!(had.is_none_or(|had| had == *handle), "{ports:?}: the rule of port {port} was written anew");
+        }
+        assert_eq!(nft.resync(&tables).expect("read back").written, Default::default());
+        before = now;
+    }
+}

@@ -28,8 +28,13 @@ pub enum SetEdit {
 pub enum ChainEdit {
     /// The chain is new.
     Create(Arc<Chain>),
-    /// All rules of the chain are replaced.
-    Replace(Arc<Chain>),
+    /// The chain gets other rules. A backend may leave those that stay as they are, with what they have counted.
+    Replace {
+        /// The chain as it was.
+        had: Arc<Chain>,
+        /// The chain as it is to be.
+        now: Arc<Chain>,
+    },
     /// The chain goes; no rule or map refers to it any more.
     Remove,
 }
@@ -157,7 +162,7 @@ impl Delta {
             (None, Some(chain)) => ChainEdit::Create(chain.clone()),
             (Some(_), None) => ChainEdit::Remove,
             (Some(had), Some(chain)) if had == chain => return,
-            (Some(_), Some(chain)) => ChainEdit::Replace(chain.clone()),
+            (Some(had), Some(chain)) => ChainEdit::Replace { had: had.clone(), now: chain.clone() },
         };
         self.chains.insert(name.clone(), edit);
     }

@@ -26,7 +26,9 @@ fn apply(ruleset: &mut Ruleset, delta: &Delta) {
     for (name, edit) in &delta.chains {
         match edit {
             ChainEdit::Create(chain) => assert!(ruleset.chains.insert(name.clone(), chain.clone()).is_none()),
-            ChainEdit::Replace(chain) => assert!(ruleset.chains.insert(name.clone(), chain.clone()).is_some()),
+            ChainEdit::Replace { had, now } => {
+                assert_eq!(ruleset.chains.insert(name.clone(), now.clone()).as_ref(), Some(had));
+            }
             ChainEdit::Remove => assert!(ruleset.chains.remove(name).is_some()),
         }
     }
