@@ -50,6 +50,7 @@ mod settings_before;
 mod startup;
 mod tunnel_addresses;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -227,6 +228,26 @@ fn overlay(merged: &mut serde_json::Value, spec: &FelixConfigurationSpec) -> Res
     Ok(())
 }
 
+/// Starts who stops established flows that policy denies, if the kernel has what that takes.
+fn start_revoker(
+    felix: &FelixConfigurationSpec,
+    post: &agent::Post,
+    unsupported: &mut BTreeMap<String, String>,
+) -> Result<Option<revoke::Revoker>> {
+    let why = match rules::can_mark(felix) {
+        Ok(()) => match revoke::start(post.clone())? {
+            Some(revoker) => return Ok(Some(revoker)),
+            None => "this kernel tells of no connections (nf_conntrack_netlink)".to_owned(),
+        },
+        Err(why) => {
+            warn!(why, "established flows go on whatever policy says");
+            why
+        }
+    };
+    unsupported.insert("revocation".to_owned(), why);
+    Ok(None)
+}
+
 /// The running node.
 struct Node {
     post: agent::Post,
@@ -252,9 +273,13 @@ impl Node {
             Some(counts) => drops::start(health.clone(), counts)?,
             None => false,
         };
+        let mut unsupported = BTreeMap::new();
+        if environment.drop_records && !record_drops {
+            unsupported.insert("drop records".to_owned(), "this kernel tells of no packets (NFLOG)".to_owned());
+        }
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
-        let revoker = if environment.revoke_flows { revoke::start(post.clone())? } else { None };
+        let revoker = if environment.revoke_flows { start_revoker(felix, &post, &mut unsupported)? } else { None };
         let overrides = Overrides { revoke_flows: Some(revoker.is_some()), ..overrides };
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
@@ -322,6 +347,7 @@ impl Node {
             self_test,
             service: service.clone(),
             revoker,
+            unsupported,
             health: health.clone(),
         });
         let listeners = listeners(felix, &health)?;

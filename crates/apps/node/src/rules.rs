@@ -61,6 +61,17 @@ pub fn counts(felix: &FelixConfigurationSpec) -> Option<CountedBy> {
     }
 }
 
+/// Whether the chosen packet filter can ask for marks on connections, by which established flows are stopped; else why.
+pub fn can_mark(felix: &FelixConfigurationSpec) -> Result<(), String> {
+    let tried = match choose(felix) {
+        Ok(Filter::Nftables) => tortie_nftables::has_connection_marks().map_err(Cause::from),
+        Ok(Filter::Iptables(flavour)) => tortie_iptables::has(flavour, Feature::Marks).map_err(Cause::from),
+        // Opening it says so.
+        Err(_) => Ok(()),
+    };
+    tried.map_err(|cause| format!("rules can't ask for marks on connections: {cause}"))
+}
+
 fn choose(felix: &FelixConfigurationSpec) -> Result<Filter> {
     match felix.nftables_mode.unwrap_or_default() {
         NftablesMode::Enabled => Ok(Filter::Nftables),

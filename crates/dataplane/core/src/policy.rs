@@ -1,5 +1,6 @@
 //! The port to a packet filter: what a node's policy is kept in force with.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
@@ -31,6 +32,9 @@ pub struct PolicyReport {
     pub foreign: Vec<String>,
     /// Whether all was replaced in one step.
     pub replaced: bool,
+    /// Policies, profiles and other parts whose rules the filter can't hold, with why. They deny everything; all others
+    /// are in force.
+    pub unsupported: BTreeMap<String, String>,
 }
 
 /// A packet filter that holds a node's policy.

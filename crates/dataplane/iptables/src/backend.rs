@@ -3,6 +3,8 @@
 //! Invariant: what is in force stays so, whatever fails; after a refusal the next call reads everything back before it
 //! writes.
 
+mod refused;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -20,6 +22,8 @@ use crate::render::{self, Allow, CHAIN_LEN, Rendered, Style};
 use crate::save::{self, Seen};
 use crate::sets::{self, Script, SeenSet, kernel_name};
 use crate::transition::{Change, HookPlace, make_all};
+use crate::watch::Watch;
+use refused::{MOST_REFUSED, named, record};
 
 /// How long sets may stay in use after the last rule that refers to them went.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,6 +60,15 @@ struct Held {
     contents: BTreeMap<Place, Content>,
     /// Sets that are there, by their names in the ruleset.
     sets: BTreeSet<Name>,
+    /// Chains that end every packet, as what they should say can't be said; and why.
+    closed: BTreeMap<Name, String>,
+}
+
+/// What all tables should hold.
+struct Wanted {
+    contents: BTreeMap<Place, Content>,
+    sets: BTreeSet<Name>,
+    closed: BTreeMap<Name, String>,
 }
 
 /// The node's rules in iptables and its sets in ipset, in the network namespace of the calling thread.
@@ -67,12 +80,23 @@ pub struct Iptables {
     other: BTreeSet<Name>,
     /// Sets that should be gone, but were in use for long.
     stuck: BTreeSet<String>,
+    /// Chains and sets that the programs refused, and why: what needs them is closed, the rest goes on.
+    refused: BTreeMap<Name, String>,
+    /// Who looks out for changes by others, from the first change of ours on.
+    watch: Option<Watch>,
 }
 
 impl Iptables {
     /// A backend that knows nothing yet. Changes nothing.
     pub fn new(options: Options) -> Iptables {
-        Iptables { options, held: None, other: BTreeSet::new(), stuck: BTreeSet::new() }
+        Iptables {
+            options,
+            held: None,
+            other: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            watch: None,
+        }
     }
 
     /// Commits a batch; `tables` already hold it. On an error everything in force is as it was.
@@ -82,45 +106,55 @@ impl Iptables {
         let wrote = match self.step(tables, &mut held, &delta) {
             Ok(wrote) => wrote,
             // Somebody may have changed what the step builds on: compare, and then the refusal is final or gone.
-            Err(Error::Refused { program, reason }) => {
+            Err(Error::Refused { program, reason, line: _ }) => {
                 tracing::warn!(program, reason, "iptables refused a change; reading all back");
                 return self.resync(tables);
             }
             Err(other) => return Err(other),
         };
+        let unsupported = named(tables, &held.closed);
         self.held = Some(held);
-        Ok(PolicyReport { wrote, ..PolicyReport::default() })
+        Ok(PolicyReport { wrote, unsupported, ..PolicyReport::default() })
     }
 
     fn step(&mut self, tables: &Tables, held: &mut Held, delta: &Delta) -> Result<bool, Error> {
         if delta.is_empty() {
             return Ok(false);
         }
+        let changed = |name: &Name| delta.chains.contains_key(name) || delta.sets.contains_key(name);
+        let refused = self.refused.len();
+        // What changed may be taken now.
+        self.refused.retain(|name, _| !changed(name));
+        let retried = self.refused.len() != refused;
         let before = self.other.clone();
         for name in mixed(held, delta) {
             if !self.other.remove(&name) {
                 self.other.insert(name);
             }
         }
-        let result = self.write(tables, held, delta, &before);
+        let result = self.write(tables, held, delta, (&before, retried));
         if result.is_err() {
             self.other = before;
         }
         result
     }
 
-    /// Sets that come, then rules, then sets that go. `before`: the sets whose other name was in use.
+    /// Sets that come, then rules, then sets that go. `before`: the sets whose other name was in use; `retried`: whether
+    /// what was refused may be taken now.
     fn write(
         &mut self,
         tables: &Tables,
         held: &mut Held,
         delta: &Delta,
-        before: &BTreeSet<Name>,
+        (before, retried): (&BTreeSet<Name>, bool),
     ) -> Result<bool, Error> {
         let ruleset = held.renderer.ruleset();
-        let rules_change = shapes_rules(delta, ruleset) || *before != self.other;
-        let (contents, wanted) =
-            if rules_change { self.render(tables, ruleset)? } else { (held.contents.clone(), held.sets.clone()) };
+        let rules_change = shapes_rules(delta, ruleset) || *before != self.other || retried;
+        let Wanted { contents, sets: wanted, closed } = if rules_change {
+            self.render(tables, ruleset)?
+        } else {
+            Wanted { contents: held.contents.clone(), sets: held.sets.clone(), closed: held.closed.clone() }
+        };
         let is_new = |name: &Name| !held.sets.contains(name) || before.contains(name) != self.other.contains(name);
         let mut script = Script::default();
         for name in &wanted {
@@ -145,20 +179,41 @@ impl Iptables {
         let old_name = |name: &Name| kernel_name(name, before.contains(name));
         let gone = held.sets.iter().filter(|name| !wanted.contains(*name) || is_new(name)).map(old_name).collect();
         self.stuck.append(&mut sets::destroy(gone, PATIENCE));
-        (held.contents, held.sets) = (contents, wanted);
+        if let Some(watch) = self.watch.as_mut().filter(|_| !changes.is_empty()) {
+            watch.expect(&contents);
+        }
+        (held.contents, held.sets, held.closed) = (contents, wanted, closed);
         Ok(!changes.is_empty() || !script.is_empty())
     }
 
     /// Reads everything back and makes the kernel hold what `tables` say; writes nothing if it does.
     pub fn resync(&mut self, tables: &Tables) -> Result<PolicyReport, Error> {
+        self.refused.clear();
+        loop {
+            let error = match self.resync_without_refused(tables) {
+                Ok(report) => return Ok(report),
+                Err(error) => error,
+            };
+            if self.refused.len() >= MOST_REFUSED || !self.leave_out(tables, &error) {
+                self.refused.clear();
+                return Err(error);
+            }
+        }
+    }
+
+    fn resync_without_refused(&mut self, tables: &Tables) -> Result<PolicyReport, Error> {
         self.held = None;
+        if self.watch.is_none() {
+            // Before all is read, so that nothing happens unseen.
+            self.watch = Watch::open(self.options.flavour);
+        }
         let renderer = Renderer::with_runs(tables, CHAIN_LEN, None);
         let ruleset = renderer.ruleset();
         let seen = observe(self.options.flavour)?;
         self.close_first(tables, &seen)?;
         let seen_sets = sets::observe()?;
         self.choose_names(ruleset, &seen_sets);
-        let (contents, wanted) = self.render(tables, ruleset)?;
+        let Wanted { contents, sets: wanted, closed } = self.render(tables, ruleset)?;
         let mut report = PolicyReport::default();
         let mut script = Script::default();
         for name in &wanted {
@@ -197,7 +252,11 @@ impl Iptables {
         self.stuck.append(&mut sets::destroy(new, PATIENCE));
         report.foreign.extend(fresh.difference(&self.stuck).cloned());
         report.wrote = !(changes.is_empty() && script.is_empty() && report.foreign.is_empty());
-        self.held = Some(Held { renderer, contents, sets: wanted });
+        report.unsupported = named(tables, &closed);
+        if let Some(watch) = &mut self.watch {
+            watch.expect(&contents);
+        }
+        self.held = Some(Held { renderer, contents, sets: wanted, closed });
         Ok(report)
     }
 
@@ -236,7 +295,7 @@ impl Iptables {
         if self.options.append { HookPlace::Last } else { HookPlace::First }
     }
 
-    fn render(&self, tables: &Tables, ruleset: &Ruleset) -> Result<(BTreeMap<Place, Content>, BTreeSet<Name>), Error> {
+    fn render(&self, tables: &Tables, ruleset: &Ruleset) -> Result<Wanted, Error> {
         let Options { flavour: _, append: _, filter_allow, mangle_allow, covered: _ } = self.options;
         let style = Style {
             filter_allow,
@@ -244,19 +303,22 @@ impl Iptables {
             prefixes: &tables.settings.interface_prefixes,
             to_host: tables.settings.endpoint_to_host,
             kernel_name: &|name| self.kernel_name(name),
+            refused: &self.refused,
+            record: &|chain| tables.settings.record_drops.then(|| record(tables, chain)).flatten(),
         };
-        let (mut contents, mut wanted) = (BTreeMap::new(), BTreeSet::new());
+        let mut wanted = Wanted { contents: BTreeMap::new(), sets: BTreeSet::new(), closed: BTreeMap::new() };
         for family in families() {
-            let Rendered { tables, sets } = render::render(ruleset, family, &style)?;
-            contents.extend(tables.into_iter().map(|(table, content)| ((family, table), content)));
-            wanted.extend(sets);
+            let Rendered { tables, sets, closed } = render::render(ruleset, family, &style)?;
+            wanted.contents.extend(tables.into_iter().map(|(table, content)| ((family, table), content)));
+            wanted.sets.extend(sets);
+            wanted.closed.extend(closed);
         }
-        Ok((contents, wanted))
+        Ok(wanted)
     }
 
     /// Removes every rule, chain and set of ours, and of upstream, from this flavour of iptables.
     pub fn remove_all(&mut self) -> Result<(), Error> {
-        self.held = None;
+        (self.held, self.watch) = (None, None);
         remove(self.options.flavour, false)
     }
 }
@@ -376,10 +438,10 @@ impl PolicyBackend for Iptables {
     }
 
     fn monitor_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.watch.as_ref().and_then(Watch::fd)
     }
 
     fn drain_events(&mut self) -> Vec<ForeignChange> {
-        vec![]
+        self.watch.as_mut().map(Watch::drain).unwrap_or_default()
     }
 }

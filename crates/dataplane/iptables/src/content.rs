@@ -94,6 +94,22 @@ pub(crate) struct Content {
     pub(crate) hooks: BTreeMap<&'static str, Name>,
 }
 
+/// The kernel's chains that enter ours.
+pub(crate) fn builtins() -> impl Iterator<Item = &'static str> {
+    ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].into_iter()
+}
+
+/// The hashes of all rules that a table should hold.
+pub(crate) fn all_hashes(content: &Content) -> impl Iterator<Item = String> {
+    let Content { chains, hooks } = content;
+    let entering = hooks.iter().flat_map(|(builtin, chain)| hashes(builtin, &[entrance(chain)]).collect::<Vec<_>>());
+    chains.iter().flat_map(|(name, rules)| hashes(name, rules)).chain(entering)
+}
+
+fn entrance(chain: &str) -> String {
+    format!("-j {chain}")
+}
+
 /// The rules of a chain with the comments that say which they are: each hash covers the chain's name and all rules up
 /// to its own, so that a rule that is missing, moved or changed shows.
 pub(crate) fn commented(chain: &str, rules: &[String]) -> Vec<String> {
@@ -102,7 +118,7 @@ pub(crate) fn commented(chain: &str, rules: &[String]) -> Vec<String> {
 
 /// The rule of a kernel's chain that enters ours.
 pub(crate) fn hook(builtin: &str, chain: &str) -> String {
-    let rule = format!("-j {chain}");
+    let rule = entrance(chain);
     let hash = hashes(builtin, std::slice::from_ref(&rule)).next().expect("one rule has one hash");
     with_comment(&hash, &rule)
 }

@@ -26,6 +26,8 @@ pub enum Error {
         program: String,
         /// Its own words, with the line that it refused where it names one.
         reason: String,
+        /// That line.
+        line: Option<String>,
     },
     /// A program did not end in time and was ended. What it did is read back before the next change.
     #[error("{program} did not end within {seconds} s")]
@@ -51,7 +53,7 @@ impl From<Error> for Cause {
         match error {
             Error::Unsupported { what: _ } => Cause::Unsupported(text),
             Error::NoProgram { program: _, reason: _ } => Cause::Missing(text),
-            Error::Refused { program: _, reason: _ }
+            Error::Refused { program: _, reason: _, line: _ }
             | Error::TooSlow { program: _, seconds: _ }
             | Error::Odd { program: _, line: _ } => Cause::Failed(text),
         }

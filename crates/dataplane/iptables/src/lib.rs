@@ -17,6 +17,7 @@ mod render;
 mod save;
 mod sets;
 mod transition;
+mod watch;
 
 pub use backend::{Iptables, Options, remove};
 pub use content::Flavour;

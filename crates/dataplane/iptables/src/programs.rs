@@ -1,9 +1,11 @@
 //! Running iptables' and ipset's programs, each with a deadline.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,7 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<Stri
     let no_program =
         |error: std::io::Error| Error::NoProgram { program: program.to_owned(), reason: error.to_string() };
     let mut child = spawned.map_err(no_program)?;
+    started(child.id());
     let out = read(child.stdout.take());
     let err = read(child.stderr.take());
     let stdin = child.stdin.take();
@@ -49,8 +52,32 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<Stri
         return Ok(out);
     }
     let said = err.lines().filter(|line| !line.trim().is_empty()).take(3).collect::<Vec<_>>().join("; ");
-    let reason = if said.is_empty() { status.to_string() } else { refused_line(&said, input) };
-    Err(Error::Refused { program: program.to_owned(), reason })
+    let line = failed_line(&said).and_then(|number| input.lines().nth(number - 1)).map(str::to_owned);
+    let reason = match &line {
+        Some(line) => format!("{said} ({line:?})"),
+        None if said.is_empty() => status.to_string(),
+        None => said,
+    };
+    Err(Error::Refused { program: program.to_owned(), reason, line })
+}
+
+/// The processes that were started last, by which their changes are told from those of others.
+static STARTED: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
+/// How many of them are kept; they are asked for after each change.
+const KEPT: usize = 256;
+
+fn started(id: u32) {
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    started.push_back(id);
+    if started.len() > KEPT {
+        started.pop_front();
+    }
+}
+
+/// Whether a process was one of ours. In another PID namespace than the first none is: then each change of ours is
+/// followed by one look at the tables.
+pub(crate) fn is_own(id: u32) -> bool {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
 }
 
 fn end(child: &mut Child) {
@@ -71,14 +98,6 @@ fn read(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     receiver
-}
-
-/// The program's words with the line of the input that they mean.
-fn refused_line(said: &str, input: &str) -> String {
-    match failed_line(said).and_then(|number| input.lines().nth(number - 1)) {
-        Some(line) => format!("{said} ({line:?})"),
-        None => said.to_owned(),
-    }
 }
 
 /// The number of the input's line, counted from 1, that a message names.
@@ -106,7 +125,7 @@ mod tests {
         assert_eq!(run("cat", &[], "x\n"), Ok("x\n".to_owned()));
         let refused = run("sh", &["-c", "echo 'Error in line 2: no' >&2; exit 2"], "a\nb\n");
         let reason = "Error in line 2: no (\"b\")".to_owned();
-        assert_eq!(refused, Err(Error::Refused { program: "sh".to_owned(), reason }));
+        assert_eq!(refused, Err(Error::Refused { program: "sh".to_owned(), reason, line: Some("b".to_owned()) }));
         assert!(matches!(run("no-such-program", &[], ""), Err(Error::NoProgram { .. })));
     }
 }

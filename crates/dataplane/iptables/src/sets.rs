@@ -40,6 +40,8 @@ fn type_words(set_type: SetType) -> &'static str {
 /// The members that stand for an element.
 fn members(element: &Element) -> Vec<String> {
     match element {
+        // ipset refuses it, and nothing that is forwarded has it.
+        Element::Address(addr) if addr.is_unspecified() => vec![],
         Element::Address(addr) => vec![addr.to_string()],
         // ipset has no prefix of all addresses.
         Element::Net(net) if net.prefix_len() == 0 => halves(*net).map(|half| half.to_string()).to_vec(),
@@ -74,6 +76,7 @@ fn kept(elements: &BTreeSet<Element>) -> BTreeSet<Element> {
                 (range.first()..=range.last()).map(|port| Element::Ports(PortRange::single(port))).collect()
             }
             Element::AddressPort { addr: _, protocol, port: _ } if !protocol.has_ports() => vec![],
+            Element::Address(addr) if addr.is_unspecified() => vec![],
             Element::Address(_)
             | Element::Net(_)
             | Element::AddressPort { addr: _, protocol: _, port: _ }

@@ -29,6 +29,7 @@ impl PolicyBackend for Nftables {
             repaired: names(repaired),
             foreign: names(foreign),
             replaced,
+            ..PolicyReport::default()
         })
     }
 

@@ -29,6 +29,7 @@ pub use model::{
     Base, Chain, ChoiceKey, ChoiceMap, CtState, Direction, DispatchMap, Element, KeyRange, Match, Name, Rate, Rule,
     Ruleset, Set, SetType, Side, Statement, Verdict,
 };
+pub use names::owner_of;
 pub use policy::{ACCEPT_MARK, PASS_MARK, REVOKED_MARK};
 pub use record::{RECORD_BURST, RECORD_RATE, drop_chain};
 pub use render::Renderer;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tortie_desired::{HostInterface, PolicyId, SetId, SetKind};
+use tortie_desired::{HostInterface, PolicyId, SetId, SetKind, Tables};
 use tortie_net::Family;
 
+use crate::cause::CauseOwner;
 use crate::model::{ChoiceKey, Direction, Name};
 
 /// Base chain of packets that arrive, before connection tracking.
@@ -164,6 +165,21 @@ impl Names {
             Arc::from(name)
         }
     }
+}
+
+/// Whose rules a chain holds, of the policies and profiles that are there; `max_name_len` is that of the renderer.
+pub fn owner_of(tables: &Tables, chain: &str, max_name_len: usize) -> Option<(CauseOwner, Direction)> {
+    let names = Names { max_len: max_name_len };
+    let policies = tables.policies.keys().map(|id| CauseOwner::Policy(id.clone()));
+    let mut owners = policies.chain(tables.profiles.keys().map(|name| CauseOwner::Profile(name.clone())));
+    owners.find_map(|owner| {
+        let of = |direction| match &owner {
+            CauseOwner::Policy(id) => names.policy(direction, id),
+            CauseOwner::Profile(name) => names.profile(direction, name),
+        };
+        let found = [Direction::Ingress, Direction::Egress].into_iter().find(|way| *of(*way) == *chain)?;
+        Some((owner, found))
+    })
 }
 
 fn workload_prefix(direction: Direction) -> &'static str {

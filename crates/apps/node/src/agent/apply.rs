@@ -112,20 +112,21 @@ impl Agent {
             if batch.is_empty() {
                 return;
             }
-            self.rules.commit(&self.tables, batch).map(|_| decides(batch))
+            self.rules.commit(&self.tables, batch).map(|report| (decides(batch), report.unsupported))
         } else if due {
             let was_held = self.first_pass_done;
             self.rules.resync(&self.tables).map(|report| {
                 if self.first_pass_done && report.wrote {
                     warn!(repaired = ?report.repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
                 }
-                report.wrote || !was_held || !batch.is_empty()
+                (report.wrote || !was_held || !batch.is_empty(), report.unsupported)
             })
         } else {
             return;
         };
         match result {
-            Ok(changed) => {
+            Ok((changed, unsupported)) => {
+                self.told.unsupported(unsupported);
                 if let Some(revoker) = self.revoker.as_ref().filter(|_| changed) {
                     revoker.changed();
                 }

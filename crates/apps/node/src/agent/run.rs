@@ -1,5 +1,6 @@
 //! The loop: wait for anything, take it, apply.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,6 +74,8 @@ pub struct Parts {
     pub service: Arc<Service>,
     /// Who stops established flows that policy denies, if anybody does.
     pub revoker: Option<Revoker>,
+    /// What this kernel lacks, with what follows from it.
+    pub unsupported: BTreeMap<String, String>,
     /// What is told of the agent.
     pub health: Arc<Health>,
 }
@@ -146,6 +149,7 @@ impl Agent {
             self_test,
             service,
             revoker,
+            unsupported,
             health,
         } = parts;
         Agent {
@@ -181,7 +185,7 @@ impl Agent {
             last_wireguard: String::new(),
             last_shaping: String::new(),
             waits: Waits::default(),
-            told: Told::default(),
+            told: Told::lacking(unsupported),
             heap_has_gaps: false,
             locked: false,
             facts_changed: false,

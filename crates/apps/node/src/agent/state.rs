@@ -43,6 +43,7 @@ impl Agent {
             "version": crate::VERSION,
             "inSync": self.first_pass_done,
             "rulesFault": self.rules_fault,
+            "unsupported": self.told.not_supported(),
             "rulesBackend": self.rules.name(),
             "rulesOwned": self.rules.is_owned(),
             "endpoints": self.tables.endpoints.len(),

@@ -15,6 +15,8 @@ const MOST_LINES: usize = 50;
 #[derive(Default)]
 pub(super) struct Told {
     problems: BTreeMap<Key, Vec<String>>,
+    lacking: BTreeMap<String, String>,
+    unsupported: BTreeMap<String, String>,
     trouble: Option<String>,
     minute: Option<Instant>,
     lines: usize,
@@ -52,6 +54,24 @@ impl Told {
     /// Facts that can't be used as they are written, with what is wrong.
     pub(super) fn standing(&self) -> &BTreeMap<Key, Vec<String>> {
         &self.problems
+    }
+
+    /// Nothing is told yet but what this kernel lacks.
+    pub(super) fn lacking(lacking: BTreeMap<String, String>) -> Told {
+        Told { lacking, ..Told::default() }
+    }
+
+    /// Tells of what the packet filter can't hold, when that is new.
+    pub(super) fn unsupported(&mut self, now_standing: BTreeMap<String, String>) {
+        for (what, why) in now_standing.iter().filter(|(what, why)| self.unsupported.get(*what) != Some(why)) {
+            warn!(what, why, "not supported: this denies everything, all else is in force");
+        }
+        self.unsupported = now_standing;
+    }
+
+    /// What the kernel lacks and the packet filter can't hold, with why.
+    pub(super) fn not_supported(&self) -> BTreeMap<&String, &String> {
+        self.lacking.iter().chain(&self.unsupported).collect()
     }
 
     /// Tells when the datastore gets into trouble, into another one, and out of it.

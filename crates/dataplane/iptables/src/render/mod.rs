@@ -17,9 +17,14 @@ mod tree;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
 use tortie_desired::HostAction;
 use tortie_net::Family;
-use tortie_ruleset::{ACCEPT_MARK, Base, Element, Name, Rule, Ruleset, Side, Verdict};
+use tortie_ruleset::{
+    ACCEPT_MARK, Base, Cause, Chain, Element, Name, RECORD_BURST, RECORD_RATE, Rule, Ruleset, Side, Statement, Verdict,
+};
 
 use crate::content::{Content, Table, place};
 use crate::error::Error;
@@ -53,6 +58,10 @@ pub(crate) struct Style<'a> {
     pub(crate) to_host: HostAction,
     /// The name of a set in the kernel.
     pub(crate) kernel_name: &'a dyn Fn(&Name) -> String,
+    /// Chains and sets that the programs refused before, and why.
+    pub(crate) refused: &'a BTreeMap<Name, String>,
+    /// What tells of the packets that a closed chain ends: target of a rule.
+    pub(crate) record: &'a dyn Fn(&Name) -> Option<String>,
 }
 
 /// The contents of all tables of a family, and the sets that they refer to.
@@ -60,6 +69,8 @@ pub(crate) struct Style<'a> {
 pub(crate) struct Rendered {
     pub(crate) tables: BTreeMap<Table, Content>,
     pub(crate) sets: BTreeSet<Name>,
+    /// Chains that can't be said, and so end every packet; and why.
+    pub(crate) closed: BTreeMap<Name, String>,
 }
 
 pub(crate) fn render(ruleset: &Ruleset, family: Family, style: &Style<'_>) -> Result<Rendered, Error> {
@@ -69,11 +80,20 @@ pub(crate) fn render(ruleset: &Ruleset, family: Family, style: &Style<'_>) -> Re
         if plan.bases.is_empty() {
             continue;
         }
-        let mut output =
-            Output { ruleset, family, table, style, plan, content: Content::default(), sets: BTreeSet::new() };
+        let mut output = Output {
+            ruleset,
+            family,
+            table,
+            style,
+            plan,
+            content: Content::default(),
+            sets: BTreeSet::new(),
+            closed: BTreeMap::new(),
+        };
         output.all()?;
         rendered.tables.insert(table, output.content);
         rendered.sets.append(&mut output.sets);
+        rendered.closed.append(&mut output.closed);
     }
     Ok(rendered)
 }
@@ -92,6 +112,18 @@ pub(crate) fn gate(prefixes: &[std::sync::Arc<str>]) -> Result<Content, Error> {
         content.hooks.insert(builtin, chain);
     }
     Ok(content)
+}
+
+/// The rule that tells of packets with a cause, at the rate that holds for each.
+pub(crate) fn record(cause: &Cause) -> String {
+    let statement = Statement::Record { group: cause.group(), prefix: cause.prefix().into() };
+    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(cause.prefix()));
+    let told = action::statement(&statement).unwrap_or_default();
+    format!(
+        "-m hashlimit --hashlimit-upto {RECORD_RATE}/second --hashlimit-burst {RECORD_BURST} \
+         --hashlimit-name cali_{} {told}",
+        &digest[..9]
+    )
 }
 
 /// The name that a chain has in its table, by which it is known as ours: names of the ruleset say a table where iptables
@@ -125,6 +157,17 @@ struct Output<'a> {
     plan: Plan<'a>,
     content: Content,
     sets: BTreeSet<Name>,
+    closed: BTreeMap<Name, String>,
+}
+
+/// What policies, profiles and workloads have chains for. One that can't be said ends every packet: what it would have
+/// denied is denied, and the others stay as they are. A host endpoint's own chain, which spares the ports that nobody
+/// may be locked out from, is none.
+const CLOSABLE: [&str; 8] =
+    ["cali-pi-", "cali-po-", "cali-pri-", "cali-pro-", "cali-tw-", "cali-fw-", "cali-gi-", "cali-go-"];
+
+pub(crate) fn is_closable(chain: &str) -> bool {
+    CLOSABLE.iter().any(|prefix| chain.starts_with(prefix))
 }
 
 impl Output<'_> {
@@ -133,14 +176,13 @@ impl Output<'_> {
             self.plan.entries.iter().map(|(name, entry)| ((*name).clone(), *entry)).collect();
         for (name, entry) in names {
             let chain = chain_of(self.ruleset, &name)?;
-            let mut lines = Vec::new();
-            let family = self.family;
-            for rule in chain.rules.iter().filter(|rule| concerns(rule, family)) {
-                self.rule(&name, entry, rule, &mut lines)?;
-            }
-            if entry == Entry::Tail && !chain.rules.last().is_some_and(always_ends) {
-                lines.push(set_mark(DONE_MARK));
-            }
+            let lines = match self.chain(&name, entry, chain) {
+                Err(Error::Unsupported { what }) if chain.base.is_none() && is_closable(&name) => {
+                    self.closed.insert(name.clone(), what);
+                    (self.style.record)(&name).into_iter().chain(["-j DROP".to_owned()]).collect()
+                }
+                other => other?,
+            };
             let there = self.content.chains.insert(chain_name(&name, chain.base), lines);
             if there.is_some() {
                 return Err(unsupported(&name, "has the name of another chain"));
@@ -148,6 +190,27 @@ impl Output<'_> {
         }
         self.entrances();
         Ok(())
+    }
+
+    fn chain(&mut self, name: &Name, entry: Entry, chain: &Chain) -> Result<Vec<String>, Error> {
+        let Chain { base: _, rules, literals: _ } = chain;
+        self.not_refused(name, name)?;
+        let mut lines = Vec::new();
+        let family = self.family;
+        for rule in rules.iter().filter(|rule| concerns(rule, family)) {
+            self.rule(name, entry, rule, &mut lines)?;
+        }
+        if entry == Entry::Tail && !rules.last().is_some_and(always_ends) {
+            lines.push(set_mark(DONE_MARK));
+        }
+        Ok(lines)
+    }
+
+    fn not_refused(&self, chain: &Name, part: &Name) -> Result<(), Error> {
+        match self.style.refused.get(part) {
+            Some(why) => Err(unsupported(chain, why)),
+            None => Ok(()),
+        }
     }
 
     /// The chains that the kernel's own enter.
@@ -178,7 +241,7 @@ impl Output<'_> {
 
     /// What becomes of packets that all base chains of a hook let pass.
     fn finish(&self, builtin: &str, decides: bool) -> Vec<String> {
-        let Style { filter_allow, mangle_allow, prefixes, to_host, kernel_name: _ } = self.style;
+        let Style { filter_allow, mangle_allow, prefixes, to_host, kernel_name: _, refused: _, record: _ } = self.style;
         let early = [Base::RawPrerouting, Base::RawOutput, Base::BeforeNat];
         let mut accepted = if self.ruleset.chains.values().any(|c| c.base.is_some_and(|base| early.contains(&base))) {
             ACCEPT_MARK
@@ -212,6 +275,7 @@ impl Output<'_> {
             return Ok(());
         };
         let Conditions { mut text, interfaces, not_protocols, sets } = found;
+        sets.iter().try_for_each(|set| self.not_refused(chain, set))?;
         self.sets.extend(sets);
         let mut rule = Cow::Borrowed(rule);
         if text.is_empty() && interfaces.is_none() && not_protocols.is_empty() {

@@ -10,6 +10,13 @@ use super::*;
 
 /// The rules of the chain `cali-po-x`, which a base chain jumps to.
 fn rendered(rule: Rule, sets: &[(&str, Set)], family: Family) -> Result<Vec<String>, Error> {
+    let out = rendered_without(rule, sets, family, &[])?;
+    assert!(out.closed.is_empty(), "{:?}", out.closed);
+    Ok(out.tables[&Table::Filter].chains["cali-po-x"].clone())
+}
+
+/// The same where some chains and sets were refused.
+fn rendered_without(rule: Rule, sets: &[(&str, Set)], family: Family, refused: &[&str]) -> Result<Rendered, Error> {
     let base = Chain {
         base: Some(Base::Input),
         rules: vec![Rule::new([], Verdict::Jump("cali-po-x".into()))],
@@ -27,9 +34,10 @@ fn rendered(rule: Rule, sets: &[(&str, Set)], family: Family) -> Result<Vec<Stri
         prefixes: &["cali".into()],
         to_host: HostAction::Drop,
         kernel_name: &|name| name.to_string(),
+        refused: &refused.iter().map(|name| (Name::from(*name), "was refused".to_owned())).collect(),
+        record: &|_| None,
     };
-    let out = render(&ruleset, family, &style)?;
-    Ok(out.tables[&Table::Filter].chains["cali-po-x"].clone())
+    render(&ruleset, family, &style)
 }
 
 fn of(matches: Vec<Match>, family: Family) -> Vec<String> {
@@ -106,6 +114,23 @@ fn what_a_rule_does_beside_its_verdict_stands_in_a_chain() {
     let rules = rendered(told, &[], Family::V6).expect("it can be said");
     let nflog = "-j NFLOG --nflog-group 2 --nflog-prefix \"DPE0|gnp/x\"";
     assert_eq!(rules, [nflog, "-p 6 -j REJECT --reject-with tcp-reset"], "what all packets meet needs no chain");
-    let icmp = Rule::new([Match::Icmp { icmp_type: 255, code: None, negate: false }], Verdict::Drop);
-    assert!(matches!(rendered(icmp, &[], Family::V4), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn what_can_not_be_said_closes_its_chain_alone() {
+    let icmp = Rule::new([Match::Icmp { icmp_type: 255, code: None, negate: false }], Verdict::Accept);
+    let ports = Set { set_type: SetType::Ports, elements: [].into() };
+    let in_set =
+        vec![protocol(Protocol::TCP, false), Match::PortIn { side: Side::Source, set: "p".into(), negate: true }];
+    let in_set = Rule::new(in_set, Verdict::Accept);
+    for (rule, refused) in [(&icmp, [].as_slice()), (&in_set, &["p"]), (&in_set, &["cali-po-x"])] {
+        let out =
+            rendered_without(rule.clone(), &[("p", ports.clone())], Family::V4, refused).expect("the rest is said");
+        let chains = &out.tables[&Table::Filter].chains;
+        assert_eq!(chains["cali-po-x"], ["-j DROP"]);
+        assert!(!chains["cali-INPUT-all"].is_empty() && !out.sets.contains("p"), "{out:?}");
+        assert_eq!(out.closed.keys().map(|name| &**name).collect::<Vec<_>>(), ["cali-po-x"]);
+    }
+    let out = rendered_without(in_set, &[("p", ports)], Family::V4, &[]).expect("all is said");
+    assert!(out.closed.is_empty() && out.sets.contains("p"), "{out:?}");
 }

@@ -1,0 +1,189 @@
+//! iptables that refuses what policy asks for, lacks what it needs, or is changed by others: one policy is closed and
+//! named, the rest goes on; and rules that others take away are back at once.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Rules, probe, wait};
+
+const START: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
+
+/// `b` takes UDP from `a` on one port, `c` takes all.
+const POLICY: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: some}
+spec:
+  order: 5
+  selector: name == 'b'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: UDP, source: {selector: name == 'a'}, destination: {ports: [9000]}}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: later}
+spec: {order: 20, selector: name == 'c', types: [Ingress], ingress: [{action: Allow}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: out}
+spec: {selector: 'name in {\"a\", \"c\"}', types: [Egress], egress: [{action: Allow}]}
+";
+
+fn odd(name: &str, selector: &str, rule: &str) -> String {
+    format!(
+        "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\n\
+         spec: {{order: 9, selector: {selector}, types: [Ingress], ingress: [{rule}, {{action: Allow}}]}}\n"
+    )
+}
+
+fn has_iptables() -> bool {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin"];
+    let there = |name: &&str| folders.iter().any(|folder| Path::new(folder).join(name).exists());
+    let all = ["iptables-legacy-restore", "iptables-nft-restore", "ipset"].iter().all(there);
+    if !all {
+        println!("skipped: iptables or ipset is not installed");
+    }
+    all
+}
+
+fn world(rules: Rules, before: impl FnOnce(&Lab)) -> (Lab, [Pod; 3]) {
+    let lab = Lab::builder().nodes(1).rules(rules).up().unwrap();
+    before(&lab);
+    lab.start(START).unwrap();
+    lab.apply(POLICY).unwrap();
+    let pods = ["a", "b", "c"].map(|name| lab.node(1).add_pod("default", name, &[("name", name)]).unwrap());
+    (lab, pods)
+}
+
+fn becomes(from: &Pod, to: &Pod, port: u16, wanted: Outcome, why: &str) {
+    let mut last = None;
+    let seen = wait(SOON, || {
+        last = Some(probe::ask(&from.place(), &to.place(), &Probe::udp(port)).unwrap());
+        (last == Some(wanted)).then_some(())
+    });
+    assert!(seen.is_some(), "{why}: port {port} is {last:?}");
+}
+
+fn state(lab: &Lab) -> Value {
+    serde_json::from_str(&lab.ctl(&["node", "status", "-o", "json"], "").unwrap()).unwrap()
+}
+
+/// A program of that name before the real one, which refuses every input that holds a text, at its line.
+fn refuse(lab: &Lab, program: &str, text: &str) {
+    let path = lab.dir().path().join("bin").join(program);
+    let script = format!(
+        "#!/bin/sh\ninput=$(cat)\nline=$(printf '%s\\n' \"$input\" | grep -n -e '{text}' | head -n 1 | cut -d: -f1)\n\
+         if [ -n \"$line\" ]; then echo \"Error occurred at line: $line\" >&2; exit 2; fi\n\
+         printf '%s\\n' \"$input\" | PATH=${{PATH#*:}} exec {program} \"$@\"\n"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_iptables_refuses_closes_its_policy_alone() {
+    if !has_iptables() {
+        return;
+    }
+    for (rules, flavour) in [(Rules::IptablesLegacy, "legacy"), (Rules::IptablesNft, "nft")] {
+        let (lab, [a, b, c]) = world(rules, |lab| {
+            refuse(lab, &format!("iptables-{flavour}-restore"), "--dports 6666");
+            refuse(lab, "ipset", "192.0.2.66");
+        });
+        becomes(&a, &b, 9000, Outcome::Open, "the policy is there");
+        for (name, rule) in [
+            ("by-program", "{action: Deny, protocol: UDP, destination: {ports: [6666]}}"),
+            ("by-set", "{action: Deny, source: {selector: has(odd)}}"),
+        ] {
+            becomes(&a, &c, 9000, Outcome::Open, "before it");
+            lab.apply(&odd(name, "name == 'c'", rule)).unwrap();
+            if name == "by-set" {
+                let set = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\n\
+                           metadata: {name: odd, labels: {odd: ''}}\nspec: {nets: [192.0.2.66/32]}\n";
+                lab.apply(set).unwrap();
+            }
+            let key = format!("gnp/{name}");
+            let told = wait(SOON, || state(&lab)["unsupported"][&key].as_str().map(str::to_owned));
+            assert!(told.is_some(), "{flavour}, {name}: {:#}\n{}", state(&lab)["unsupported"], lab.node(1).log());
+            assert_eq!(state(&lab)["rulesFault"], Value::Null);
+            becomes(&a, &c, 9000, Outcome::Dropped, "what can't be said in full allows nothing");
+            // All else goes on, and goes on changing.
+            becomes(&a, &b, 9000, Outcome::Open, "another policy");
+            lab.apply(&POLICY.replace("[9000]", "[9000, 9001]")).unwrap();
+            becomes(&a, &b, 9001, Outcome::Open, "a change");
+            lab.apply(POLICY).unwrap();
+            becomes(&a, &b, 9001, Outcome::Dropped, "the change taken back");
+            lab.ctl(&["delete", "gnp", name], "").unwrap();
+            becomes(&a, &c, 9000, Outcome::Open, "without it");
+            let gone = || state(&lab)["unsupported"][&key].is_null().then_some(());
+            assert!(wait(SOON, gone).is_some(), "{:#}", state(&lab));
+        }
+        lab.down().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_marks_on_connections_policy_holds_and_the_status_says_what_does_not() {
+    if !has_iptables() {
+        return;
+    }
+    let (lab, [a, b, c]) = world(Rules::IptablesLegacy, |lab| refuse(lab, "iptables-legacy-restore", "connmark"));
+    becomes(&a, &b, 9000, Outcome::Open, "policy is in force");
+    becomes(&c, &b, 9000, Outcome::Dropped, "policy is in force");
+    let told = state(&lab)["unsupported"]["revocation"].as_str().map(str::to_owned);
+    assert!(told.is_some_and(|told| told.contains("connmark")), "{:#}", state(&lab));
+    lab.down().unwrap();
+}
+
+fn on(node: &Node, program: &str, args: &[&str]) {
+    let output = node.command(program).unwrap().args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn rules_that_others_take_away_are_back_at_once() {
+    if !has_iptables() {
+        return;
+    }
+    for (rules, flavour) in [(Rules::IptablesLegacy, "legacy"), (Rules::IptablesNft, "nft")] {
+        let (lab, [a, b, c]) = world(rules, |_| {});
+        becomes(&a, &b, 9000, Outcome::Open, "policy is in force");
+        becomes(&c, &b, 9000, Outcome::Dropped, "policy is in force");
+        let (node, program) = (lab.node(1), format!("iptables-{flavour}"));
+        let mut longest = Duration::ZERO;
+        for args in
+            [&["-w", "-F"][..], &["-w", "-F", "FORWARD"], &["-w", "-F", "cali-FORWARD"], &["-w", "-D", "FORWARD", "1"]]
+        {
+            let repaired = || node.log().matches("are repaired").count();
+            let before = repaired();
+            let begun = Instant::now();
+            on(node, &program, args);
+            let back = wait(SOON, || (repaired() > before).then_some(()));
+            longest = longest.max(begun.elapsed());
+            assert!(back.is_some(), "{flavour} {args:?}: nobody noticed\n{}", node.log());
+            becomes(&c, &b, 9000, Outcome::Dropped, "closed again");
+            becomes(&a, &b, 9000, Outcome::Open, "and open to those who may");
+            // Each look that finds something is followed by a later one, until one finds nothing.
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        println!("{flavour}: back after {longest:?} at most");
+        // Others may keep rules of their own, which are no change of ours.
+        let before = node.log().matches("changed our rules").count();
+        on(node, &program, &["-w", "-N", "OTHERS"]);
+        on(node, &program, &["-w", "-A", "OTHERS", "-j", "RETURN"]);
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(node.log().matches("changed our rules").count(), before, "{}", node.log());
+        lab.down().unwrap();
+    }
+}
