@@ -3,8 +3,10 @@
 use crate::node::{Compare, Node};
 
 pub(crate) fn text(node: &Node) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(64);
     write(node, &mut out);
+    // Selectors are kept for long.
+    out.shrink_to_fit();
     out
 }
 

@@ -38,7 +38,8 @@ pub(crate) struct Spanned<'a> {
 
 pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned<'_>>, SelectorError> {
     let mut lexer = Lexer { text, at: 0, after_label: false };
-    let mut out = Vec::new();
+    // Room for most selectors at once.
+    let mut out = Vec::with_capacity(16);
     loop {
         lexer.skip_blanks();
         let at = lexer.at;
@@ -57,20 +58,6 @@ struct Lexer<'a> {
     after_label: bool,
 }
 
-const SYMBOLS: [(&str, Token<'static>); 11] = [
-    ("==", Token::Eq),
-    ("!=", Token::Ne),
-    ("&&", Token::And),
-    ("||", Token::Or),
-    ("!", Token::Not),
-    ("(", Token::LeftParen),
-    (")", Token::RightParen),
-    ("{", Token::LeftBrace),
-    ("}", Token::RightBrace),
-    (",", Token::Comma),
-    ("", Token::End),
-];
-
 const WORD_OPERATORS: [(&[&str], Token<'static>); 5] = [
     (&["contains"], Token::Contains),
     (&["starts", "with"], Token::StartsWith),
@@ -85,8 +72,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn skip_blanks(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        self.at += self.rest().bytes().take_while(|b| matches!(b, b' ' | b'\t')).count();
     }
 
     fn cut(&mut self, prefix: &str) -> bool {
@@ -102,22 +88,28 @@ impl<'a> Lexer<'a> {
     }
 
     fn next(&mut self) -> Result<Token<'a>, SelectorError> {
-        let Some(first) = self.rest().bytes().next() else { return Ok(Token::End) };
-        if first == b'"' || first == b'\'' {
-            return self.string(char::from(first));
-        }
-        for (symbol, token) in SYMBOLS {
-            if !symbol.is_empty() && self.cut(symbol) {
-                return Ok(token);
-            }
-        }
-        match first {
-            b'=' => Err(self.wrong("'=='")),
-            b'&' => Err(self.wrong("'&&'")),
-            b'|' => Err(self.wrong("'||'")),
-            _ if self.after_label => self.word_operator(),
-            _ => self.term(),
-        }
+        let mut bytes = self.rest().bytes();
+        let Some(first) = bytes.next() else { return Ok(Token::End) };
+        let (token, len) = match (first, bytes.next()) {
+            (b'"' | b'\'', _) => return self.string(char::from(first)),
+            (b'=', Some(b'=')) => (Token::Eq, 2),
+            (b'!', Some(b'=')) => (Token::Ne, 2),
+            (b'&', Some(b'&')) => (Token::And, 2),
+            (b'|', Some(b'|')) => (Token::Or, 2),
+            (b'!', _) => (Token::Not, 1),
+            (b'(', _) => (Token::LeftParen, 1),
+            (b')', _) => (Token::RightParen, 1),
+            (b'{', _) => (Token::LeftBrace, 1),
+            (b'}', _) => (Token::RightBrace, 1),
+            (b',', _) => (Token::Comma, 1),
+            (b'=', _) => return Err(self.wrong("'=='")),
+            (b'&', _) => return Err(self.wrong("'&&'")),
+            (b'|', _) => return Err(self.wrong("'||'")),
+            _ if self.after_label => return self.word_operator(),
+            _ => return self.term(),
+        };
+        self.at += len;
+        Ok(token)
     }
 
     fn string(&mut self, quote: char) -> Result<Token<'a>, SelectorError> {
@@ -187,6 +179,17 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// Whether a label may contain each byte.
+const LABEL_BYTES: [bool; 256] = {
+    let mut all = [false; 256];
+    let mut b: u8 = 0;
+    while b < u8::MAX {
+        all[b as usize] = b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-');
+        b += 1;
+    }
+    all
+};
+
 fn is_label_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-')
+    LABEL_BYTES[usize::from(b)]
 }
