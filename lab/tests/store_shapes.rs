@@ -55,6 +55,21 @@ fn dump(node: &Node) -> BTreeMap<String, String> {
     lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
 }
 
+/// Waits until these are the endpoints whose status is reported, and what it is.
+fn statuses_become(node: &Node, wanted: &[(&str, &str)]) {
+    let wanted: BTreeMap<String, String> = wanted
+        .iter()
+        .map(|(path, status)| (format!("/calico/felix/{path}"), format!(r#"{{"status":"{status}"}}"#)))
+        .collect();
+    let mut last = BTreeMap::new();
+    let found = wait(START, || {
+        last = dump(node);
+        last.retain(|key, _| key.starts_with("/calico/felix/") && key.contains("/endpoint/"));
+        (last == wanted).then_some(())
+    });
+    assert!(found.is_some(), "{last:#?} does not become {wanted:#?}");
+}
+
 fn resource(path: &[&str], value: &Json) {
     let Some((_, kind, namespaced)) = RESOURCES.iter().find(|(plural, ..)| *plural == path[0]) else {
         panic!("no such type: {path:?}")
@@ -123,6 +138,8 @@ fn judge(all: &BTreeMap<String, String>) -> [BTreeMap<(String, String), u64>; 2]
             ["calico", "felix", "v2", "no-region", "host", _, "status" | "last_reported_status"] => {
                 only(&value, &["time", "uptime", "first_update"], &[]);
             }
+            ["calico", "felix", "v2", "no-region", "host", _, "workload", "k8s", _, "endpoint", "eth0"]
+            | ["calico", "felix", "v1", "host", _, "endpoint", _] => only(&value, &["status"], &[]),
             _ => panic!("no documented key: {key}"),
         }
     }
@@ -136,7 +153,8 @@ fn etcd_holds_exactly_what_upstream_documents() {
         eprintln!("skipped: etcd is not installed (Debian: etcd-server, etcd-client)");
         return;
     }
-    let lab = Lab::builder().nodes(2).store(Store::Etcd).up().unwrap();
+    let reporting = ("FELIX_ENDPOINTREPORTINGENABLED", "true");
+    let lab = Lab::builder().nodes(2).store(Store::Etcd).env(reporting.0, reporting.1).up().unwrap();
     lab.start(START).unwrap();
     lab.apply(POLICIES).unwrap();
     let [one, two] = [lab.node(1), lab.node(2)];
@@ -147,6 +165,14 @@ fn etcd_holds_exactly_what_upstream_documents() {
     // A node says that it is alive some seconds after its start.
     let reported = || dump(one).keys().any(|key| key.ends_with("/status")).then_some(());
     assert!(wait(START, reported).is_some(), "no node reports that it is alive");
+    statuses_become(
+        one,
+        &[
+            ("v1/host/node1/endpoint/uplink", "error"),
+            ("v2/no-region/host/node1/workload/k8s/default%2fkept/endpoint/eth0", "up"),
+            ("v2/no-region/host/node2/workload/k8s/default%2flate/endpoint/eth0", "up"),
+        ],
+    );
     let all = dump(one);
     let [by_block, by_handle] = judge(&all);
     assert_eq!(by_block, by_handle, "handles and blocks tell the same");
@@ -156,8 +182,13 @@ fn etcd_holds_exactly_what_upstream_documents() {
     {
         assert!(all.keys().any(|key| key.contains(word)), "{word} is missing: {:#?}", all.keys());
     }
+    let link = one.netlink().unwrap().link(kept.host_interface()).unwrap().index;
+    one.netlink().unwrap().set_link_up(link, false).unwrap();
     late.delete().unwrap();
+    let kept_down = ("v2/no-region/host/node1/workload/k8s/default%2fkept/endpoint/eth0", "down");
+    statuses_become(one, &[("v1/host/node1/endpoint/uplink", "error"), kept_down]);
     kept.delete().unwrap();
+    statuses_become(one, &[("v1/host/node1/endpoint/uplink", "error")]);
     let [by_block, by_handle] = judge(&dump(two));
     assert!(by_block.is_empty() && by_handle.is_empty(), "{by_block:?} {by_handle:?}");
 }

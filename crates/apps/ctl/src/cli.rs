@@ -6,10 +6,11 @@ mod addresses;
 mod data;
 
 pub use addresses::{Ipam, Persistence};
-pub use data::{Cluster, ClusterDiags, Config, ConvertFormat, Datastore, Migrate, SettingPlace};
+pub use data::{Cluster, ClusterDiags, Config, ConvertFormat, Datastore, Migrate, Raw, SettingPlace};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tortie_net::AsNumber;
 
 /// Where the connection settings are unless `--config` says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
@@ -302,9 +303,9 @@ pub enum Node {
         #[arg(short, long, default_value = "table")]
         output: StatusFormat,
     },
-    /// Start a node (not in this version: `tortie node`)
-    #[command(disable_help_flag = true)]
-    Run(Later),
+    /// Start a node in a container of Docker, on etcd (`tortie node` needs no container)
+    #[command(after_help = "Example: sudo calicoctl node run --dryrun")]
+    Run(NodeRun),
     /// Collect the state and the logs of this node in one file
     #[command(after_help = "Example: sudo calicoctl node diags --log-dir /var/log/calico")]
     Diags {
@@ -330,10 +331,60 @@ pub enum StatusFormat {
     Json,
 }
 
-/// What a command of a later version is given: anything.
-#[derive(Debug, Args)]
-pub struct Later {
-    /// Anything.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<String>,
+/// How a node is to be started.
+#[derive(Clone, Debug, Args)]
+pub struct NodeRun {
+    /// Its IPv4 address, or autodetect.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Its IPv6 address, or autodetect.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<String>,
+    /// Its AS number; without one the cluster's.
+    #[arg(long = "as", value_name = "NUMBER")]
+    pub as_number: Option<AsNumber>,
+    /// Its name; without one that of the host.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How its IPv4 address is found.
+    #[arg(long, default_value = FIRST_FOUND, value_name = "METHOD")]
+    pub ip_autodetection_method: String,
+    /// How its IPv6 address is found.
+    #[arg(long, default_value = FIRST_FOUND, value_name = "METHOD")]
+    pub ip6_autodetection_method: String,
+    /// Where its logs are on the host.
+    #[arg(long, default_value = "/var/log/calico", value_name = "DIRECTORY")]
+    pub log_dir: String,
+    /// The image.
+    #[arg(long, default_value = concat!("docker.io/tortie/tortie:v", env!("CARGO_PKG_VERSION")), value_name = "IMAGE")]
+    pub node_image: String,
+    /// What makes the network.
+    #[arg(long, default_value = "bird")]
+    pub backend: NodeBackend,
+    /// Show the command, and do nothing.
+    #[arg(long)]
+    pub dryrun: bool,
+    /// For an init system: the command stays until the container ends, and leaves nothing.
+    #[arg(long)]
+    pub init_system: bool,
+    /// Make no pools.
+    #[arg(long = "no-default-ippools")]
+    pub no_default_ippools: bool,
+    /// A file with Felix's parameters (not in this version).
+    #[arg(long, value_name = "FILE")]
+    pub felix_config: Option<String>,
+}
+
+/// The node's own choice among its addresses.
+pub const FIRST_FOUND: &str = "first-found";
+
+/// What makes the network of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NodeBackend {
+    /// BGP.
+    Bird,
+    /// VXLAN alone.
+    Vxlan,
+    /// Somebody else.
+    None,
 }

@@ -170,9 +170,43 @@ fn settings_of_v1_are_kept_where_v3_has_them() {
         ("config set asNumber 1 --node n1", "--node should not be specified"),
         ("config get nodeToNodeMesh --node n1", "--node should not be specified"),
         ("config get nothing", "unrecognised config name 'nothing': expected one of logLevel"),
-        ("config get x --raw felix", "unrecognised"),
+        ("config get x --raw felix", "unrecognised parameter of Felix 'x'"),
+        ("config set InterfacePrefx cali --raw felix", "did you mean \"InterfacePrefix\"?"),
+        ("config set HealthPort many --raw felix", "HealthPort"),
+        ("config set HealthPort 70000 --raw=felix", "healthPort"),
+        ("config set password x --raw bgp", "expected as_num, node_mesh, loglevel or listen_port"),
+        ("config set node_mesh maybe --raw bgp", "expected on or off"),
     ] {
         let error = cluster.bad(line, "");
         assert!(error.starts_with("Error executing command: ") && error.contains(part), "{line}: {error}");
+    }
+}
+
+#[test]
+fn raw_settings_are_fields_of_the_configurations() {
+    let cluster = Cluster::new();
+    let get = |rest: &str| cluster.good(&format!("config get {rest}"), "");
+    for (line, field) in [
+        ("ReportingIntervalSecs 60 --raw felix", "reportingInterval: 1m0s"),
+        ("IptablesLockProbeIntervalMillis 20 --raw felix", "iptablesLockProbeInterval: 20ms"),
+        ("interfaceprefix tap,cali --raw felix", "interfacePrefix: tap,cali"),
+        ("BPFEnabled no --raw felix", "bpfEnabled: false"),
+    ] {
+        cluster.good(&format!("config set {line}"), "");
+        let yaml = cluster.good("get felixconfig default -o yaml", "");
+        assert!(yaml.contains(field), "{yaml}");
+    }
+    assert_eq!(get("InterfacePrefix --raw felix"), "tap,cali\n");
+    assert_eq!(get("InterfacePrefix --raw felix --node n1"), "\n");
+    cluster.good("config set InterfacePrefix vm --raw felix --node n1", "");
+    assert_eq!(get("InterfacePrefix --raw felix --node n1"), "vm\n");
+    cluster.good("config unset InterfacePrefix --raw felix", "");
+    assert_eq!(get("InterfacePrefix --raw felix"), "\n");
+    for line in ["as_num 1.10 --raw bgp", "node_mesh {\"enabled\":false} --raw bgp", "listen_port 1790 --raw bgp"] {
+        cluster.good(&format!("config set {line}"), "");
+    }
+    let yaml = cluster.good("get bgpconfig default -o yaml", "");
+    for part in ["asNumber: 65546", "nodeToNodeMeshEnabled: false", "listenPort: 1790"] {
+        assert!(yaml.contains(part), "{yaml}");
     }
 }

@@ -18,6 +18,7 @@
 //!   http (health, metrics) reads Health, which the agent writes
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
 //!   reports --the node is alive, by a clock, on etcd alone--> store
+//!   endpoint-reports --which endpoints are up, on etcd and if told to; it asks the agent--> store
 //!   condition --the node's network is up, or why not--> the Kubernetes around the node; it asks the agent and Health
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
@@ -33,6 +34,7 @@ mod cluster;
 mod cni;
 mod condition;
 mod drops;
+mod endpoint_reports;
 mod environment;
 mod health;
 mod host;
@@ -185,10 +187,15 @@ fn start(
     }
     host::prepare(&environment.node_name_file)?;
     let felix = felix_settings(&*store, environment, name)?;
-    if matches!(environment.datastore, Choice::Etcd(_)) {
+    let on_etcd = matches!(environment.datastore, Choice::Etcd(_));
+    if on_etcd {
         reports::start(store.clone(), name, &felix)?;
     }
-    Node::start(role, environment, name, store, &felix, overrides).map(Some)
+    let node = Node::start(role, environment, name, store.clone(), &felix, overrides)?;
+    if on_etcd {
+        endpoint_reports::start(store, node.agent.clone(), name, &felix)?;
+    }
+    Ok(Some(node))
 }
 
 /// What the environment says before every stored setting; looked at before anything is written anywhere.

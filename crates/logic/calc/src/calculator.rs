@@ -147,6 +147,11 @@ impl Calculator {
         self.hosts.by_address()
     }
 
+    /// Names of the host endpoints of this node, whether or not there is an interface for them.
+    pub fn host_endpoints(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.hosts.names()
+    }
+
     /// Takes the addresses of the node's own interfaces, by which host endpoints may be found. Interfaces of workloads
     /// are not to be among them.
     pub fn set_interfaces(&mut self, interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {

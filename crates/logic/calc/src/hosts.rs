@@ -53,6 +53,11 @@ impl Hosts {
         self.endpoints.get(name)
     }
 
+    /// Names of all of them, whether or not they have an interface.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.endpoints.keys()
+    }
+
     /// Whether one is found by address.
     pub(crate) fn by_address(&self) -> bool {
         self.endpoints.values().any(|endpoint| matches!(endpoint.interface, Wanted::WithOneOf(_)))

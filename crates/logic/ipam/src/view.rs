@@ -163,7 +163,7 @@ impl View {
                     self.listed(filter, Vec::new());
                 }
             }
-            Filter::All | Filter::Kind(_) | Filter::Namespace(_, _) => {}
+            Filter::All | Filter::Kind(_) | Filter::Namespace(_, _) | Filter::Statuses(_) => {}
         }
         for Fact { key, value, revision } in facts {
             self.put(key, Some((value, revision)), false);

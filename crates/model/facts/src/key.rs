@@ -193,6 +193,8 @@ pub enum Filter {
     AllAffinities(OwnerKind),
     /// IPAM handles.
     Handles,
+    /// Statuses whose path below `/calico/felix/` begins so; it is to end with a separator.
+    Statuses(String),
     /// Several filters at once.
     Any(Vec<Filter>),
 }
@@ -208,6 +210,7 @@ impl Filter {
             Filter::Affinities(kind, owner) => vec![format!("{IPAM}{}/{owner}/", kind.word())],
             Filter::AllAffinities(kind) => vec![format!("{IPAM}{}/", kind.word())],
             Filter::Handles => vec![HANDLES.to_owned()],
+            Filter::Statuses(below) => vec![format!("{STATUS}{below}")],
             Filter::Any(filters) => filters.iter().flat_map(Filter::prefixes).collect(),
         }
     }

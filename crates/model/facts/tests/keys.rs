@@ -34,6 +34,8 @@ fn examples() -> Vec<Key> {
     for status in [
         "v2/no-region/host/n1/status",
         "v2/no-region/host/n1/last_reported_status",
+        "v2/no-region/host/n1/workload/k8s/prod%2fweb-1/endpoint/eth0",
+        "v1/host/n1/endpoint/eth0",
         "controllers/calico-kube-controllers",
     ] {
         all.push(Key::Status(status.into()));

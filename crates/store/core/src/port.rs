@@ -172,6 +172,13 @@ pub trait Store: Reader {
             .pop()
             .unwrap_or_else(|| Err(WriteError::Unavailable("the store returned no result".to_owned())))
     }
+
+    /// How long the report that a node is alive outlives its last writing; zero: for ever. Stores that can't take things
+    /// back by themselves, which are all but etcd, have no use for it.
+    fn expire_reports_after(&self, age: Duration) {
+        let _ = age;
+    }
+
     /// Several writes: their revisions, or the error of the one that failed (never [`WriteError::NotTried`]).
     fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, WriteError> {
         let results = self.write(writes);

@@ -1,6 +1,8 @@
 //! The store itself: the port's calls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use tortie_facts::{Filter, Key, Revision};
 use tortie_store::{
@@ -16,6 +18,8 @@ use crate::{read, runtime, tls, write};
 #[derive(Clone)]
 pub struct EtcdStore {
     client: Arc<Client>,
+    /// How long the report that a node is alive stays, seconds; zero: for ever.
+    report_seconds: Arc<AtomicI64>,
 }
 
 impl EtcdStore {
@@ -26,7 +30,7 @@ impl EtcdStore {
     pub fn open(options: Options) -> Result<EtcdStore, StoreError> {
         let client = Client::new(options).map_err(|error| StoreError::Unusable(error.to_string()))?;
         tls::check(&client.options)?;
-        Ok(EtcdStore { client: Arc::new(client) })
+        Ok(EtcdStore { client: Arc::new(client), report_seconds: Arc::new(AtomicI64::new(write::REPORT_SECONDS)) })
     }
 
     /// Makes etcd forget the history up to and including a revision; watches from before are gone. What is forgotten
@@ -77,7 +81,14 @@ impl Store for EtcdStore {
         }
         let writes: Vec<TextWrite> = encoded.into_iter().flatten().collect();
         let count = writes.len();
-        let done = runtime::wait(async { Ok::<_, WriteError>(write::write(&self.client, &writes).await) });
+        let stay = self.report_seconds.load(Ordering::Relaxed);
+        let done = runtime::wait(async { Ok::<_, WriteError>(write::write(&self.client, &writes, stay).await) });
         done.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    fn expire_reports_after(&self, age: Duration) {
+        // etcd counts whole seconds.
+        let seconds = i64::try_from(age.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        self.report_seconds.store(seconds, Ordering::Relaxed);
     }
 }

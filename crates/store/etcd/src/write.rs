@@ -15,19 +15,20 @@ use crate::read::revision;
 const MAX_OPS: usize = 128;
 /// Bytes of keys and values in one transaction: etcd takes 1.5 MiB, and each key is there up to three times.
 const MAX_BYTES: usize = 1_200_000;
-/// How long the report that a node is alive stays: upstream's `ReportingTTLSecs`.
-const REPORT_SECONDS: i64 = 90;
+/// How long the report that a node is alive stays unless somebody says otherwise: upstream's `ReportingTTLSecs`.
+pub(crate) const REPORT_SECONDS: i64 = 90;
 
 /// The result of each write of a call.
 type Results = Vec<Result<Revision, WriteError>>;
 
-/// Does the writes in order and stops at the first that fails. Those of one transaction are all done or none.
-pub(crate) async fn write(client: &Client, writes: &[TextWrite]) -> Results {
+/// Does the writes in order and stops at the first that fails. Those of one transaction are all done or none. The report
+/// that a node is alive stays for some seconds; for none: for ever.
+pub(crate) async fn write(client: &Client, writes: &[TextWrite], stay: i64) -> Results {
     let mut results = Results::with_capacity(writes.len());
     let mut rest = writes;
     while !rest.is_empty() {
         let (part, behind) = rest.split_at(first_part(rest));
-        if !commit(client, part, &mut results).await {
+        if !commit(client, part, stay, &mut results).await {
             break;
         }
         rest = behind;
@@ -50,8 +51,8 @@ fn first_part(writes: &[TextWrite]) -> usize {
 }
 
 /// One transaction, or several if etcd finds it too large; whether all was done.
-async fn commit(client: &Client, writes: &[TextWrite], results: &mut Results) -> bool {
-    match transact(client, writes).await {
+async fn commit(client: &Client, writes: &[TextWrite], stay: i64, results: &mut Results) -> bool {
+    match transact(client, writes, stay).await {
         Ok(Ok(revision)) => {
             results.extend(std::iter::repeat_n(Ok(revision), writes.len()));
             true
@@ -62,7 +63,7 @@ async fn commit(client: &Client, writes: &[TextWrite], results: &mut Results) ->
         }
         Err(Fault::TooLarge) if writes.len() > 1 => {
             let (left, right) = writes.split_at(writes.len() / 2);
-            Box::pin(commit(client, left, results)).await && Box::pin(commit(client, right, results)).await
+            Box::pin(commit(client, left, stay, results)).await && Box::pin(commit(client, right, stay, results)).await
         }
         // Whether any of them was done is not known, so none of them is said not to have been tried.
         Err(fault) => {
@@ -73,10 +74,10 @@ async fn commit(client: &Client, writes: &[TextWrite], results: &mut Results) ->
 }
 
 /// The revision of what was written, or what each write found.
-async fn transact(client: &Client, writes: &[TextWrite]) -> Result<Result<Revision, Results>, Fault> {
+async fn transact(client: &Client, writes: &[TextWrite], stay: i64) -> Result<Result<Revision, Results>, Fault> {
     let mut lease = 0;
-    if writes.iter().any(expires) {
-        lease = client.lease(REPORT_SECONDS).await?;
+    if stay > 0 && writes.iter().any(expires) {
+        lease = client.lease(stay).await?;
     }
     let request = proto::TxnRequest {
         compare: writes.iter().flat_map(comparisons).collect(),

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use tortie_api::Kind;
 use tortie_etcd_server::{Server, installed};
 use tortie_facts::{Key, Value};
@@ -100,19 +102,32 @@ fn only_the_report_of_a_living_node_has_a_lease() {
     }
     let server = Server::plain().ready();
     let store = EtcdStore::open(common::options(&server)).expect("good");
-    for name in ["status", "last_reported_status"] {
-        let key = Key::Status(format!("v2/no-region/host/n1/{name}"));
-        let value = Some(Value::Status("{}".into()));
-        store.write_one(Write { key, expect: Expect::Any, value }).expect("written");
-    }
+    let report = || {
+        for name in ["status", "last_reported_status"] {
+            let key = Key::Status(format!("v2/no-region/host/n1/{name}"));
+            let value = Some(Value::Status("{}".into()));
+            store.write_one(Write { key, expect: Expect::Any, value }).expect("written");
+        }
+    };
+    report();
     let leased = |name: &str| {
         let key = format!("/calico/felix/v2/no-region/host/n1/{name}");
         json(&server.ctl(&["get", &key, "--write-out=json"]))["kvs"][0]["lease"].as_i64().unwrap_or(0)
     };
     assert!(leased("status") != 0);
     assert_eq!(leased("last_reported_status"), 0);
-    let seconds = json(&server.ctl(&["lease", "timetolive", &format!("{:x}", leased("status")), "--write-out=json"]));
-    assert_eq!(seconds["granted-ttl"], 90, "{seconds}");
+    let granted = || {
+        let lease = format!("{:x}", leased("status"));
+        json(&server.ctl(&["lease", "timetolive", &lease, "--write-out=json"]))["granted-ttl"].clone()
+    };
+    assert_eq!(granted(), 90);
+    // As `reportingTTL` says; zero is for ever.
+    store.expire_reports_after(Duration::from_millis(19_500));
+    report();
+    assert_eq!(granted(), 20);
+    store.expire_reports_after(Duration::ZERO);
+    report();
+    assert_eq!(leased("status"), 0);
 }
 
 #[test]

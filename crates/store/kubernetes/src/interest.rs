@@ -63,6 +63,8 @@ impl Interest {
             Filter::Blocks => self.add_kind(Kind::IpamBlock, "", IPAM),
             Filter::Affinities(_, _) | Filter::AllAffinities(_) => self.add_kind(Kind::BlockAffinity, "", IPAM),
             Filter::Handles => self.add_kind(Kind::IpamHandle, "", IPAM),
+            // They have no place there.
+            Filter::Statuses(_) => {}
             Filter::Any(filters) => filters.iter().for_each(|filter| self.add(filter)),
         }
     }

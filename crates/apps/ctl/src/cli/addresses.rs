@@ -2,6 +2,8 @@
 
 use clap::{Subcommand, ValueEnum};
 
+use super::StatusFormat;
+
 /// `calicoctl ipam`.
 #[derive(Debug, Subcommand)]
 pub enum Ipam {
@@ -20,6 +22,9 @@ pub enum Ipam {
         /// The settings.
         #[arg(long)]
         show_configuration: bool,
+        /// table or json.
+        #[arg(short, long, default_value = "table")]
+        output: StatusFormat,
     },
     /// Compare blocks, handles and affinities with each other and with who uses addresses
     #[command(after_help = "Example: calicoctl ipam check --show-problem-ips -o report.json")]

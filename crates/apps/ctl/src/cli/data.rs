@@ -38,7 +38,7 @@ pub enum Config {
 
 const SETTINGS: &str = "Settings: logLevel (none, debug, info, warning, error, critical; also of one --node), \
                         nodeToNodeMesh (on, off), asNumber (0-4294967295), ipip (on, off)\n\n\
-                        Example: calicoctl config set nodeToNodeMesh off";
+                        Examples: calicoctl config set nodeToNodeMesh off; calicoctl config set --raw felix ReportingIntervalSecs 60";
 
 /// Whose setting it is.
 #[derive(Clone, Debug, Args)]
@@ -46,9 +46,18 @@ pub struct SettingPlace {
     /// The setting of this node alone.
     #[arg(short, long, value_name = "NODE")]
     pub node: Option<String>,
-    /// A setting by the name that the program itself gives it (not in this version).
-    #[arg(long, value_name = "PROGRAM", hide = true)]
-    pub raw: Option<String>,
+    /// A setting by the name that the program itself gives it.
+    #[arg(long, value_name = "PROGRAM")]
+    pub raw: Option<Raw>,
+}
+
+/// The programs that have settings of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Raw {
+    /// BGP: a field of BGPConfiguration, or one of the old names as_num, node_mesh, loglevel, listen_port.
+    Bgp,
+    /// The node's agent: a parameter such as InterfacePrefix, or a field of FelixConfiguration.
+    Felix,
 }
 
 /// `calicoctl datastore`.

@@ -15,6 +15,7 @@ use tortie_facts::{Filter, Key};
 use tortie_net::AsNumber;
 use tortie_store::{Reader, Store, resource as stored};
 
+use super::config_raw;
 use crate::cli::{Config, SettingPlace};
 use crate::session::Session;
 use crate::settings::hint;
@@ -66,10 +67,7 @@ pub(crate) fn config(session: &mut Session<'_, '_>, command: &Config) -> Result<
 
 /// The node, if one is meant and the setting can be a node's.
 fn node(setting: Setting, at: &SettingPlace) -> Result<Option<&str>> {
-    let SettingPlace { node, raw } = at;
-    if raw.is_some() {
-        bail!("--raw is not in this version: use calicoctl patch felixconfiguration or bgpconfiguration");
-    }
+    let SettingPlace { node, raw: _ } = at;
     match (setting, node.as_deref()) {
         (_, None) => Ok(None),
         (Setting::LogLevel, Some(node)) => Ok(Some(node)),
@@ -84,6 +82,10 @@ fn node(setting: Setting, at: &SettingPlace) -> Result<Option<&str>> {
 }
 
 fn set(session: &mut Session<'_, '_>, name: &str, value: Option<&String>, at: &SettingPlace) -> Result<()> {
+    if let Some(program) = at.raw {
+        let value = value.map(String::as_str);
+        return config_raw::set(|| opened(session), (program, name), at.node.as_deref(), value);
+    }
     let setting = Setting::parse(name)?;
     let node = node(setting, at)?;
     let value = value.map(String::as_str);
@@ -136,7 +138,7 @@ fn as_number(word: &str) -> Result<AsNumber> {
         .map_err(|_| anyhow!("the supplied AS number is not valid: {word:?}: expected 0 to 4294967295, or HIGH.LOW"))
 }
 
-fn object_name(node: Option<&str>) -> String {
+pub(super) fn object_name(node: Option<&str>) -> String {
     node.map_or("default".to_owned(), |node| format!("node.{node}"))
 }
 
@@ -169,6 +171,11 @@ fn change_bgp(store: &dyn Store, node: Option<&str>, change: impl Fn(&mut BgpCon
 }
 
 fn get(session: &mut Session<'_, '_>, name: &str, at: &SettingPlace) -> Result<()> {
+    if let Some(program) = at.raw {
+        let store = session.store()?;
+        let text = config_raw::get(&*store, (program, name), at.node.as_deref())?;
+        return session.say(&format!("{text}\n"));
+    }
     let setting = Setting::parse(name)?;
     let node = node(setting, at)?;
     let store = session.store()?;

@@ -4,6 +4,7 @@ mod bundle;
 mod checksystem;
 mod completion;
 mod config;
+mod config_raw;
 mod convert;
 mod datastore;
 mod delete;
@@ -11,12 +12,13 @@ mod diags;
 mod get;
 mod ipam;
 mod label;
+mod node_run;
 mod node_status;
 mod patch;
 mod version;
 mod write;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::cli::{Cluster, Command, Node};
 use crate::session::Session;
@@ -42,9 +44,7 @@ pub(crate) fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Resul
         }
         Command::Ipam { command } => ipam::ipam(session, command),
         Command::Node { command: Node::Status { output } } => node_status::status(session, output),
-        Command::Node { command: Node::Run(_) } => {
-            bail!("node run is not in this version: start a node with `tortie node`, which needs no container")
-        }
+        Command::Node { command: Node::Run(wish) } => node_run::run(session, &wish),
         Command::Node { command: Node::Diags { log_dir } } => diags::node(session, &log_dir),
         Command::Node { command: Node::Checksystem { kernel_config } } => {
             checksystem::checksystem(session, kernel_config.as_deref())

@@ -19,7 +19,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tortie_desired::EndpointId;
+use tortie_desired::{EndpointId, HostInterface};
 use tortie_net::IpNet;
 
 pub use inbox::{Inbox, Post};
@@ -41,6 +41,27 @@ pub enum Until {
     },
     /// The kernel holds nothing of the endpoint.
     Gone,
+}
+
+/// An endpoint of this node and the interfaces that it is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A workload.
+    Workload {
+        /// Which one.
+        id: EndpointId,
+        /// Host side of its interface.
+        interface: Arc<str>,
+        /// Whether the kernel holds the rules that are wanted.
+        programmed: bool,
+    },
+    /// A host endpoint.
+    Host {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// Its interfaces, which need not be there; none: nothing matches it.
+        interfaces: Vec<HostInterface>,
+    },
 }
 
 /// What the agent is sent.
@@ -68,6 +89,8 @@ pub enum Message {
     Judge(Question),
     /// Somebody asks for the node's state.
     State(Sender<Value>),
+    /// Somebody asks which endpoints the node has; nothing is answered before the kernel holds the first picture.
+    Endpoints(Sender<Option<Vec<Local>>>),
     /// End.
     Stop,
 }
@@ -113,6 +136,13 @@ impl AgentHandle {
     /// Packets that ended, as JSON.
     pub fn drops(&self, args: &BTreeMap<String, String>) -> Value {
         self.health.drops.answer(args)
+    }
+
+    /// The node's endpoints, once the kernel holds the first picture.
+    pub fn endpoints(&self) -> Option<Vec<Local>> {
+        let (reply, answer) = channel();
+        self.post.send(Message::Endpoints(reply));
+        answer.recv_timeout(Duration::from_secs(5)).ok().flatten()
     }
 
     /// The node's state as JSON.

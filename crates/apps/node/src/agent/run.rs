@@ -271,6 +271,7 @@ impl Agent {
             Message::Judge(question) => self.judge(question),
             // Who asked may have given up.
             Message::State(reply) => drop(reply.send(self.state())),
+            Message::Endpoints(reply) => drop(reply.send(self.local_endpoints())),
             Message::Stop => self.stopping = true,
         }
     }

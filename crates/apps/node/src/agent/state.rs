@@ -1,9 +1,11 @@
 //! The node's state as JSON, for `calicoctl node status` and for people.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tortie_net::Family;
 
-use super::Agent;
+use super::{Agent, Local};
 
 impl Agent {
     /// WireGuard's devices: key, what is wrong, and each peer with the age of its last handshake in seconds.
@@ -27,6 +29,25 @@ impl Agent {
             devices.insert(wanted.name.to_string(), device);
         }
         Value::Object(devices)
+    }
+
+    /// The node's endpoints and their interfaces, once the kernel holds the first picture.
+    pub(super) fn local_endpoints(&self) -> Option<Vec<Local>> {
+        if !self.first_pass_done {
+            return None;
+        }
+        let workloads = self.tables.endpoints.iter().map(|(id, endpoint)| Local::Workload {
+            id: id.clone(),
+            interface: endpoint.interface.clone(),
+            programmed: self.rules_current,
+        });
+        let interfaces_of = |name: &Arc<str>| {
+            let governed = self.tables.host_endpoints.iter().filter(|(_, endpoint)| endpoint.name == *name);
+            governed.map(|(interface, _)| interface.clone()).collect()
+        };
+        let hosts = self.calculator.host_endpoints();
+        let hosts = hosts.map(|name| Local::Host { name: name.clone(), interfaces: interfaces_of(name) });
+        Some(workloads.chain(hosts).collect())
     }
 
     pub(super) fn state(&mut self) -> Value {

@@ -9,6 +9,7 @@ pub(crate) mod cluster_information;
 pub(crate) mod dscp;
 pub(crate) mod felix_checks;
 pub(crate) mod felix_configuration;
+pub(crate) mod felix_text;
 pub(crate) mod felix_types;
 pub(crate) mod global_network_policy;
 pub(crate) mod global_network_set;

@@ -22,20 +22,15 @@ use crate::session::Session;
 
 pub(crate) fn ipam(session: &mut Session<'_, '_>, command: Ipam) -> Result<()> {
     match command {
-        Ipam::Show { ip: Some(address), show_blocks: _, show_borrowed: _, show_configuration: _ } => {
-            show::address(session, &address)
-        }
-        Ipam::Show { ip: None, show_blocks: true, show_borrowed: _, show_configuration: _ } => {
-            show::utilization(session, true)
-        }
-        Ipam::Show { ip: None, show_blocks: false, show_borrowed: true, show_configuration: _ } => {
-            show::borrowed(session)
-        }
-        Ipam::Show { ip: None, show_blocks: false, show_borrowed: false, show_configuration: true } => {
-            show::configuration(session)
-        }
-        Ipam::Show { ip: None, show_blocks: false, show_borrowed: false, show_configuration: false } => {
-            show::utilization(session, false)
+        Ipam::Show { ip, show_blocks, show_borrowed, show_configuration, output } => {
+            let what = match (ip, show_blocks, show_borrowed, show_configuration) {
+                (Some(address), _, _, _) => show::What::Address(parse_address(&address)?),
+                (None, true, _, _) => show::What::Use { blocks: true },
+                (None, false, true, _) => show::What::Borrowed,
+                (None, false, false, true) => show::What::Configuration,
+                (None, false, false, false) => show::What::Use { blocks: false },
+            };
+            show::show(session, &what, output)
         }
         Ipam::Check { show_all_ips, show_problem_ips, output, kubeconfig: _ } => {
             check::check(session, show_all_ips, show_problem_ips || show_all_ips, output.as_deref())

@@ -1,20 +1,92 @@
 //! `calicoctl ipam show`.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
-use tortie_ipam::WhoHas;
+use serde_json::{Value as Json, json};
+use tortie_ipam::{BlockUse, Borrowed, PoolUse, WhoHas};
 use tortie_store::Store;
 
-use super::{as_blocks, blocks, parse_address};
+use super::{as_blocks, blocks};
+use crate::cli::StatusFormat;
 use crate::drive;
 use crate::print::{Align, BoxTable, g5};
 use crate::session::Session;
 use crate::write::ipam_settings;
 
-pub(super) fn address(session: &mut Session<'_, '_>, text: &str) -> Result<()> {
-    let address = parse_address(text)?;
+/// What is asked for.
+pub(super) enum What {
+    /// Who has an address.
+    Address(IpAddr),
+    /// How full the pools are, and the blocks in them if asked for.
+    Use {
+        /// Blocks too.
+        blocks: bool,
+    },
+    /// Addresses that nodes have from blocks of others.
+    Borrowed,
+    /// The settings.
+    Configuration,
+}
+
+/// Shows it as tables, or as JSON with the same words in lower case.
+pub(super) fn show(session: &mut Session<'_, '_>, what: &What, format: StatusFormat) -> Result<()> {
     let store = session.store()?;
-    let Some(holder) = drive::run(&*store, WhoHas::new(address, drive::settings(&*store)?))? else {
-        return session.say(&format!("{address} is not assigned\n"));
+    let text = match (what, format) {
+        (What::Address(address), StatusFormat::Table) => address_text(&*store, *address)?,
+        (What::Use { blocks }, StatusFormat::Table) => utilization_table(&*store, *blocks)?,
+        (What::Borrowed, StatusFormat::Table) => borrowed_table(&*store)?,
+        (What::Configuration, StatusFormat::Table) => configuration_table(&*store)?,
+        (_, StatusFormat::Json) => format!("{:#}\n", json(&*store, what)?),
+    };
+    session.say(&text)
+}
+
+/// Numbers are text, as those of IPv6 are larger than a number of JSON may be.
+fn json(store: &dyn Store, what: &What) -> Result<Json> {
+    let counts = |capacity: u128, [in_use, reserved, free]: [u128; 3]| {
+        let [total, in_use, reserved, free] = [capacity, in_use, reserved, free].map(|count| count.to_string());
+        json!({"total": total, "inUse": in_use, "reserved": reserved, "free": free})
+    };
+    Ok(match what {
+        What::Address(address) => {
+            let holder = drive::run(store, WhoHas::new(*address, drive::settings(store)?))?;
+            json!({"ip": address, "inUse": holder.is_some(), "allocation": holder})
+        }
+        What::Use { blocks: with_blocks } => {
+            let (settings, entries) = (drive::settings(store)?, blocks(store)?);
+            let pools = tortie_ipam::usage(&settings, as_blocks(&entries)).into_iter().map(|pool| {
+                let PoolUse { name, cidr, capacity, in_use, reserved, available, blocks } = pool;
+                let blocks = blocks.into_iter().map(|block| {
+                    let BlockUse { cidr, capacity, in_use, reserved, available } = block;
+                    json!({"cidr": cidr, "ips": counts(capacity, [in_use, reserved, available])})
+                });
+                let blocks = with_blocks.then(|| blocks.collect::<Vec<_>>());
+                json!({
+                    "name": name, "cidr": cidr, "ips": counts(capacity, [in_use, reserved, available]), "blocks": blocks,
+                })
+            });
+            json!({"pools": pools.collect::<Vec<_>>()})
+        }
+        What::Borrowed => {
+            let entries = blocks(store)?;
+            let (found, unclear) = tortie_ipam::borrowed(as_blocks(&entries));
+            let found = found.into_iter().map(|one| {
+                let Borrowed { address, node, block, owner, kind, holder } = one;
+                json!({
+                    "ip": address, "borrowingNode": node, "block": block, "blockOwner": owner, "type": kind,
+                    "allocatedTo": holder,
+                })
+            });
+            json!({"borrowed": found.collect::<Vec<_>>(), "withoutNode": unclear})
+        }
+        What::Configuration => serde_json::to_value(ipam_settings(store)?.0)?,
+    })
+}
+
+fn address_text(store: &dyn Store, address: IpAddr) -> Result<String> {
+    let Some(holder) = drive::run(store, WhoHas::new(address, drive::settings(store)?))? else {
+        return Ok(format!("{address} is not assigned\n"));
     };
     let mut shown = format!("IP {address} is in use\n");
     let handle = holder.handle_id.as_deref().unwrap_or("<none>");
@@ -33,16 +105,10 @@ pub(super) fn address(session: &mut Session<'_, '_>, text: &str) -> Result<()> {
             attributes.iter().for_each(|(key, value)| shown.push_str(&format!("  {key}: {value}\n")));
         }
     }
-    session.say(&shown)
+    Ok(shown)
 }
 
 /// Pools, and the blocks in them if asked for.
-pub(super) fn utilization(session: &mut Session<'_, '_>, with_blocks: bool) -> Result<()> {
-    let store = session.store()?;
-    let text = utilization_table(&*store, with_blocks)?;
-    session.say(&text)
-}
-
 #[allow(clippy::cast_precision_loss, reason = "five digits are shown")]
 pub(super) fn utilization_table(store: &dyn Store, with_blocks: bool) -> Result<String> {
     let settings = drive::settings(store)?;
@@ -72,9 +138,8 @@ pub(super) fn utilization_table(store: &dyn Store, with_blocks: bool) -> Result<
     Ok(table.render())
 }
 
-pub(super) fn borrowed(session: &mut Session<'_, '_>) -> Result<()> {
-    let store = session.store()?;
-    let entries = blocks(&*store)?;
+fn borrowed_table(store: &dyn Store) -> Result<String> {
+    let entries = blocks(store)?;
     let (found, unclear) = tortie_ipam::borrowed(as_blocks(&entries));
     let headings = ["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"];
     let mut table = BoxTable::new(&headings.map(|heading| (heading, Align::Left)));
@@ -88,12 +153,11 @@ pub(super) fn borrowed(session: &mut Session<'_, '_>) -> Result<()> {
             "\nNote: of {unclear} addresses no node is recorded, so whether they are borrowed is not known.\n"
         ));
     }
-    session.say(&shown)
+    Ok(shown)
 }
 
-pub(super) fn configuration(session: &mut Session<'_, '_>) -> Result<()> {
-    let store = session.store()?;
-    let (config, _) = ipam_settings(&*store)?;
+fn configuration_table(store: &dyn Store) -> Result<String> {
+    let (config, _) = ipam_settings(store)?;
     let persistence = config.kube_virt_vm_address_persistence.map_or("<nil>".to_owned(), |choice| choice.to_string());
     let mut table = BoxTable::new(&[("PROPERTY", Align::Left), ("VALUE", Align::Left)]);
     for (property, value) in [
@@ -105,5 +169,5 @@ pub(super) fn configuration(session: &mut Session<'_, '_>) -> Result<()> {
     ] {
         table.whole(vec![property.to_owned(), value]);
     }
-    session.say(&table.render())
+    Ok(table.render())
 }
