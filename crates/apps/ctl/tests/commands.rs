@@ -324,6 +324,7 @@ fn wrong_command_lines_name_the_right_word() {
         "ipam configure",
         "ipam split",
         "node status",
+        "node run",
         "node diags",
         "node checksystem",
         "cluster diags",

@@ -173,7 +173,6 @@ fn settings_of_v1_are_kept_where_v3_has_them() {
         ("config get x --raw felix", "unrecognised parameter of Felix 'x'"),
         ("config set InterfacePrefx cali --raw felix", "did you mean \"InterfacePrefix\"?"),
         ("config set HealthPort many --raw felix", "HealthPort"),
-        ("config set HealthPort 70000 --raw=felix", "healthPort"),
         ("config set password x --raw bgp", "expected as_num, node_mesh, loglevel or listen_port"),
         ("config set node_mesh maybe --raw bgp", "expected on or off"),
     ] {

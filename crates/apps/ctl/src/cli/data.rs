@@ -38,7 +38,7 @@ pub enum Config {
 
 const SETTINGS: &str = "Settings: logLevel (none, debug, info, warning, error, critical; also of one --node), \
                         nodeToNodeMesh (on, off), asNumber (0-4294967295), ipip (on, off)\n\n\
-                        Examples: calicoctl config set nodeToNodeMesh off; calicoctl config set --raw felix ReportingIntervalSecs 60";
+                        Example: calicoctl config set nodeToNodeMesh off, or calicoctl config set --raw felix ReportingIntervalSecs 60";
 
 /// Whose setting it is.
 #[derive(Clone, Debug, Args)]
