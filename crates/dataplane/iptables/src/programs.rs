@@ -74,8 +74,7 @@ fn started(id: u32) {
     }
 }
 
-/// Whether a process was one of ours. In another PID namespace than the first none is: then each change of ours is
-/// followed by one look at the tables.
+/// Whether a process was one of ours, by the numbers of this process' own PID namespace.
 pub(crate) fn is_own(id: u32) -> bool {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
 }

@@ -41,11 +41,10 @@ impl Watch {
         }
     }
 
-    /// What the tables hold of ours from now on.
+    /// What the tables hold of ours from now on. To be called right after they changed so.
     pub(crate) fn expect(&mut self, contents: &BTreeMap<(Family, Table), Content>) {
         match self {
-            // Its own changes are known by their processes.
-            Watch::Nft(_) => {}
+            Watch::Nft(listener) => listener.forget_own(),
             Watch::Legacy(lookout) => lookout.expect(contents),
         }
     }

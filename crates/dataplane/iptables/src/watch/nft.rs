@@ -1,5 +1,6 @@
 //! What nf_tables tells of changes in the tables of iptables-nft.
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -46,7 +47,16 @@ pub(crate) struct Listener {
     fd: OwnedFd,
     buffer: Vec<u8>,
     gatherer: Gatherer,
+    /// Changes by others that were heard of beside our own.
+    heard: Vec<ForeignChange>,
+    /// Whether the kernel's numbers of processes are those that this process sees.
+    knows_processes: bool,
 }
+
+/// The first PID namespace, in whose numbers the kernel tells of processes (`PROC_PID_INIT_INO`).
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+/// The names of the programs that change our rules, as the kernel cuts them.
+const OWN_PROGRAMS: [&str; 2] = ["iptables-nft-re", "ip6tables-nft-r"];
 
 impl Listener {
     pub(super) fn open() -> Result<Listener, Errno> {
@@ -55,21 +65,35 @@ impl Listener {
         // Without the privilege the plain buffer has to do: what does not fit counts as a change.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (msg::GROUP - 1)))?;
-        Ok(Listener { fd, buffer: vec![0; 64 << 10], gatherer: Gatherer::default() })
+        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let knows_processes = namespace.as_os_str() == FIRST_NAMESPACE;
+        let (buffer, gatherer) = (vec![0; 64 << 10], Gatherer::default());
+        Ok(Listener { fd, buffer, gatherer, heard: Vec::new(), knows_processes })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
+    /// What just changed was us. In a container the kernel's numbers of processes say nothing, so there a change counts as
+    /// ours by the name of its program.
+    pub(super) fn forget_own(&mut self) {
+        let mut changes = self.drain();
+        if !self.knows_processes {
+            changes.retain(|change| !by_our_program(change));
+        }
+        self.heard = changes;
+    }
+
     /// Reads everything that waits. What the kernel could not tell counts as a change by nobody known.
     pub(super) fn drain(&mut self) -> Vec<ForeignChange> {
-        let mut changes = Vec::new();
+        let mut changes = std::mem::take(&mut self.heard);
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => {
-                    let gatherer = &mut self.gatherer;
-                    changes.extend(messages(&self.buffer[..len]).filter_map(|message| gatherer.take(&message, is_own)));
+                    let (gatherer, known) = (&mut self.gatherer, self.knows_processes);
+                    let own = |id| known && is_own(id);
+                    changes.extend(messages(&self.buffer[..len]).filter_map(|message| gatherer.take(&message, own)));
                 }
                 Err(Errno::EAGAIN) => return changes,
                 Err(Errno::EINTR) => {}
@@ -84,6 +108,10 @@ impl Listener {
             }
         }
     }
+}
+
+fn by_our_program(change: &ForeignChange) -> bool {
+    change.process_name.as_deref().is_some_and(|name| OWN_PROGRAMS.contains(&name))
 }
 
 /// Gathers messages into transactions.
@@ -130,7 +158,10 @@ impl Gatherer {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tortie_net::Family;
     use tortie_nfnetlink::Head;
+
+    use crate::content::Flavour;
 
     fn told(kind: u16, family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         tortie_nfnetlink::message(Head { kind, flags: 0, seq: 0, family, resource: 0 }, attributes)
@@ -160,6 +191,21 @@ mod tests {
         for touched in [rule(10, b"raw\0", b"PREROUTING\0"), told(msg::DEL_TABLE, 2, &[(1, b"nat\0")])] {
             assert_eq!(changes(&[touched, end(9)].concat()).len(), 1);
         }
+    }
+
+    #[test]
+    fn in_a_container_our_programs_are_known_by_their_names() {
+        let by = |name: &str| ForeignChange {
+            process_id: Some(9),
+            process_name: Some(name.to_owned()),
+            objects: 1,
+            table_removed: false,
+        };
+        for family in Family::ALL {
+            let program = Flavour::Nft.program(family, "restore");
+            assert!(by_our_program(&by(&program[..15])), "{program}");
+        }
+        assert!(!by_our_program(&by("iptables-restor")) && !by_our_program(&by("nft")));
     }
 
     proptest! {
