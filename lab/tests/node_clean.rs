@@ -108,3 +108,28 @@ fn a_clean_host_is_as_it_was() {
     node.start().unwrap();
     node.wait_in_sync(START).unwrap();
 }
+
+#[test]
+#[ignore = "needs root"]
+fn what_wireguard_left_is_cleaned() {
+    let lab = Lab::builder().nodes(1).dual_stack().up().unwrap();
+    let node = lab.node(1);
+    let ip = |args: &str| {
+        let done = run(node, "ip", &args.split(' ').collect::<Vec<_>>(), &[]);
+        assert_eq!(done.code, Some(0), "ip {args}: {}", done.text);
+    };
+    // Another's rule with the same mark, and its route, stay.
+    ip("rule add fwmark 0x200000/0x200000 lookup 77 priority 50");
+    ip("route add blackhole 10.77.0.0/16 table 77 proto static");
+    let before = snapshot(&lab, node);
+    for family in ["-4", "-6"] {
+        ip(&format!("{family} rule add not fwmark 0x200000/0x200000 lookup 99 priority 99 proto 80"));
+    }
+    ip("route add throw 10.9.0.0/16 table 99 proto 80");
+    ip("-6 route add throw fd09::/64 table 99 proto 80");
+    // The rule of these went in an earlier try.
+    ip("route add throw 10.8.0.0/16 table 1 proto 80");
+    let cleaned = run(node, "tortie", &["node", "clean"], &[]);
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.text);
+    assert_eq!(difference(&before, &snapshot(&lab, node)), [""; 0], "{}", cleaned.text);
+}

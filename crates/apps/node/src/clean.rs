@@ -3,6 +3,7 @@
 //! Invariant: pods' interfaces go before routes and rules, so that no packet passes without its policy meanwhile; and what
 //! is not known to be ours stays.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +13,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use tortie_cni::wire;
 use tortie_dataplane::PolicyBackend;
-use tortie_desired::TunnelDevice;
+use tortie_desired::{TunnelDevice, WIREGUARD_MARK, Wireguard as WireguardDevice};
 use tortie_iptables::Flavour;
-use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, TABLE_MAIN};
+use tortie_net::Family;
+use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, Rule, TABLE_MAIN, Wireguard};
 use tortie_nftables::Nftables;
 
 use crate::environment::{Backend, Environment};
@@ -57,8 +59,14 @@ pub fn clean(options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     let mut faults = 0;
     // Each kind is looked for only once those before it are gone: links take routes and addresses with them.
     let files = |environment: &Environment| Ok(files.map(|more| of_files(environment, more)).unwrap_or_default());
-    let finds: [Box<dyn FnOnce(&Environment) -> Result<Vec<Step>>>; 5] =
-        [Box::new(links), Box::new(routes), Box::new(rules), Box::new(settings), Box::new(files)];
+    let finds: [Box<dyn FnOnce(&Environment) -> Result<Vec<Step>>>; 6] = [
+        Box::new(links),
+        Box::new(wireguard_tables),
+        Box::new(routes),
+        Box::new(rules),
+        Box::new(settings),
+        Box::new(files),
+    ];
     for find in finds {
         for Step { what, act } in find(&environment)? {
             if dry_run {
@@ -92,12 +100,12 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
         LinkKind::Vxlan => TunnelDevice::ALL.iter().any(|device| device.name() == link.name),
         // The kernel's own one, which nobody uses, is down.
         LinkKind::Ipip => link.name == TunnelDevice::Ipip.name() && link.up,
-        LinkKind::Wireguard => WIREGUARD.contains(&&*link.name),
+        LinkKind::Wireguard => WIREGUARD.contains(&&*link.name) || marked(&link.name),
         // Those of limits of bandwidth.
         LinkKind::Other(kind) => kind == "ifb" && link.name.starts_with("bwcali"),
         LinkKind::Plain | LinkKind::Bridge => false,
     };
-    let found = Handle::open()?.links()?.into_iter().filter(ours);
+    let found: Vec<Link> = Handle::open()?.links()?.into_iter().filter(ours).collect();
     let step = |link: Link| {
         let what = format!("interface {}", link.name);
         Step::new(what, move || {
@@ -107,17 +115,58 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
             } else {
                 kernel.delete_link(link.index)
             };
-            match gone {
-                Err(error) if !error.is_not_found() => Err(error.into()),
-                Ok(()) | Err(_) => Ok(()),
+            if let Err(error) = gone
+                && !error.is_not_found()
+            {
+                return Err(error.into());
             }
+            Ok(())
         })
     };
-    Ok(found.map(step).collect())
+    Ok(found.into_iter().map(step).collect())
+}
+
+/// Whether a WireGuard device has the mark of ours, whatever its name is.
+fn marked(device: &str) -> bool {
+    let state = Wireguard::open().and_then(|mut devices| devices.device(device));
+    state.is_ok_and(|state| state.mark == WIREGUARD_MARK)
 }
 
 /// Upstream's names of WireGuard devices.
 const WIREGUARD: [&str; 2] = ["wireguard.cali", "wg-v6.cali"];
+
+/// Routing rules that lead to WireGuard's tables, and its routes there.
+fn wireguard_tables(_: &Environment) -> Result<Vec<Step>> {
+    let mut kernel = Handle::open()?;
+    let mut steps = Vec::new();
+    for family in Family::ALL {
+        let ours = |rule: &Rule| rule.inverted && rule.mark == Some((WIREGUARD_MARK, WIREGUARD_MARK));
+        let rules: Vec<Rule> = kernel.rules(family)?.into_iter().filter(ours).collect();
+        let (_, usual) = WireguardDevice::default_place(family);
+        let tables: BTreeSet<u32> = rules.iter().map(|rule| rule.table).chain([usual]).collect();
+        for rule in rules {
+            let what = format!("{family} rule {} to table {}", rule.priority, rule.table);
+            steps.push(Step::new(what, move || gone(Handle::open()?.delete_rule(&rule))));
+        }
+        for table in tables.into_iter().filter(|table| *table != TABLE_MAIN) {
+            let filter = RouteFilter { family: Some(family), table: Some(table), protocol: None };
+            let routes = kernel.routes(&filter)?.into_iter().filter(|route| route.protocol == RouteProtocol::CALICO);
+            steps.extend(routes.map(|route| {
+                let what = format!("route {route} of table {table}");
+                Step::new(what, move || gone(Handle::open()?.delete_route(route)))
+            }));
+        }
+    }
+    Ok(steps)
+}
+
+/// What is gone already is no fault.
+fn gone(done: tortie_netlink::Result<()>) -> Result<()> {
+    match done {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
 
 /// Routes to pods, blocks and nodes.
 fn routes(environment: &Environment) -> Result<Vec<Step>> {
@@ -128,10 +177,7 @@ fn routes(environment: &Environment) -> Result<Vec<Step>> {
     let found = all.into_iter().filter(|route| route.table == TABLE_MAIN && ours(route.protocol));
     let step = |route: tortie_netlink::Route| {
         let what = format!("route {route}");
-        Step::new(what, move || match Handle::open()?.delete_route(route) {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        })
+        Step::new(what, move || gone(Handle::open()?.delete_route(route)))
     };
     Ok(found.map(step).collect())
 }

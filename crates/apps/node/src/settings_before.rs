@@ -12,6 +12,9 @@ use tortie_netlink::{sysctl_path, sysctl_read, sysctl_write_if_different};
 /// Settings that change others when they are written, so these are put back first.
 const MASTERS: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
+/// Settings that the node changes by themselves: WireGuard's.
+const SINGLE: [&str; 1] = ["ipv4/conf/all/src_valid_mark"];
+
 /// Where they are kept: beside the node's name.
 pub fn file(node_name_file: &Path) -> PathBuf {
     node_name_file.with_file_name("settings-before.json")
@@ -19,7 +22,7 @@ pub fn file(node_name_file: &Path) -> PathBuf {
 
 type Settings = BTreeMap<String, String>;
 
-/// Keeps what turning forwarding on will change. Call before it is turned on.
+/// Keeps what the node will change, most of it by turning forwarding on. Call before it is turned on.
 pub fn keep(file: &Path) -> Result<()> {
     let off = |master: &&&str| read(master).is_some_and(|value| value == "0");
     let mut all = kept(file)?;
@@ -30,6 +33,11 @@ pub fn keep(file: &Path) -> Result<()> {
             if let Some(value) = read(&name) {
                 all.entry(name).or_insert(value);
             }
+        }
+    }
+    for name in SINGLE {
+        if let Some(value) = read(name).filter(|value| value == "0") {
+            all.entry(name.to_owned()).or_insert(value);
         }
     }
     if all == before {

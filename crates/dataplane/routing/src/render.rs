@@ -23,12 +23,14 @@ pub(crate) struct View {
     pub(crate) ipip: BTreeMap<IpNet, Option<IpNet>>,
 }
 
-/// The kernel route, if there can be one now, and what is lacking.
+/// The kernel route, if there can be one now, and what is lacking. `workload`: the interface of the workload that has an
+/// address; one that is a router is the gateway of what it told.
 pub(crate) fn render(
     net: IpNet,
     wanted: Wanted<'_>,
     view: &View,
     options: &Options,
+    workload: impl Fn(IpAddr) -> Option<u32>,
 ) -> (Option<Route>, Option<Waiting>) {
     match wanted {
         Wanted::Workload(interface) => match view.links.up_index(interface) {
@@ -40,12 +42,12 @@ pub(crate) fn render(
             let protocol = if view.bgp { RouteProtocol::BIRD } else { RouteProtocol::CALICO };
             (Some(Route::blackhole(net, protocol)), None)
         }
-        Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view),
+        Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view, |_| None),
         // The far end's address is in no prefix on link; that it is behind the device is for us to know.
         Wanted::Tunnel(device, via) => tunnelled(net, device, &[via], RouteProtocol::CALICO, view),
         Wanted::Learned(hops) => match in_ipip(net, hops, view) {
             true => tunnelled(net, TunnelDevice::Ipip, hops, RouteProtocol::BIRD, view),
-            false => through(net, hops, RouteProtocol::BIRD, view),
+            false => through(net, hops, RouteProtocol::BIRD, view, workload),
         },
     }
 }
@@ -70,12 +72,21 @@ fn tunnelled(
     (Some(Route::via(net, ends.iter().map(hop).collect(), protocol)), None)
 }
 
-fn through(net: IpNet, gateways: &[IpAddr], protocol: RouteProtocol, view: &View) -> (Option<Route>, Option<Waiting>) {
+fn through(
+    net: IpNet,
+    gateways: &[IpAddr],
+    protocol: RouteProtocol,
+    view: &View,
+    workload: impl Fn(IpAddr) -> Option<u32>,
+) -> (Option<Route>, Option<Waiting>) {
     let mut hops = Vec::new();
     let mut off_link = Vec::new();
     for gateway in gateways {
-        match view.connected.interface(*gateway) {
-            Some(interface) => hops.push(NextHop::via(*gateway, interface)),
+        // The route to a workload itself may come after this one.
+        let behind = workload(*gateway).map(|interface| NextHop { onlink: true, ..NextHop::via(*gateway, interface) });
+        let direct = || view.connected.interface(*gateway).map(|interface| NextHop::via(*gateway, interface));
+        match behind.or_else(direct) {
+            Some(hop) => hops.push(hop),
             None => off_link.push(*gateway),
         }
     }

@@ -4,6 +4,7 @@
 //! [`Routing::apply`]; events that contradict what is known lead to reading the whole table, not to guesses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -30,6 +31,8 @@ pub struct Routing<K: RouteKernel> {
     view: View,
     dirty: BTreeSet<IpNet>,
     waiting: BTreeMap<IpNet, Waiting>,
+    /// Prefixes whose gateway is, or may become, the address of a workload, by gateway.
+    behind: BTreeMap<IpAddr, BTreeSet<IpNet>>,
     conflicts: BTreeSet<RouteKey>,
     hold: bool,
     stale: bool,
@@ -47,6 +50,7 @@ impl<K: RouteKernel> Routing<K> {
             view: View::default(),
             dirty: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            behind: BTreeMap::new(),
             conflicts: BTreeSet::new(),
             hold: false,
             stale: true,
@@ -174,6 +178,7 @@ impl<K: RouteKernel> Routing<K> {
         let net = net.trunc();
         if self.wants.set_desired(net, route) {
             self.dirty.insert(net);
+            self.dirty.extend(self.behind.get(&net.addr()).into_iter().flatten());
         }
     }
 
@@ -242,16 +247,46 @@ impl<K: RouteKernel> Routing<K> {
 
     fn render_dirty(&mut self) {
         for net in std::mem::take(&mut self.dirty) {
-            let (route, waiting) = match self.wants.get(&net) {
-                Some(wanted) => render(net, wanted, &self.view, &self.options),
+            let (wants, links) = (&self.wants, &self.view.links);
+            let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| links.up_index(interface));
+            let (route, waiting) = match wants.get(&net) {
+                Some(wanted) => render(net, wanted, &self.view, &self.options, workload),
                 None => (None, None),
             };
+            self.note_gateways(net, waiting.as_ref());
             self.applier.want(RouteKey::of_net(net), route);
             match waiting {
                 Some(waiting) => self.waiting.insert(net, waiting),
                 None => self.waiting.remove(&net),
             };
         }
+    }
+
+    /// Keeps by which gateways a prefix depends on workloads.
+    fn note_gateways(&mut self, net: IpNet, waiting: Option<&Waiting>) {
+        let waits = |gateway: &IpAddr| matches!(waiting, Some(Waiting::OffLink(off)) if off.contains(gateway));
+        let gateways = self.wants.gateways(&net).iter();
+        let now: Vec<IpAddr> =
+            gateways.filter(|gateway| self.wants.workload(**gateway).is_some() || waits(gateway)).copied().collect();
+        if now.is_empty() && self.behind.is_empty() {
+            return;
+        }
+        self.behind.retain(|gateway, nets| {
+            if !now.contains(gateway) {
+                nets.remove(&net);
+            }
+            !nets.is_empty()
+        });
+        for gateway in now {
+            self.behind.entry(gateway).or_default().insert(net);
+        }
+    }
+
+    /// The prefixes whose routes go through an interface by name, or through the workload that has it.
+    fn of_interface(&self, name: &str) -> Vec<IpNet> {
+        let own: Vec<IpNet> = self.wants.of_interface(name).collect();
+        let behind = own.iter().filter_map(|net| self.behind.get(&net.addr())).flatten().copied();
+        own.iter().copied().chain(behind).collect()
     }
 
     fn link_set(&mut self, link: &Link) {
@@ -265,7 +300,7 @@ impl<K: RouteKernel> Routing<K> {
         {
             self.interface_lost(link.index, name);
         }
-        self.dirty.extend(self.wants.of_interface(&link.name));
+        self.dirty.extend(self.of_interface(&link.name));
         if link.name == TunnelDevice::Ipip.name() && !self.view.ipip.is_empty() {
             self.dirty.extend(self.wants.learned_nets());
         }
@@ -285,7 +320,7 @@ impl<K: RouteKernel> Routing<K> {
 
     /// The kernel took the routes through an interface away without saying so.
     fn interface_lost(&mut self, index: u32, name: &str) {
-        for net in self.wants.of_interface(name) {
+        for net in self.of_interface(name) {
             let key = RouteKey::of_net(net);
             let through = |route: &Route| route.hops.iter().any(|hop| hop.interface == index);
             if self.applier.tracker().seen(&key).is_some_and(through) {

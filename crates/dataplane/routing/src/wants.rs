@@ -86,6 +86,24 @@ impl Wants {
         })
     }
 
+    /// The interface of the workload that has an address.
+    pub(crate) fn workload(&self, address: IpAddr) -> Option<&Arc<str>> {
+        match self.desired.get(&IpNet::from(address)) {
+            Some(RouteTarget::Workload { interface }) => Some(interface),
+            Some(
+                RouteTarget::Blackhole
+                | RouteTarget::Node { node: _, via: _ }
+                | RouteTarget::Tunnel { device: _, node: _, via: _ },
+            )
+            | None => None,
+        }
+    }
+
+    /// The learned gateways of a prefix.
+    pub(crate) fn gateways(&self, net: &IpNet) -> &[IpAddr] {
+        self.learned.get(net).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Every prefix that anything is wanted for.
     pub(crate) fn nets(&self) -> BTreeSet<IpNet> {
         self.desired.keys().chain(self.learned.keys()).copied().collect()

@@ -10,6 +10,8 @@ use tortie_desired::{
 };
 use tortie_net::{Family, IpNet};
 
+use crate::bgp::Peers;
+
 /// What the last flush left, for the tables that are compared as a whole or row by row.
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
@@ -35,7 +37,8 @@ pub(crate) struct Flushed {
     pub(crate) bgp_policy: BgpPolicy,
     /// To peers that are behind a gateway.
     pub(crate) peer_routes: BTreeMap<IpNet, Route>,
-    pub(crate) bgp_ranges: BTreeMap<IpNet, BgpPeer>,
+    /// Those by address are in `bgp_peers`.
+    pub(crate) bgp: Peers,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,
     pub(crate) bgp_peers: BTreeMap<IpAddr, BgpPeer>,
 }

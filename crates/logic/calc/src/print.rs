@@ -180,7 +180,11 @@ fn write_policy(out: &mut String, policy: &BgpPolicy) -> fmt::Result {
         bind_to_node,
         ignored_interfaces,
         ranges,
+        peering,
     } = policy;
+    for (interface, addresses) in peering {
+        writeln!(out, "peering {} dev {interface}", joined(addresses))?;
+    }
     for (net, peer) in ranges {
         writeln!(out, "peers-in {net} {}", peer_text(peer))?;
     }

@@ -181,6 +181,8 @@ pub struct BgpPolicy {
     pub ignored_interfaces: Vec<Arc<str>>,
     /// Ranges whose hosts may connect as peers.
     pub ranges: BTreeMap<IpNet, BgpPeer>,
+    /// Addresses of this node on interfaces of workloads that are its peers: where they connect to.
+    pub peering: BTreeMap<Arc<str>, Vec<IpAddr>>,
 }
 
 impl Default for BgpPolicy {
@@ -195,6 +197,7 @@ impl Default for BgpPolicy {
             bind_to_node: false,
             ignored_interfaces: Vec::new(),
             ranges: BTreeMap::new(),
+            peering: BTreeMap::new(),
         }
     }
 }

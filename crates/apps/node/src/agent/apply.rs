@@ -44,6 +44,9 @@ impl Agent {
         self.apply_rules(&batch, now);
         if self.rules_current {
             self.interfaces.loosen(&self.tables);
+            if self.bgp.is_some() {
+                self.interfaces.put_peering(&self.tables);
+            }
         }
         if !self.first_pass_done && self.tables.bgp_speaker.is_none() {
             // Without a speaker nobody will say what an earlier run's routes are worth now.

@@ -1,5 +1,6 @@
-//! The node's own interfaces: which addresses they have, for host endpoints that are found by address; and the
-//! kernel's own check of sources on interfaces of workloads that may use more than their own addresses.
+//! The node's own interfaces: which addresses they have, for host endpoints that are found by address; the kernel's own
+//! check of sources on interfaces of workloads that may use more than their own addresses; and the node's addresses on
+//! interfaces of workloads that are BGP peers. Of these interfaces' addresses, ours are those of a whole address's length.
 //!
 //! Invariant: the kernel's check is off only while rules check the sources of every packet of that interface.
 
@@ -8,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::Tables;
-use tortie_netlink::{Event, Handle, Result, sysctl_write_if_different};
+use tortie_net::IpNet;
+use tortie_netlink::{AddressSpec, Event, Handle, Result, Scope, sysctl_write_if_different};
 use tracing::warn;
 
 /// See the module.
@@ -18,18 +20,21 @@ pub struct Interfaces {
     stale: bool,
     /// Interfaces whose check was turned off.
     lax: BTreeSet<Arc<str>>,
+    /// Addresses that stand on interfaces of workloads; `None`: to be read.
+    peering: Option<BTreeMap<Arc<str>, Vec<IpAddr>>>,
 }
 
 impl Interfaces {
     /// Nothing is read yet.
     pub fn new(kernel: Handle) -> Interfaces {
-        Interfaces { kernel, stale: true, lax: BTreeSet::new() }
+        Interfaces { kernel, stale: true, lax: BTreeSet::new(), peering: None }
     }
 
     /// Everything is to be read and written again.
     pub fn resync(&mut self) {
         self.stale = true;
         self.lax.clear();
+        self.peering = None;
     }
 
     /// Takes an event of the kernel.
@@ -37,9 +42,13 @@ impl Interfaces {
         match event {
             Event::LinkSet(link) | Event::LinkGone(link) => {
                 self.stale = true;
+                self.forget_peering();
                 self.lax.retain(|name| **name != *link.name);
             }
-            Event::AddressSet(_) | Event::AddressGone(_) => self.stale = true,
+            Event::AddressSet(_) | Event::AddressGone(_) => {
+                self.stale = true;
+                self.forget_peering();
+            }
             Event::Resync => self.resync(),
             Event::RouteSet(_) | Event::RouteGone(_) | Event::NeighbourSet(_) | Event::NeighbourGone(_) => {}
         }
@@ -78,6 +87,25 @@ impl Interfaces {
         Ok(out)
     }
 
+    /// What stands is to be read again, if it matters.
+    fn forget_peering(&mut self) {
+        if self.peering.as_ref().is_some_and(|all| !all.is_empty()) {
+            self.peering = None;
+        }
+    }
+
+    /// Gives interfaces of workloads that are BGP peers the addresses that they connect to, and takes them from others.
+    pub fn put_peering(&mut self, tables: &Tables) {
+        let wanted = &tables.bgp_policy.peering;
+        if self.peering.as_ref() == Some(wanted) {
+            return;
+        }
+        match write_peering(&mut self.kernel, wanted, &tables.settings.interface_prefixes) {
+            Ok(()) => self.peering = Some(wanted.clone()),
+            Err(error) => warn!(%error, "addresses on interfaces of workloads that are BGP peers can't be set"),
+        }
+    }
+
     /// Turns the kernel's check on again where it is to be. To be called before the rules change.
     pub fn tighten(&mut self, tables: &Tables) {
         let wanted = lax(tables);
@@ -98,6 +126,28 @@ impl Interfaces {
             }
         }
     }
+}
+
+/// An interface that is not there yet gets its addresses when it comes.
+fn write_peering(kernel: &mut Handle, wanted: &BTreeMap<Arc<str>, Vec<IpAddr>>, prefixes: &[Arc<str>]) -> Result<()> {
+    let workload = |name: &str| prefixes.iter().any(|prefix| !prefix.is_empty() && name.starts_with(&**prefix));
+    let links: BTreeMap<u32, String> =
+        kernel.links()?.into_iter().filter(|link| workload(&link.name)).map(|link| (link.index, link.name)).collect();
+    let right = |index: &u32| links.get(index).and_then(|name| wanted.get(name.as_str())).into_iter().flatten();
+    let held = kernel.addresses()?.into_iter().filter(|held| links.contains_key(&held.index));
+    let held: BTreeSet<(u32, IpNet)> = held
+        .filter(|held| held.net.prefix_len() == held.net.max_prefix_len())
+        .map(|held| (held.index, held.net))
+        .collect();
+    let all: BTreeSet<(u32, IpNet)> =
+        links.keys().flat_map(|index| right(index).map(|addr| (*index, IpNet::from(*addr)))).collect();
+    let gone = held.difference(&all).map(|(index, net)| kernel.delete_address(*index, *net)).collect::<Vec<_>>();
+    let come = all
+        .difference(&held)
+        .map(|(index, net)| kernel.add_address(&AddressSpec { scope: Scope::Link, ..AddressSpec::new(*index, *net) }));
+    // An interface may have gone meanwhile.
+    let fault = |done: &Result<()>| done.as_ref().is_err_and(|error| !error.is_not_found());
+    gone.into_iter().chain(come.collect::<Vec<_>>()).find(fault).unwrap_or(Ok(()))
 }
 
 fn lax(tables: &Tables) -> BTreeSet<Arc<str>> {

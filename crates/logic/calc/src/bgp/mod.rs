@@ -64,6 +64,8 @@ pub(crate) struct Peers {
     pub(crate) by_address: BTreeMap<IpAddr, BgpPeer>,
     /// Whose hosts may connect as peers.
     pub(crate) ranges: BTreeMap<IpNet, BgpPeer>,
+    /// Addresses of this node on interfaces of workloads that are peers.
+    pub(crate) peering: BTreeMap<Arc<str>, Vec<IpAddr>>,
 }
 
 /// A workload of this node, as peers are selected from.
@@ -71,6 +73,7 @@ pub(crate) struct Workload<'a> {
     /// With those that it inherits.
     pub(crate) labels: LabelSet,
     pub(crate) addresses: &'a [IpAddr],
+    pub(crate) interface: &'a Arc<str>,
 }
 
 /// Nodes, settings and peers of the whole cluster.
@@ -170,7 +173,11 @@ impl Bgp {
             ipv4: own.ipv4,
             ipv6: own.ipv6,
         };
-        let peers = Peers { by_address: self.peers_of(me, own, router_id, workloads), ranges: self.ranges_of(me, own) };
+        let peers = Peers {
+            by_address: self.peers_of(me, own, router_id, workloads),
+            ranges: self.ranges_of(me, own),
+            peering: self.peering(me, own, workloads),
+        };
         Some((Some(speaker), peers))
     }
 

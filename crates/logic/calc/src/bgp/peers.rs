@@ -135,6 +135,22 @@ impl Bgp {
         vec![(addr, peer)]
     }
 
+    /// The node's addresses on the interfaces of workloads that are its peers.
+    pub(super) fn peering(
+        &self,
+        me: &str,
+        node: &NodeFacts,
+        workloads: &[Workload<'_>],
+    ) -> BTreeMap<Arc<str>, Vec<IpAddr>> {
+        let Some(addresses) = self.settings.get("").map(|settings| &settings.peering).filter(|all| !all.is_empty())
+        else {
+            return BTreeMap::new();
+        };
+        let mine = self.peers.values().filter(|facts| selects(&facts.spec, me, node));
+        let routers = mine.flat_map(|facts| routers(&facts.spec, workloads));
+        routers.map(|workload| (workload.interface.clone(), addresses.clone())).collect()
+    }
+
     /// Workloads of this node that are routers themselves; they connect to us.
     fn local_workloads(
         &self,
@@ -144,14 +160,11 @@ impl Bgp {
         workloads: &[Workload<'_>],
     ) -> Vec<(IpAddr, BgpPeer)> {
         let spec = &facts.spec;
-        let (Some(asn), Ok(selector)) = (spec.as_number, Selector::parse(&spec.local_workload_selector)) else {
-            return Vec::new();
-        };
-        let matched = workloads.iter().filter(|workload| selector.matches(&OwnLabels(&workload.labels)));
+        let Some(asn) = spec.as_number else { return Vec::new() };
         let first = |workload: &Workload<'_>, family| {
             workload.addresses.iter().copied().find(|addr| Family::of(*addr) == family)
         };
-        let addrs = matched.flat_map(|workload| Family::ALL.map(|family| first(workload, family)));
+        let addrs = routers(spec, workloads).flat_map(|workload| Family::ALL.map(|family| first(workload, family)));
         let peer = || BgpPeer {
             origin: PeerOrigin::Workload,
             passive: true,
@@ -309,10 +322,20 @@ fn uses_node_addr(spec: &BgpPeerSpec) -> bool {
     }
 }
 
-/// A workload's labels.
-struct OwnLabels<'a>(&'a LabelSet);
+/// The workloads that a BGPPeer selects as routers; none without their AS.
+fn routers<'a>(spec: &BgpPeerSpec, workloads: &'a [Workload<'a>]) -> impl Iterator<Item = &'a Workload<'a>> {
+    let asked = !spec.local_workload_selector.is_empty() && spec.as_number.is_some();
+    let selector = asked.then(|| Selector::parse(&spec.local_workload_selector).ok()).flatten();
+    let selected = move |workload: &&Workload<'_>| {
+        selector.as_ref().is_some_and(|selector| selector.matches(&WorkloadLabels(&workload.labels)))
+    };
+    workloads.iter().filter(selected)
+}
 
-impl Labels for OwnLabels<'_> {
+/// A workload's labels.
+struct WorkloadLabels<'a>(&'a LabelSet);
+
+impl Labels for WorkloadLabels<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)
     }

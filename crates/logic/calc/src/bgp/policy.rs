@@ -3,14 +3,14 @@
 //! Told are blocks of this node, addresses outside of them and ranges of services, all within pools that allow it. A
 //! route that was learned from outside is passed on only if a filter says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_desired::{BgpPeer, BgpPolicy, ExportRule};
+use tortie_desired::{BgpPolicy, ExportRule};
 use tortie_net::IpNet;
 
-use super::Bgp;
+use super::{Bgp, Peers};
 
 const DEFAULT_PRIORITY: u32 = 1024;
 
@@ -29,13 +29,7 @@ pub(crate) struct Prefixes {
 impl Bgp {
     /// The rules for a node.
     /// `services`: as [`Bgp::services`] gives them.
-    pub(crate) fn policy(
-        &self,
-        me: &str,
-        prefixes: Prefixes,
-        services: BTreeSet<IpNet>,
-        ranges: BTreeMap<IpNet, BgpPeer>,
-    ) -> BgpPolicy {
+    pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, services: BTreeSet<IpNet>, peers: &Peers) -> BgpPolicy {
         let Prefixes { blocks, pools, unlearned, workloads } = prefixes;
         let global = self.settings.get("").cloned().unwrap_or_default();
         let own = self.settings.get(me);
@@ -62,7 +56,8 @@ impl Bgp {
             normal_priority: global.normal_priority.map(|priority| priority.unwrap_or(DEFAULT_PRIORITY)),
             bind_to_node: global.bind_to_node || own.is_some_and(|own| own.bind_to_node),
             ignored_interfaces: ignored.iter().map(|name| Arc::from(name.as_str())).collect(),
-            ranges,
+            ranges: peers.ranges.clone(),
+            peering: peers.peering.clone(),
         }
     }
 }

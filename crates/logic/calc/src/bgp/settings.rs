@@ -1,5 +1,7 @@
 //! What is kept of a BGPConfiguration.
 
+use std::net::IpAddr;
+
 use tortie_api::{
     BgpConfiguration, BgpConfigurationSpec, BgpPassword, BgpProgramClusterRoutes, BindMode,
     Community as NamedCommunity, IpNetText, PrefixAdvertisement, ServiceClusterIpBlock, ServiceExternalIpBlock,
@@ -37,6 +39,8 @@ pub(crate) struct BgpSettings {
     /// Which learned routes the kernel gets.
     pub(super) cluster_routes: Option<ClusterRoutes>,
     pub(super) normal_priority: [Option<u32>; 2],
+    /// Where workloads that are peers connect to.
+    pub(super) peering: Vec<IpAddr>,
     /// For the mesh.
     pub(super) extras: Extras,
 }
@@ -63,13 +67,23 @@ impl BgpSettings {
             node_mesh_max_restart_time,
             bind_mode,
             ignored_interfaces,
-            // How workloads reach the node's speaker is for whoever sets up their interfaces.
-            local_workload_peering_ipv4: _,
-            local_workload_peering_ipv6: _,
+            local_workload_peering_ipv4,
+            local_workload_peering_ipv6,
             program_cluster_routes,
             ipv4_normal_route_priority,
             ipv6_normal_route_priority,
         } = &resource.spec;
+        let mut peering = Vec::new();
+        for (field, text, family) in [
+            ("localWorkloadPeeringIPV4", local_workload_peering_ipv4, Family::V4),
+            ("localWorkloadPeeringIPV6", local_workload_peering_ipv6, Family::V6),
+        ] {
+            match text.parse::<IpAddr>().ok().filter(|addr| Family::of(*addr) == family) {
+                Some(addr) => peering.push(addr),
+                None if text.is_empty() => {}
+                None => problems.push(format!("spec.{field}: {text:?} is no {family} address")),
+            }
+        }
         let mut nets = |field: &str, texts: Vec<&IpNetText>| -> Vec<IpNet> {
             let texts = texts.into_iter().filter(|text| !text.is_empty());
             let read = texts.filter_map(|text| {
@@ -113,6 +127,7 @@ impl BgpSettings {
             }),
             normal_priority: [*ipv4_normal_route_priority, *ipv6_normal_route_priority]
                 .map(|priority| priority.and_then(|value| u32::try_from(value).ok())),
+            peering,
             extras: Extras::of(&resource.metadata.annotations, problems),
         }
     }

@@ -62,7 +62,7 @@ impl Calculator {
         let asked = self.bgp.selects_workloads();
         let mine = self.local.iter().filter(|_| asked).map(|(_, endpoint)| endpoint);
         let workloads: Vec<Workload<'_>> = mine.map(|endpoint| workload(&self.sets, endpoint)).collect();
-        if let Some((speaker, peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
+        if let Some((speaker, mut peers)) = self.bgp.take(&self.node, self.config.started_with.router_id, &workloads) {
             if speaker != self.flushed.bgp_speaker {
                 self.flushed.bgp_speaker = speaker.clone();
                 out.bgp_speaker = Some(speaker);
@@ -75,15 +75,15 @@ impl Calculator {
             let told = replace(&mut self.flushed.peer_routes, routes.collect());
             let others = |net: &IpNet| self.flushed.routes.contains_key(net) || self.flushed.remote.contains_key(net);
             out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
-            out.bgp_peers = replace(&mut self.flushed.bgp_peers, peers.by_address);
-            self.flushed.bgp_ranges = peers.ranges;
+            out.bgp_peers = replace(&mut self.flushed.bgp_peers, std::mem::take(&mut peers.by_address));
+            self.flushed.bgp = peers;
         }
         let mut announced = self.flushed.workload_announcements.clone();
         let services = self.bgp.services(&self.node, |name| self.sets.behind(name));
         announced.extend(&services);
         out.announcements = replace_set(&mut self.flushed.announcements, announced);
         let prefixes = self.routes.prefixes(&self.local, self.bgp.cluster_routes(&self.node));
-        let policy = self.bgp.policy(&self.node, prefixes, services, self.flushed.bgp_ranges.clone());
+        let policy = self.bgp.policy(&self.node, prefixes, services, &self.flushed.bgp);
         if policy != self.flushed.bgp_policy {
             self.flushed.bgp_policy = policy.clone();
             out.bgp_policy = Some(policy);
@@ -165,5 +165,5 @@ fn workload<'a>(sets: &IpSets, endpoint: &'a LocalEndpoint) -> Workload<'a> {
     let lent: Vec<Pairs<'_>> = endpoint.profiles.iter().rev().filter_map(|name| sets.lent(name)).collect();
     let inherited = lent.iter().flat_map(|pairs| pairs.iter().copied());
     let labels = LabelSet::new(&Pairs::new(inherited.chain(endpoint.labels.iter())));
-    Workload { labels, addresses: &endpoint.addresses }
+    Workload { labels, addresses: &endpoint.addresses, interface: &endpoint.interface }
 }

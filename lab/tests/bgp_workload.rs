@@ -1,0 +1,116 @@
+//! A workload that is a router: it reaches its node's speaker at the address for such workloads, and routes pass both ways.
+
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
+
+#[path = "support/routers.rs"]
+mod routers;
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use tortie_lab::{Lab, Node, Pod, wait};
+
+use routers::{Make, tortie_bgp, tortie_bgp_json};
+
+const START: Duration = Duration::from_secs(60);
+
+const PEERING: &str = "
+apiVersion: projectcalico.org/v3
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {localWorkloadPeeringIPV4: 169.254.1.179}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPFilter
+metadata: {name: in}
+spec: {importV4: [{action: Accept}]}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: routers}
+spec: {localWorkloadSelector: router == 'yes', asNumber: 65099, filters: [in]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: open}
+spec:
+  ingress: [{action: Allow}]
+  egress: [{action: Allow}]
+";
+
+fn until(what: &str, mut test: impl FnMut() -> Result<(), String>) {
+    let mut last = String::new();
+    let done = wait(START, || test().map_err(|why| last = why).ok());
+    assert!(done.is_some(), "{what}: {last}");
+}
+
+/// A program in a pod; it ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn addresses(node: &Node, pod: &Pod) -> String {
+    let args = ["-4", "-o", "address", "show", "dev", pod.host_interface()];
+    let output = node.command("ip").unwrap().args(args).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_workload_peers_with_its_node() {
+    if !Make::Bird.installed() {
+        return;
+    }
+    let lab = Lab::builder().nodes(1).env("FELIX_DEFAULTENDPOINTTOHOSTACTION", "Accept").up().unwrap();
+    lab.start(START).unwrap();
+    lab.apply(PEERING).unwrap();
+    let node = lab.node(1);
+    let plain = node.add_pod("default", "plain", &[]).unwrap();
+    let router = node.add_pod("default", "router", &[("router", "yes")]).unwrap();
+    until("the router's interface has the address", || {
+        let text = addresses(node, &router);
+        if text.contains("169.254.1.179/32") { Ok(()) } else { Err(text) }
+    });
+    assert!(!addresses(node, &plain).contains("169.254.1.179"), "another workload's has not");
+
+    let folder = lab.folder(node.name()).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let config = format!(
+        "router id {0};\nprotocol device {{}}\nprotocol static {{ ipv4; route 100.64.7.0/24 blackhole; }}\n\
+         protocol bgp node {{ local {0} as 65099; neighbor 169.254.1.179 as 64512; multihop; connect retry time 2; \
+         ipv4 {{ import all; export all; }}; }}\n",
+        router.ip()
+    );
+    std::fs::write(path("bird.conf"), config).unwrap();
+    let mut bird = router.view().command("setpriv", true).unwrap();
+    bird.args(["--pdeathsig", "KILL", "bird", "-f", "-c", &path("bird.conf"), "-s", &path("bird.ctl")]);
+    let _bird = Running(bird.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let peer = router.ip().to_string();
+    until("the session is up and the node holds the workload's route", || {
+        let answer = tortie_bgp_json(&lab, 1, &["routes", &peer]);
+        let received = answer[0]["routes"]["received"].as_array().cloned().unwrap_or_default();
+        let holds = received.iter().any(|route| route["prefix"] == "100.64.7.0/24");
+        if holds { Ok(()) } else { Err(tortie_bgp(&lab, 1, &["explain", &peer])) }
+    });
+    until("the kernel leads there through the workload", || {
+        let output = node.command("ip").unwrap().args(["route", "show", "100.64.7.0/24"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains(&peer) && text.contains(router.host_interface()) { Ok(()) } else { Err(text) }
+    });
+    until("the workload holds the node's block", || {
+        let output = router.exec(&["birdc", "-s", &path("bird.ctl"), "show", "route"]).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains("/26") { Ok(()) } else { Err(text) }
+    });
+
+    lab.ctl(&["delete", "bgppeer", "routers"], "").unwrap();
+    until("the address goes with the peering", || {
+        let text = addresses(node, &router);
+        if text.contains("169.254.1.179") { Err(text) } else { Ok(()) }
+    });
+}
