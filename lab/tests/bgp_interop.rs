@@ -8,7 +8,7 @@ mod routers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use routers::{Held, Make, Router, START, tortie_bgp, tortie_bgp_json, until};
+use routers::{Held, Make, Router, START, tortie_bgp, tortie_bgp_json, until, up_since};
 use serde_json::Value;
 use tortie_lab::Lab;
 
@@ -176,7 +176,7 @@ fn both_sides_agree(make: Make) {
         let held = received(&lab, "fd00:8::1");
         if held.len() == 1 && held.iter().all(six) { Ok(()) } else { Err(format!("{held:?}")) }
     });
-    let since = || tortie_bgp_json(&lab, 1, &["explain", "172.17.8.1"])["since"].clone();
+    let since = || up_since(&lab, 1, "172.17.8.1");
     let before = since();
     lab.apply(&filter("100.64.0.0/24")).unwrap();
     until("the changed filter lets the route in", || is(&four(false), "172.17.8.1"));

@@ -243,3 +243,11 @@ pub fn tortie_bgp(lab: &Lab, node: usize, args: &[&str]) -> String {
 pub fn tortie_bgp_json(lab: &Lab, node: usize, args: &[&str]) -> Value {
     serde_json::from_str(&tortie_bgp(lab, node, &[args, &["--output", "json"]].concat())).unwrap_or_default()
 }
+
+/// When a node's session with a peer came up, seconds since 1970.
+pub fn up_since(lab: &Lab, node: usize, peer: &str) -> i64 {
+    let state = tortie_bgp_json(lab, node, &["peers"]);
+    let mut peers = state["peers"].as_array().into_iter().flatten();
+    let found = peers.find(|one| one["address"] == peer).and_then(|one| one["since"].as_i64());
+    found.unwrap_or_else(|| panic!("no session with {peer}: {state}"))
+}
