@@ -27,6 +27,7 @@ program() { [ -x "$BIN/${1##*/}" ] || CGO_ENABLED=$2 nice -n 5 go build -ldflags
 for p in apiserver controller-manager scheduler; do program cmd/kube-$p 0; done
 program cmd/kubectl 0; program cmd/kubelet 1; program cmd/kube-proxy 1; program test/images/agnhost 0
 [ -x "$BIN/e2e.test" ] || CGO_ENABLED=1 nice -n 5 go test -c -ldflags "$flags" -o "$BIN/e2e.test" k8s.io/kubernetes/test/e2e
+[ -x "$BIN/ginkgo" ] || CGO_ENABLED=0 nice -n 5 go build -ldflags "-s -w" -o "$BIN/" github.com/onsi/ginkgo/v2/ginkgo
 [ -x "$BIN/coredns" ] || GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOBIN=$BIN nice -n 5 go install -ldflags "-s -w" github.com/coredns/coredns@v1.12.1
 
 [ -f "$IMAGES/coredns.tar" ] || "$HERE/images.sh"

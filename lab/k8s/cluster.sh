@@ -1,5 +1,6 @@
 #!/bin/bash
 # cluster.sh up [NODES] | down | kubectl ARGS... | e2e FOCUS [ARGS...]: the whole cluster, without any network for pods.
+# PROCS: specs that e2e runs side by side.
 . "$(dirname "$(readlink -f "$0")")/settings.sh"; verb=$1; shift
 
 # A bridge in kl-cp joins the nodes. Nothing touches the machine's own namespace, and no route leads to pods.
@@ -48,6 +49,11 @@ down) down ;;
 kubectl) kube "$@" ;;
 e2e)
     focus=$1; shift; mkdir -p "$K8S_LAB/e2e"; cd "$K8S_LAB/e2e" || exit 1
-    HOME=$K8S_LAB/home in_control e2e.test --kubeconfig="$CONFIGS/admin.kubeconfig" --provider=skeleton --kubectl-path="$BIN/kubectl" \
-        --num-nodes=3 --ginkgo.no-color --ginkgo.focus="$focus" --report-dir= --dump-logs-on-failure=false --disable-log-dump=true "$@" ;;
+    about=(--kubeconfig="$CONFIGS/admin.kubeconfig" --provider=skeleton --kubectl-path="$BIN/kubectl" --num-nodes=3
+        --report-dir= --dump-logs-on-failure=false --disable-log-dump=true)
+    if [ "${PROCS:-1}" -gt 1 ]; then
+        HOME=$K8S_LAB/home in_control ginkgo --procs="$PROCS" --no-color --focus="$focus" "${@/#--ginkgo./--}" "$BIN/e2e.test" -- "${about[@]}"
+    else
+        HOME=$K8S_LAB/home in_control e2e.test --ginkgo.no-color --ginkgo.focus="$focus" "${about[@]}" "$@"
+    fi ;;
 esac

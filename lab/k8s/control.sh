@@ -1,6 +1,7 @@
 #!/bin/bash
-# control.sh start|stop|restart|pause: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and, for a way to the pods, BIRD,
-# in the namespace kl-cp. restart: the API server alone; pause: etcd stands still for five seconds.
+# control.sh start|stop|restart|away|back|pause|routes: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and, for a way to the pods, BIRD,
+# in the namespace kl-cp. restart, away, back: the API server alone; pause: etcd stands still for five seconds;
+# routes: without BGP, the way to the pods' blocks that are there now.
 . "$(dirname "$(readlink -f "$0")")/settings.sh"; D=$RUN/cp
 # Nothing forks between the shell and the program, so that the id is the program's own.
 run() { local name=$1; shift; (exec nsenter --net=/run/netns/kl-cp setsid "$@") >"$D/$name.log" 2>&1 & echo $! >"$D/$name.pid"; }
@@ -46,9 +47,19 @@ route() {
     run bird bird -f -c "$D/bird.conf" -s "$D/bird.ctl"
 }
 
+# Some specs read from pods through the API server.
+routes() {
+    local node block
+    kube get blockaffinities.crd.projectcalico.org -o 'jsonpath={range .items[*]}{.spec.node} {.spec.cidr}{"\n"}{end}' |
+        while read -r node block; do ip -n kl-cp route replace "$block" via "$(address "${node#n}")" || exit 1; done
+}
+
 case $1 in
+routes) routes ;;
 start) start ;;
 restart) stop_one "$D/apiserver.pid"; sleep 3; apiserver ;;
+away) stop_one "$D/apiserver.pid" ;;
+back) apiserver ;;
 pause) kill -STOP "$(cat "$D/etcd.pid")"; sleep 5; kill -CONT "$(cat "$D/etcd.pid")" ;;
 stop) for name in sched kcm bird apiserver etcd; do stop_one "$D/$name.pid"; done ;;
 esac

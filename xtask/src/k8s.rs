@@ -8,6 +8,7 @@ mod controllers;
 mod figures;
 mod life;
 mod pods;
+mod refused;
 mod services;
 mod specs;
 mod swap;
@@ -23,7 +24,7 @@ use anyhow::{Result, bail};
 use crate::command::{is_root, run, target};
 use crate::image;
 use crate::suite::{Counts, close};
-use cluster::{kubectl, rolled_out, script, step};
+use cluster::{found, kubectl, rolled_out, script, step};
 
 /// What the cluster is made of, as `build.sh` builds it.
 const PROGRAMS: [&str; 7] =
@@ -67,6 +68,9 @@ pub struct Options {
     /// On the cluster that an earlier run left, with what is installed there.
     #[arg(long)]
     again: bool,
+    /// Specs of Kubernetes side by side.
+    #[arg(long, default_value_t = 1)]
+    at_once: u8,
     /// Leave the cluster up; `lab/k8s/cluster.sh down` ends it.
     #[arg(long)]
     keep: bool,
@@ -128,9 +132,9 @@ impl Suite {
     fn run(self, counts: &mut Counts, options: &Options) -> Result<()> {
         match self {
             Suite::Smoke | Suite::Etcd => Ok(()),
-            Suite::Quick => specs::run(specs::QUICK).map(|seen| counts.add(seen)),
-            Suite::Policy => specs::run(specs::POLICY).map(|seen| counts.add(seen)),
-            Suite::Conformance => specs::run(specs::CONFORMANCE).map(|seen| counts.add(seen)),
+            Suite::Quick => specs::run(specs::QUICK, options.at_once).map(|seen| counts.add(seen)),
+            Suite::Policy => specs::run(specs::POLICY, options.at_once).map(|seen| counts.add(seen)),
+            Suite::Conformance => specs::run(specs::CONFORMANCE, options.at_once).map(|seen| counts.add(seen)),
             Suite::All => {
                 Suite::Policy.run(counts, options)?;
                 Suite::Conformance.run(counts, options)
@@ -158,7 +162,7 @@ pub fn lab(options: &Options) -> Result<ExitCode> {
     let before = if options.again { Vec::new() } else { cluster.set_up(options, &mut counts)? };
     if counts.failed == 0 {
         match &options.focus {
-            Some(focus) => counts.add(specs::run(focus)?),
+            Some(focus) => counts.add(specs::run(focus, options.at_once)?),
             None => {
                 for suite in &options.suites {
                     suite.run(&mut counts, options)?;
@@ -231,10 +235,14 @@ impl Cluster {
         let before = if options.has(Suite::Uninstall) { uninstall::look(options.nodes)? } else { Vec::new() };
         if options.has(Suite::Faults) {
             self.install_without_kinds(options, counts)?;
+            self.install_with_wrong_pools(options, counts)?;
         }
         self.install(options, counts)?;
         if counts.failed == 0 {
             self.smoke(counts)?;
+        }
+        if options.between == Between::Vxlan {
+            run(script("control.sh").arg("routes"))?;
         }
         Ok(before)
     }
@@ -286,6 +294,34 @@ impl Cluster {
                 Ok(said.starts_with("True") && said.contains("custom resource definitions"))
             },
         );
+        Ok(())
+    }
+
+    /// A default pool that takes what others use is refused, and none is made.
+    fn install_with_wrong_pools(&self, options: &Options, counts: &mut Counts) -> Result<()> {
+        for (pool, said) in
+            [("10.96.0.0/16", "the address of the Kubernetes API"), ("172.30.0.0/16", "the network of this host")]
+        {
+            let file = self.manifest(options.manifest(), options)?;
+            let text = std::fs::read_to_string(&file)?;
+            std::fs::write(&file, text.replace("\"10.244.0.0/16\"", &format!("{pool:?}")))?;
+            let started = Instant::now();
+            kubectl(&["apply", "-f", &file.to_string_lossy()])?;
+            step(
+                counts,
+                &format!("the pool {pool} is refused, with the reason in the pods' status"),
+                started,
+                Duration::from_secs(120),
+                || {
+                    let path = "jsonpath={.items[*].status.containerStatuses}";
+                    let statuses =
+                        kubectl(&["-n", "kube-system", "get", "pods", "-l", "k8s-app=calico-node", "-o", path])?;
+                    Ok(statuses.contains(&format!("CALICO_IPV4POOL_CIDR={pool}")) && statuses.contains(said))
+                },
+            );
+        }
+        let pools = kubectl(&["get", "ippools.crd.projectcalico.org", "-o", "name"])?;
+        found(counts, "a refused pool is not made", pools.trim().is_empty(), pools.trim());
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::cluster::{apply_filled, field, found, kubectl, rolled_out, script, step};
+use super::refused;
 use super::traffic::{self, Traffic};
 use crate::command::run;
 use crate::suite::Counts;
@@ -17,7 +18,9 @@ pub fn faults(counts: &mut Counts, full: bool) -> Result<()> {
     traffic::prepare(counts)?;
     rolling(counts, if full { 20 } else { 2 })?;
     control(counts)?;
+    refused::no_api_at_start(counts)?;
     a_right_is_missing(counts)?;
+    refused::run_all(counts)?;
     a_node_crashes(counts)?;
     first_packets(counts, if full { 500 } else { 50 })?;
     kubectl(&["delete", "namespace", "traffic"])?;
