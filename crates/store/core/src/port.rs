@@ -166,6 +166,16 @@ pub trait Store: Reader {
     /// than [`WriteError::Unavailable`] was not done. Deleting what is not there is [`WriteError::Missing`].
     fn write(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>>;
 
+    /// Whether each write is a request of its own, so that several in one call gain nothing.
+    fn one_by_one(&self) -> bool {
+        false
+    }
+
+    /// Writes that have nothing to do with each other: all are tried, in any order; one result for each.
+    fn write_each(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>> {
+        writes.iter().map(|write| self.write_one(write.clone())).collect()
+    }
+
     /// One write.
     fn write_one(&self, write: Write) -> Result<Revision, WriteError> {
         self.write(std::slice::from_ref(&write))

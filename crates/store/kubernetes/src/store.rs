@@ -116,4 +116,14 @@ impl Store for KubernetesStore {
             results
         })
     }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+
+    fn write_each(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>> {
+        let api = &self.shared.api;
+        let all = futures_util::future::join_all(writes.iter().map(|one| write::write(api, one)));
+        self.shared.runtime().block_on(all)
+    }
 }

@@ -3,6 +3,9 @@
 //! What the node watches is offered to the steps as hints, so that an address of a block that is this node's costs one
 //! write and no read. A hint that is old costs a conflict and a second look, never an address.
 
+mod apart;
+mod together;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -19,6 +22,8 @@ use tortie_ipam::{
 };
 use tortie_net::{Family, IpNet, host_net};
 use tortie_store::{Reader, Store, Write, WriteError};
+
+use together::Together;
 
 use super::asked::Asked;
 use super::workload::Workload;
@@ -107,12 +112,14 @@ pub struct Addresses {
     known: Mutex<Known>,
     /// What changed while `known` was in use, to be learned before its next use. Locked after `known`, or alone.
     aside: Mutex<BTreeMap<Key, Update>>,
+    /// Who waits for an address of a store that does one thing at a time.
+    queue: Together<Ask, Result<Vec<IpAddr>, CniError>>,
 }
 
 impl Addresses {
     /// For one node, against one store.
     pub fn new(store: Arc<dyn Store>, node: String) -> Addresses {
-        Addresses { store, node, known: Mutex::default(), aside: Mutex::default() }
+        Addresses { store, node, known: Mutex::default(), aside: Mutex::default(), queue: Together::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -174,8 +181,11 @@ impl Addresses {
         }
     }
 
-    /// Gives addresses and, in the same call of the store, writes the endpoint that has them.
+    /// Gives addresses and, in the same call of the store if it has transactions, writes the endpoint that has them.
     pub fn assign(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Vec<IpAddr>, CniError> {
+        if self.store.one_by_one() {
+            return self.assign_apart(ask, endpoint);
+        }
         let mut known = self.known();
         let result = self.assign_known(&mut known, ask, endpoint);
         if result.is_err() {
@@ -192,21 +202,7 @@ impl Addresses {
         endpoint: Option<EndpointWrite<'_>>,
     ) -> Result<Vec<IpAddr>, CniError> {
         let settings = self.settings(known)?;
-        let holder = Holder {
-            handle: Some(ask.handle.clone()),
-            attrs: ask
-                .attrs
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .chain([("node".into(), self.node.clone())])
-                .collect(),
-        };
-        let client = Client {
-            node_labels: known.node_labels.clone(),
-            namespace_labels: ask.namespace_labels.clone(),
-            purpose: ask.purpose,
-            ..Client::workload(self.node.as_str())
-        };
+        let (holder, client) = (self.holder(ask), self.client(known, ask));
         let mut given: Vec<IpAddr> = Vec::new();
         for (index, addr) in ask.wanted.iter().enumerate() {
             let plan = AssignAt::new(client.clone(), holder.clone(), *addr, settings.clone(), ipam::now());
@@ -216,14 +212,12 @@ impl Addresses {
         let families: Vec<_> = if ask.wanted.is_empty() { ask.families.clone() } else { Vec::new() };
         let mut written = false;
         for (index, (family, pools)) in families.iter().enumerate() {
-            let mut request = Request::one(client.clone(), holder.clone(), *family);
-            request.pools = pool_ranges(&settings, pools)?;
             let before = given.clone();
             let also = endpoint
                 .filter(|_| index + 1 == families.len())
                 .map(|endpoint| move |new: &[IpAddr]| endpoint(&before.iter().chain(new).copied().collect::<Vec<_>>()));
             let also = also.as_ref().map(|f| f as EndpointWrite<'_>);
-            let plan = Assign::new(request, settings.clone(), ipam::now());
+            let plan = self.plan(known, &settings, ask, (*family, pools))?;
             let assignment = self.run(known, plan, &ask.handle, index == 0, also)?;
             written |= also.is_some();
             given.extend(assignment.addresses.iter().map(|assigned| assigned.address));
@@ -234,8 +228,39 @@ impl Addresses {
         Ok(given)
     }
 
+    fn holder(&self, ask: &Ask) -> Holder {
+        let mut attrs = ask.attrs.clone();
+        attrs.insert("node".to_owned(), self.node.clone());
+        Holder { handle: Some(ask.handle.clone()), attrs }
+    }
+
+    fn client(&self, known: &Known, ask: &Ask) -> Client {
+        Client {
+            node_labels: known.node_labels.clone(),
+            namespace_labels: ask.namespace_labels.clone(),
+            purpose: ask.purpose,
+            ..Client::workload(self.node.as_str())
+        }
+    }
+
+    /// The steps to one address of a family.
+    fn plan(
+        &self,
+        known: &Known,
+        settings: &Arc<Settings>,
+        ask: &Ask,
+        (family, pools): (Family, &[String]),
+    ) -> Result<Assign, CniError> {
+        let mut request = Request::one(self.client(known, ask), self.holder(ask), family);
+        request.pools = pool_ranges(settings, pools)?;
+        Ok(Assign::new(request, Arc::clone(settings), ipam::now()))
+    }
+
     /// Gives back everything under a handle; first, if given, the endpoint is removed. Nothing there is no error.
     pub fn release(&self, handle: &str, removal: Option<Write>) -> Result<(), CniError> {
+        if self.store.one_by_one() {
+            return self.release_apart(handle, removal);
+        }
         self.release_known(&mut self.known(), handle, removal)
     }
 

@@ -1,0 +1,202 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use tortie_api::{IpPool, IpPoolAllowedUse, IpPoolSpec, Metadata, Resource};
+use tortie_cni::conf::Conf;
+use tortie_facts::{Filter, Revision};
+use tortie_net::Family;
+use tortie_store::{Entry, Expect as StoreExpect, Listing, MemoryStore, Store, StoreError, Watch, WatchError};
+
+use super::*;
+
+/// A store that does one thing at a time, counts what it wrote, and lets a test get in between.
+struct OneByOne {
+    store: MemoryStore,
+    wrote: Mutex<Vec<Key>>,
+    /// Called before each write.
+    before: Box<dyn Fn(&MemoryStore, &Write) + Send + Sync>,
+}
+
+impl OneByOne {
+    fn with_pool(before: impl Fn(&MemoryStore, &Write) + Send + Sync + 'static) -> Arc<OneByOne> {
+        let store = MemoryStore::new();
+        let uses = vec![IpPoolAllowedUse::Workload];
+        let spec = IpPoolSpec { cidr: "10.7.0.0/16".into(), allowed_uses: uses, ..IpPoolSpec::default() };
+        let mut pool = Resource::from(IpPool { metadata: Metadata::named("pool"), spec, status: None });
+        pool.apply_defaults();
+        let key = Key::resource(pool.kind(), "", "pool");
+        let made = Write { key, expect: StoreExpect::Absent, value: Some(Value::resource(pool)) };
+        store.write_one(made).expect("written");
+        Arc::new(OneByOne { store, wrote: Mutex::default(), before: Box::new(before) })
+    }
+
+    fn wrote(&self, is: impl Fn(&Key) -> bool) -> usize {
+        self.wrote.lock().expect("no panic").iter().filter(|key| is(key)).count()
+    }
+
+    /// Address to handle, as the blocks have it; every one must have its handle, which counts it.
+    fn held(&self) -> BTreeMap<IpAddr, String> {
+        let mut held = BTreeMap::new();
+        let listed = self.store.list(&Filter::Blocks).expect("listed");
+        let blocks = listed.entries.iter().filter_map(|entry| Some((&entry.key, entry.value.as_block()?)));
+        for (key, block) in blocks {
+            let Key::Block(cidr) = key else { panic!("a block has a block's key: {key}") };
+            for (ordinal, slot) in block.allocations.iter().enumerate() {
+                let Some(handle) = slot.and_then(|index| block.attributes[index].handle_id.clone()) else { continue };
+                held.insert(tortie_ipam::block::address(*cidr, ordinal), handle);
+            }
+        }
+        for handle in held.values() {
+            let entry = self.store.get(&Key::Handle(handle.clone())).expect("read").expect("an address has its handle");
+            let counted: u32 = entry.value.as_handle().expect("a handle").block.values().sum();
+            let really = held.values().filter(|other| *other == handle).count();
+            assert_eq!(usize::try_from(counted).expect("few"), really, "{handle}");
+        }
+        held
+    }
+}
+
+impl Reader for OneByOne {
+    fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
+        self.store.list(filter)
+    }
+
+    fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError> {
+        self.store.watch(filter, from)
+    }
+}
+
+impl Store for OneByOne {
+    fn write(&self, writes: &[Write]) -> Vec<Result<Revision, WriteError>> {
+        let mut results: Vec<Result<Revision, WriteError>> = Vec::new();
+        for write in writes {
+            if results.iter().any(Result::is_err) {
+                results.push(Err(WriteError::NotTried));
+                continue;
+            }
+            (self.before)(&self.store, write);
+            self.wrote.lock().expect("no panic").push(write.key.clone());
+            results.push(self.store.write_one(write.clone()));
+        }
+        results
+    }
+
+    fn one_by_one(&self) -> bool {
+        true
+    }
+}
+
+fn ask(number: usize) -> Ask {
+    let conf = Conf::read(r#"{"name":"net","cniVersion":"1.0.0","ipam":{"type":"calico-ipam"}}"#).expect("a good one");
+    let families = vec![(Family::V4, conf.ipam.ipv4_pools)];
+    Ask {
+        handle: format!("net.c{number}"),
+        attrs: BTreeMap::new(),
+        namespace_labels: BTreeMap::new(),
+        wanted: Vec::new(),
+        families,
+        purpose: IpPoolAllowedUse::Workload,
+    }
+}
+
+fn is_block(key: &Key) -> bool {
+    matches!(key, Key::Block(_))
+}
+
+/// Everybody got an address of their own, and nobody else holds one.
+fn all_hold(store: &OneByOne, results: &[(String, Vec<IpAddr>)]) {
+    let given: BTreeMap<IpAddr, String> =
+        results.iter().flat_map(|(handle, given)| given.iter().map(|addr| (*addr, handle.clone()))).collect();
+    assert_eq!(given.len(), results.len());
+    assert_eq!(store.held(), given);
+}
+
+fn give(addresses: &Addresses, numbers: std::ops::Range<usize>) -> Vec<(String, Vec<IpAddr>)> {
+    let asks: Vec<Ask> = numbers.map(ask).collect();
+    let given = addresses.give(&asks);
+    asks.iter().zip(given).map(|(ask, given)| (ask.handle.clone(), given.expect("there is room"))).collect()
+}
+
+#[test]
+fn who_waits_together_costs_one_write_of_the_block() {
+    let store = OneByOne::with_pool(|_, _| {});
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..1);
+    let before = store.wrote(is_block);
+    results.extend(give(&addresses, 1..41));
+    assert_eq!(store.wrote(is_block) - before, 1);
+    // A block has 64 addresses: the next one is claimed on the way.
+    results.extend(give(&addresses, 41..101));
+    assert!(store.wrote(is_block) - before <= 8, "{}", store.wrote(is_block) - before);
+    all_hold(&store, &results);
+}
+
+#[test]
+fn a_block_that_another_wrote_and_a_handle_that_was_there_cost_nobody_an_address() {
+    let armed = Arc::new(Mutex::new(false));
+    let store = OneByOne::with_pool({
+        let armed = armed.clone();
+        move |store, write| {
+            if !is_block(&write.key) || !std::mem::take(&mut *armed.lock().expect("no panic")) {
+                return;
+            }
+            let entry = store.get(&write.key).expect("read").expect("it is there");
+            let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
+            store.write_one(same).expect("another node writes it");
+        }
+    });
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..1);
+    *armed.lock().expect("no panic") = true;
+    results.extend(give(&addresses, 1..6));
+    assert!(!*armed.lock().expect("no panic"));
+    all_hold(&store, &results);
+    // The third of them has an address already: it gets another one, and the others are not harmed.
+    let again = give(&addresses, 3..9);
+    assert_eq!(store.held().len(), 12);
+    let of_three: BTreeSet<IpAddr> = store.held().iter().filter(|(_, h)| *h == "net.c3").map(|(a, _)| *a).collect();
+    let told = results.iter().chain(&again).filter(|(handle, _)| handle == "net.c3").flat_map(|(_, given)| given);
+    assert_eq!(of_three, told.copied().collect());
+}
+
+#[test]
+fn many_at_once_each_get_their_own_and_give_it_back() {
+    let store = OneByOne::with_pool(|_, _| std::thread::yield_now());
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let results: Vec<(String, Vec<IpAddr>)> = std::thread::scope(|scope| {
+        let addresses = &addresses;
+        let all: Vec<_> = (0..100)
+            .map(|number| {
+                scope.spawn(move || {
+                    let ask = ask(number);
+                    let given = addresses.assign(&ask, None).expect("there is room");
+                    (number % 3 != 0).then_some((ask.handle.clone(), given)).or_else(|| {
+                        addresses.release(&ask.handle, None).expect("it is ours");
+                        None
+                    })
+                })
+            })
+            .collect();
+        all.into_iter().filter_map(|one| one.join().expect("no panic")).collect()
+    });
+    all_hold(&store, &results);
+    for (handle, _) in &results {
+        addresses.release(handle, None).expect("it is ours");
+    }
+    assert!(store.held().is_empty());
+    assert!(store.store.list(&Filter::Handles).expect("listed").entries.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_written_keeps_no_address() {
+    let store = OneByOne::with_pool(|_, _| {});
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let key = Key::resource(tortie_api::Kind::WorkloadEndpoint, "default", "e");
+    let refused = |_: &[IpAddr]| Write { key: key.clone(), expect: StoreExpect::Revision(Revision(9)), value: None };
+    assert!(addresses.assign(&ask(1), Some(&refused)).is_err());
+    assert!(store.held().is_empty());
+}
