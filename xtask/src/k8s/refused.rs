@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::cluster::{found, kubectl, script, step};
+use super::cluster::{field, found, kubectl, script, step};
 use super::life::updated;
 use super::pods::node;
 use super::traffic::Traffic;
@@ -137,7 +137,7 @@ fn foreign_image() -> Result<String> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     pack_folder(&root, &archive, &["/usr/bin/calico-node".to_owned()], &[], "", &[FOREIGN])?;
-    Ok(archive.to_string_lossy().into_owned())
+    Ok(fs::canonicalize(archive)?.to_string_lossy().into_owned())
 }
 
 fn for_another_machine(mut program: Vec<u8>) -> Result<Vec<u8>> {
@@ -153,7 +153,13 @@ pub fn no_api_at_start(counts: &mut Counts) -> Result<()> {
     let waited = wait_without_api(counts);
     run(script("control.sh").arg("back"))?;
     waited?;
-    step(counts, "with the API server they go on", Instant::now(), LIMIT, updated);
+    let started = Instant::now();
+    let on_n1 = "--overrides={\"spec\":{\"nodeName\":\"n1\"}}";
+    kubectl(&["-n", "traffic", "run", "after-away", "--restart=Never", "--image=registry.k8s.io/pause:3.10.1", on_n1])?;
+    step(counts, "with the API server back, a pod starts there", started, LIMIT, || {
+        Ok(field("traffic", "pod/after-away", "{.status.phase}")? == "Running")
+    });
+    step(counts, "and all agents are ready", started, LIMIT, updated);
     traffic.stop(counts, "a start without an API server")
 }
 
