@@ -299,6 +299,8 @@ impl Cluster {
 
     /// A default pool that takes what others use is refused, and none is made.
     fn install_with_wrong_pools(&self, options: &Options, counts: &mut Counts) -> Result<()> {
+        // Those that wait for the kinds would make the right one before they are replaced.
+        kubectl(&["-n", "kube-system", "delete", "daemonset/calico-node", "--cascade=foreground"])?;
         for (pool, said) in
             [("10.96.0.0/16", "the address of the Kubernetes API"), ("172.30.0.0/16", "the network of this host")]
         {
