@@ -1,3 +1,5 @@
+//! Addresses on a store that does one thing at a time, with tests that get in between.
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
