@@ -152,10 +152,11 @@ impl Type {
         }
     }
 
-    /// Whether the status of an object of this kind is written apart from the rest.
+    /// Whether the status of an object of this kind is written apart from the rest: its definition makes it a
+    /// subresource, which a write of the object leaves alone. Pools and tiers of the older group have none.
     pub(crate) fn status_apart(kind: Kind, group: Group) -> bool {
-        let statuses = [Kind::IpPool, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration];
-        group == Group::V3 && statuses.contains(&kind)
+        let conditions = [Kind::IpPool, Kind::Tier].contains(&kind) && group == Group::V3;
+        conditions || [Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration].contains(&kind)
     }
 
     /// The path at which the server tells which types this one's group has; its types lie below.
