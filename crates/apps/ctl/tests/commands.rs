@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use common::addresses::{assign, first_address};
 use common::{Cluster, manifest};
+use serde_json::{Value, json};
 use similar_asserts::assert_eq;
 use tortie_cni::wire::{self, Operation, Reply, Request};
 
@@ -140,6 +141,36 @@ fn ipam_is_shown_checked_and_changed() {
 }
 
 #[test]
+fn ipam_is_shown_as_json() {
+    let cluster = Cluster::new();
+    cluster.good("create -f -", &(node("n1") + &pool("a", "10.0.0.0/24") + &pool("b", "fd00:1::/64")));
+    assign(&cluster, "n1", "h1", 3);
+    let shown = |args: &str| -> Value {
+        serde_json::from_str(&cluster.good(format!("ipam show -o json {args}").trim(), "")).expect("it is JSON")
+    };
+    let pools = json!([
+        {"name": "a", "cidr": "10.0.0.0/24", "blocks": null,
+         "ips": {"total": "256", "inUse": "3", "reserved": "0", "free": "253"}},
+        {"name": "b", "cidr": "fd00:1::/64", "blocks": null,
+         "ips": {"total": "18446744073709551616", "inUse": "0", "reserved": "0", "free": "18446744073709551616"}},
+    ]);
+    assert_eq!(shown(""), json!({"pools": pools}));
+    let blocks = &shown("--show-blocks")["pools"][0]["blocks"];
+    assert_eq!(blocks[0]["ips"], json!({"total": "64", "inUse": "3", "reserved": "0", "free": "61"}), "{blocks}");
+    let address = first_address(&cluster);
+    let who = shown(&format!("--ip {address}"));
+    assert_eq!((&who["ip"], &who["inUse"]), (&json!(address), &json!(true)), "{who}");
+    assert!(who["allocation"].to_string().contains("h1"), "{who}");
+    assert_eq!(shown("--ip 10.0.9.9"), json!({"ip": "10.0.9.9", "inUse": false, "allocation": null}));
+    assert_eq!(shown("--show-borrowed"), json!({"borrowed": [], "withoutNode": 0}));
+    let settings = json!({
+        "strictAffinity": false, "autoAllocateBlocks": true, "maxBlocksPerHost": 0,
+        "kubeVirtVMAddressPersistence": null, "ipCooldownSeconds": 0,
+    });
+    assert_eq!(shown("--show-configuration"), settings);
+}
+
+#[test]
 fn ipam_settings_are_changed_in_both_places() {
     let cluster = Cluster::new();
     cluster.good(
@@ -231,7 +262,7 @@ fn the_nodes_state_is_asked_and_shown() {
             let (mut stream, _) = listener.accept().expect("a call");
             let (request, _): (Request, _) = wire::receive(&mut stream).expect("a request");
             assert_eq!(request.operation, Operation::NodeStatus);
-            let state = serde_json::json!({"bgp": {"running": true, "fault": null, "peers": [{
+            let state = json!({"bgp": {"running": true, "fault": null, "peers": [{
                 "address": "fd00::2", "kind": "global", "state": "up", "since": 0, "info": "Established",
                 "received": 1, "sent": 2,
             }]}});

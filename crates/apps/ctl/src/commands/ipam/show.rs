@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
+use tortie_api::ipam::IpamConfig;
 use tortie_ipam::{BlockUse, Borrowed, PoolUse, WhoHas};
 use tortie_store::Store;
 
@@ -29,7 +30,7 @@ pub(super) enum What {
     Configuration,
 }
 
-/// Shows it as tables, or as JSON with the same words in lower case.
+/// Shows it as tables, or as JSON with the words of the resources.
 pub(super) fn show(session: &mut Session<'_, '_>, what: &What, format: StatusFormat) -> Result<()> {
     let store = session.store()?;
     let text = match (what, format) {
@@ -80,7 +81,22 @@ fn json(store: &dyn Store, what: &What) -> Result<Json> {
             });
             json!({"borrowed": found.collect::<Vec<_>>(), "withoutNode": unclear})
         }
-        What::Configuration => serde_json::to_value(ipam_settings(store)?.0)?,
+        What::Configuration => {
+            let IpamConfig {
+                strict_affinity,
+                auto_allocate_blocks,
+                max_blocks_per_host,
+                kube_virt_vm_address_persistence,
+                ip_cooldown_seconds,
+            } = ipam_settings(store)?.0;
+            json!({
+                "strictAffinity": strict_affinity,
+                "autoAllocateBlocks": auto_allocate_blocks,
+                "maxBlocksPerHost": max_blocks_per_host,
+                "kubeVirtVMAddressPersistence": kube_virt_vm_address_persistence,
+                "ipCooldownSeconds": ip_cooldown_seconds,
+            })
+        }
     })
 }
 
