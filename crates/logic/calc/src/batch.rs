@@ -37,6 +37,8 @@ pub(crate) struct Flushed {
     pub(crate) bgp_policy: BgpPolicy,
     /// To peers that are behind a gateway.
     pub(crate) peer_routes: BTreeMap<IpNet, Route>,
+    /// Ranges and single addresses of services that the node announces.
+    pub(crate) services: BTreeSet<IpNet>,
     /// Those by address are in `bgp_peers`.
     pub(crate) bgp: Peers,
     pub(crate) bgp_speaker: Option<BgpSpeaker>,

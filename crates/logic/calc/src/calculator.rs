@@ -445,7 +445,8 @@ impl Calculator {
             self.matching.set_parent(name, labels.as_ref());
         }
         let rules = profile.map(|profile| read::profile(profile, &mut self.selectors, problems));
-        if self.local.iter().any(|(_, endpoint)| endpoint.profiles.iter().any(|used| **used == *name)) {
+        let uses = |endpoint: &LocalEndpoint| endpoint.profiles.iter().any(|used| **used == *name);
+        if self.bgp.selects_workloads() && self.local.iter().any(|(_, endpoint)| uses(endpoint)) {
             self.bgp.mark();
         }
         let number = self.sets.profile(name).or(had);

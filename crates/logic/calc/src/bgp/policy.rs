@@ -29,7 +29,7 @@ pub(crate) struct Prefixes {
 impl Bgp {
     /// The rules for a node.
     /// `services`: as [`Bgp::services`] gives them.
-    pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, services: BTreeSet<IpNet>, peers: &Peers) -> BgpPolicy {
+    pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, services: &BTreeSet<IpNet>, peers: &Peers) -> BgpPolicy {
         let Prefixes { blocks, pools, unlearned, workloads } = prefixes;
         let global = self.settings.get("").cloned().unwrap_or_default();
         let own = self.settings.get(me);
@@ -37,7 +37,7 @@ impl Bgp {
         let mut export: Vec<ExportRule> =
             pools.iter().filter(|(_, announced)| !announced).map(|(net, _)| ExportRule::Refuse(*net)).collect();
         export.extend(blocks.into_iter().map(ExportRule::Block));
-        export.extend(services.into_iter().map(ExportRule::Tell));
+        export.extend(services.iter().copied().map(ExportRule::Tell));
         if reflects {
             export.extend(global.balancers.iter().chain(&global.externals).copied().map(ExportRule::Tell));
         }

@@ -77,13 +77,13 @@ impl Calculator {
             out.routes.extend(told.into_iter().filter(|(net, _)| !others(net)));
             out.bgp_peers = replace(&mut self.flushed.bgp_peers, std::mem::take(&mut peers.by_address));
             self.flushed.bgp = peers;
+            self.flushed.services = self.bgp.services(&self.node, |name| self.sets.behind(name));
         }
         let mut announced = self.flushed.workload_announcements.clone();
-        let services = self.bgp.services(&self.node, |name| self.sets.behind(name));
-        announced.extend(&services);
+        announced.extend(&self.flushed.services);
         out.announcements = replace_set(&mut self.flushed.announcements, announced);
         let prefixes = self.routes.prefixes(&self.local, self.bgp.cluster_routes(&self.node));
-        let policy = self.bgp.policy(&self.node, prefixes, services, &self.flushed.bgp);
+        let policy = self.bgp.policy(&self.node, prefixes, &self.flushed.services, &self.flushed.bgp);
         if policy != self.flushed.bgp_policy {
             self.flushed.bgp_policy = policy.clone();
             out.bgp_policy = Some(policy);
