@@ -105,25 +105,20 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
         LinkKind::Other(kind) => kind == "ifb" && link.name.starts_with("bwcali"),
         LinkKind::Plain | LinkKind::Bridge => false,
     };
-    let found: Vec<Link> = Handle::open()?.links()?.into_iter().filter(ours).collect();
+    let found = Handle::open()?.links()?.into_iter().filter(ours);
     let step = |link: Link| {
         let what = format!("interface {}", link.name);
         Step::new(what, move || {
             let mut kernel = Handle::open()?;
-            let gone = if link.kind == LinkKind::Ipip {
+            let done = if link.kind == LinkKind::Ipip {
                 kernel.delete_ipip(link.index)
             } else {
                 kernel.delete_link(link.index)
             };
-            if let Err(error) = gone
-                && !error.is_not_found()
-            {
-                return Err(error.into());
-            }
-            Ok(())
+            gone(done)
         })
     };
-    Ok(found.into_iter().map(step).collect())
+    Ok(found.map(step).collect())
 }
 
 /// Whether a WireGuard device has the mark of ours, whatever its name is.

@@ -114,7 +114,11 @@ impl Suppressed {
                         .filter_map(|chain| counted.get(&**chain))
                         .fold(0, |sum: u64, n| sum.saturating_add(*n))
                 };
-                Some(due.into_iter().map(|prefix| (packets(&prefix), prefix)).map(|(n, prefix)| (prefix, n)).collect())
+                let with_packets = |prefix: String| {
+                    let packets = packets(&prefix);
+                    (prefix, packets)
+                };
+                Some(due.into_iter().map(with_packets).collect())
             }
         }
     }
