@@ -2,10 +2,11 @@
 //! FelixConfiguration and BGPConfiguration.
 
 use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use tortie_api::{
-    BgpConfiguration, BgpConfigurationSpec, FelixConfiguration, FelixConfigurationSpec, FelixParameter, Kind, Metadata,
-    Resource,
+    BgpConfiguration, FelixConfiguration, FelixConfigurationSpec, FelixParameter, Kind, Metadata, Resource,
 };
 use tortie_facts::Key;
 use tortie_store::{Reader, Store, resource as stored};
@@ -94,22 +95,26 @@ impl Field {
     }
 }
 
+/// A specification with a field set, or taken away.
+fn changed<S: Serialize + DeserializeOwned>(spec: &S, field: Field, value: Option<&Json>) -> Result<S> {
+    let mut spec = serde_json::to_value(spec)?;
+    match value {
+        Some(value) => spec[field.name()] = value.clone(),
+        None => drop(spec.as_object_mut().and_then(|fields| fields.remove(field.name()))),
+    }
+    Ok(serde_json::from_value(spec)?)
+}
+
 /// The resource with a field set, or taken away; refused as a whole if it would not be valid.
 fn with(found: Option<&Resource>, key: &Key, field: Field, value: Option<&Json>) -> Result<Resource> {
     let Key::Resource { kind: _, namespace: _, name } = key else { bail!("{key} is no resource") };
-    let changed = |spec: &mut Json| match value {
-        Some(value) => spec[field.name()] = value.clone(),
-        None => drop(spec.as_object_mut().and_then(|fields| fields.remove(field.name()))),
-    };
     let mut made = match (field, found) {
         (Field::Felix(_), found) => {
             let mut config = match found {
                 Some(Resource::FelixConfiguration(config)) => (**config).clone(),
                 _ => FelixConfiguration { metadata: Metadata::named(name.as_str()), ..FelixConfiguration::default() },
             };
-            let mut spec = serde_json::to_value(&config.spec)?;
-            changed(&mut spec);
-            config.spec = serde_json::from_value::<FelixConfigurationSpec>(spec)?;
+            config.spec = changed(&config.spec, field, value)?;
             Resource::from(config)
         }
         (Field::Bgp(_), found) => {
@@ -117,9 +122,7 @@ fn with(found: Option<&Resource>, key: &Key, field: Field, value: Option<&Json>)
                 Some(Resource::BgpConfiguration(config)) => (**config).clone(),
                 _ => BgpConfiguration { metadata: Metadata::named(name.as_str()), ..BgpConfiguration::default() },
             };
-            let mut spec = serde_json::to_value(&config.spec)?;
-            changed(&mut spec);
-            config.spec = serde_json::from_value::<BgpConfigurationSpec>(spec)?;
+            config.spec = changed(&config.spec, field, value)?;
             Resource::from(config)
         }
     };
