@@ -188,6 +188,25 @@ fn add_twice_del_twice_and_del_of_the_unknown() {
     streams.end();
 }
 
+/// DEL answers before the device is gone; an ADD that comes at once in the same namespace does not trip over it.
+#[test]
+#[ignore = "needs root"]
+fn add_may_follow_del_at_once_in_the_same_namespace() {
+    let lab = one_node();
+    let pod = lab.node(1).prepare_pod("default", "again", &[]).unwrap();
+    let conf = conf("1.1.0");
+    for _ in 0..10 {
+        let result = call(&pod, lab.node(1), "calico", "ADD", &conf).unwrap();
+        assert_eq!(result["interfaces"][1]["name"], "eth0", "{result}");
+        let mut check = conf.clone();
+        check["prevResult"] = result;
+        call(&pod, lab.node(1), "calico", "CHECK", &check).unwrap();
+        call(&pod, lab.node(1), "calico", "DEL", &conf).unwrap();
+    }
+    pod.remove_netns().unwrap();
+    lab.down().unwrap();
+}
+
 #[test]
 #[ignore = "needs root"]
 fn without_the_node_calls_say_try_again() {

@@ -5,6 +5,8 @@
 
 #[path = "support/facts.rs"]
 mod facts;
+#[path = "support/programs.rs"]
+mod programs;
 
 use std::fmt::Write;
 use std::fs;
@@ -13,6 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use facts::holds;
+use programs::installed;
 use tortie_lab::{Lab, Outcome, Pod, Probe, Rules, probe, wait};
 
 const START: Duration = Duration::from_secs(60);
@@ -203,8 +206,7 @@ fn stubborn(folder: &Path, program: &str) {
 #[test]
 #[ignore = "needs root"]
 fn a_packet_filter_that_refuses_keeps_the_last_good_policy_and_new_pods_closed() {
-    if std::process::Command::new("iptables-nft").arg("--version").output().is_err() {
-        println!("skipped: iptables is not installed");
+    if !installed(&["iptables-nft"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -245,6 +247,7 @@ fn a_packet_filter_that_refuses_keeps_the_last_good_policy_and_new_pods_closed()
     assert!(wait(START, || state(&lab)["rulesFault"].is_null().then_some(())).is_some());
     assert!(wait(START, || lab.node(1).ready().then_some(())).is_some());
     assert!(new.cni("DEL").unwrap().is_ok());
-    assert!(new.cni_add().unwrap().is_ok(), "ADD works again");
+    let again = new.cni_add().unwrap();
+    assert!(again.is_ok(), "ADD works again: {again:?}");
     lab.down().unwrap();
 }

@@ -59,11 +59,16 @@ impl Service {
         if conf.mtu == 0 { self.mtu.load(std::sync::atomic::Ordering::Relaxed) } else { conf.mtu }
     }
 
-    /// An interface of the wanted name means that ADD was done before (CNI spec, "ADD").
-    /// Otherwise the namespace's cookie is returned.
+    /// An interface of the wanted name means that ADD was done before (CNI spec, "ADD"), unless it is one that DEL
+    /// left to the reaper a moment ago. Otherwise the namespace's cookie is returned.
     fn taken(&self, request: &Request, workload: &Workload, netns: &Netns) -> Result<u64, CniError> {
         let look = || (Handle::open().and_then(|mut handle| handle.link(workload.ifname.as_str())), own_cookie());
-        match netns.run(look) {
+        let mut found = netns.run(look);
+        if matches!(found, Ok((Ok(_), _))) {
+            self.reaper.settle();
+            found = netns.run(look);
+        }
+        match found {
             Ok((Ok(_), _)) => Err(taken(&workload.ifname)),
             Ok((Err(error), cookie)) if error.is_not_found() => Ok(cookie.unwrap_or_default()),
             Ok((Err(error), _)) => Err(CniError::new(code::INTERNAL, error.to_string())),
