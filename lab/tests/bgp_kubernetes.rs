@@ -8,11 +8,10 @@ mod routers;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tortie_lab::{Lab, Store, kubernetes, wait};
+use tortie_lab::{Lab, Store, kubernetes};
 
-use routers::{tortie_bgp, tortie_bgp_json, up_since};
+use routers::{START, tortie_bgp, tortie_bgp_json, until, up_since};
 
-const START: Duration = Duration::from_secs(60);
 /// Nodes 1 and 2.
 const PEERS: [&str; 2] = ["172.17.8.102", "172.17.8.101"];
 
@@ -68,12 +67,6 @@ spec:
   {password}
 "
     )
-}
-
-fn until(what: &str, mut test: impl FnMut() -> Result<(), String>) {
-    let mut last = String::new();
-    let done = wait(START, || test().map_err(|why| last = why).ok());
-    assert!(done.is_some(), "{what}: {last}");
 }
 
 /// The services' prefixes that a node tells the other.

@@ -8,18 +8,9 @@ mod routers;
 
 use std::net::IpAddr;
 
-use routers::{Make, Router, START, tortie_bgp, until};
+use routers::{Make, OPEN, Router, START, tortie_bgp, until};
 use tortie_lab::{Lab, Outcome, Pod, Probe, probe};
 use tortie_net::IpNet;
-
-const OPEN: &str = "
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: open}
-spec:
-  ingress: [{action: Allow}]
-  egress: [{action: Allow}]
-";
 
 /// No mesh. In rack one every node peers with its ToR, through which nodes of its own AS come back; in rack two node 3 does, and reflects to node 4.
 const RACKS: &str = "

@@ -6,13 +6,10 @@
 mod routers;
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use tortie_lab::{Lab, Node, Pod, wait};
+use tortie_lab::{Lab, Node, Pod};
 
-use routers::{Make, tortie_bgp, tortie_bgp_json};
-
-const START: Duration = Duration::from_secs(60);
+use routers::{Make, OPEN, START, tortie_bgp, tortie_bgp_json, until};
 
 const PEERING: &str = "
 apiVersion: projectcalico.org/v3
@@ -29,20 +26,7 @@ apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: routers}
 spec: {localWorkloadSelector: router == 'yes', asNumber: 65099, filters: [in]}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: open}
-spec:
-  ingress: [{action: Allow}]
-  egress: [{action: Allow}]
 ";
-
-fn until(what: &str, mut test: impl FnMut() -> Result<(), String>) {
-    let mut last = String::new();
-    let done = wait(START, || test().map_err(|why| last = why).ok());
-    assert!(done.is_some(), "{what}: {last}");
-}
 
 /// A program in a pod; it ends with this.
 struct Running(Child);
@@ -69,6 +53,7 @@ fn a_workload_peers_with_its_node() {
     let lab = Lab::builder().nodes(1).env("FELIX_DEFAULTENDPOINTTOHOSTACTION", "Accept").up().unwrap();
     lab.start(START).unwrap();
     lab.apply(PEERING).unwrap();
+    lab.apply(OPEN).unwrap();
     let node = lab.node(1);
     let plain = node.add_pod("default", "plain", &[]).unwrap();
     let router = node.add_pod("default", "router", &[("router", "yes")]).unwrap();

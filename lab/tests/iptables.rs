@@ -3,15 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use programs::installed;
 use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Prober, Rules, probe, wait};
 use tortie_net::Family;
 
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
+const PROGRAMS: [&str; 4] = ["iptables-legacy", "iptables-nft", "ipset", "nft"];
 /// Packets a second of each stream.
 const RATE: u32 = 5_000;
 
@@ -34,15 +39,6 @@ spec:
   egress:
   - {action: Allow}
 ";
-
-fn has_iptables() -> bool {
-    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    let all = ["iptables-legacy", "iptables-nft", "ipset", "nft"].into_iter().all(there);
-    if !all {
-        println!("skipped: iptables, ipset or nftables is not installed");
-    }
-    all
-}
 
 /// Runs a program on the node, with an input.
 fn on(node: &Node, program: &str, args: &[&str], input: &str) -> String {
@@ -99,7 +95,7 @@ fn restart(node: &Node, rules: Rules) {
 #[test]
 #[ignore = "needs root"]
 fn from_one_packet_filter_to_another_nothing_is_ever_open() {
-    if !has_iptables() {
+    if !installed(&PROGRAMS) {
         return;
     }
     let (lab, pods) = world(Rules::Nftables);
@@ -154,7 +150,7 @@ COMMIT
 #[test]
 #[ignore = "needs root"]
 fn from_upstreams_rules_to_ours_nothing_is_ever_open() {
-    if !has_iptables() {
+    if !installed(&PROGRAMS) {
         return;
     }
     for (rules, name, flavour) in [

@@ -3,16 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use programs::installed;
 use serde_json::Value;
 use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Rules, probe, wait};
 
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
+const PROGRAMS: [&str; 3] = ["iptables-legacy-restore", "iptables-nft-restore", "ipset"];
 
 /// `b` takes UDP from `a` on one port, `c` takes all.
 const POLICY: &str = "
@@ -42,16 +46,6 @@ fn odd(name: &str, selector: &str, rule: &str) -> String {
         "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\n\
          spec: {{order: 9, selector: {selector}, types: [Ingress], ingress: [{rule}, {{action: Allow}}]}}\n"
     )
-}
-
-fn has_iptables() -> bool {
-    let folders = ["/usr/sbin", "/sbin", "/usr/bin"];
-    let there = |name: &&str| folders.iter().any(|folder| Path::new(folder).join(name).exists());
-    let all = ["iptables-legacy-restore", "iptables-nft-restore", "ipset"].iter().all(there);
-    if !all {
-        println!("skipped: iptables or ipset is not installed");
-    }
-    all
 }
 
 fn world(rules: Rules, before: impl FnOnce(&Lab)) -> (Lab, [Pod; 3]) {
@@ -92,7 +86,7 @@ fn refuse(lab: &Lab, program: &str, text: &str) {
 #[test]
 #[ignore = "needs root"]
 fn what_iptables_refuses_closes_its_policy_alone() {
-    if !has_iptables() {
+    if !installed(&PROGRAMS) {
         return;
     }
     for (rules, flavour) in [(Rules::IptablesLegacy, "legacy"), (Rules::IptablesNft, "nft")] {
@@ -135,7 +129,7 @@ fn what_iptables_refuses_closes_its_policy_alone() {
 #[test]
 #[ignore = "needs root"]
 fn without_marks_on_connections_policy_holds_and_the_status_says_what_does_not() {
-    if !has_iptables() {
+    if !installed(&PROGRAMS) {
         return;
     }
     let (lab, [a, b, c]) = world(Rules::IptablesLegacy, |lab| refuse(lab, "iptables-legacy-restore", "connmark"));
@@ -154,7 +148,7 @@ fn on(node: &Node, program: &str, args: &[&str]) {
 #[test]
 #[ignore = "needs root"]
 fn rules_that_others_take_away_are_back_at_once() {
-    if !has_iptables() {
+    if !installed(&PROGRAMS) {
         return;
     }
     for (rules, flavour) in [(Rules::IptablesLegacy, "legacy"), (Rules::IptablesNft, "nft")] {

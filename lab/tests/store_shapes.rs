@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/judge.rs"]
 mod judge;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use facts::etcdctl;
 use judge::{POLICIES, block, only};
 use serde_json::Value as Json;
 use tortie_lab::{Lab, Node, Store, wait};
@@ -37,20 +40,7 @@ const RESOURCES: [(&str, &str, bool); 16] = [
 
 /// All that etcd holds under `/calico`, as `etcdctl` on a node prints it.
 fn dump(node: &Node) -> BTreeMap<String, String> {
-    let env: BTreeMap<String, String> = node.view().env().into_iter().collect();
-    let mut command = node.command("etcdctl").unwrap();
-    command.env("ETCDCTL_API", "3");
-    for (theirs, ours) in [
-        ("ETCDCTL_ENDPOINTS", "ETCD_ENDPOINTS"),
-        ("ETCDCTL_CACERT", "ETCD_CA_CERT_FILE"),
-        ("ETCDCTL_CERT", "ETCD_CERT_FILE"),
-        ("ETCDCTL_KEY", "ETCD_KEY_FILE"),
-    ] {
-        command.env(theirs, &env[ours]);
-    }
-    let output = command.args(["get", "--prefix", "/"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = etcdctl(node, &["get", "--prefix", "/"]);
     let lines: Vec<&str> = text.lines().collect();
     lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value as Json, json};
-use tortie_lab::{Lab, Store};
+use tortie_lab::{Lab, Node, Store};
 
 /// What a store holds, by path, with revisions.
 pub type Facts = BTreeMap<String, (String, i64)>;
@@ -42,9 +42,8 @@ fn in_file(lab: &Lab) -> Facts {
     rows.map(Result::unwrap).collect()
 }
 
-/// As `etcdctl` on the first node prints it: a line for each field, texts in quotes.
-fn in_etcd(lab: &Lab) -> Facts {
-    let node = lab.node(1);
+/// What a call of `etcdctl` prints on a node, with the node's own way to etcd.
+pub fn etcdctl(node: &Node, args: &[&str]) -> String {
     let env: BTreeMap<String, String> = node.view().env().into_iter().collect();
     let mut command = node.command("etcdctl").unwrap();
     command.env("ETCDCTL_API", "3");
@@ -56,10 +55,16 @@ fn in_etcd(lab: &Lab) -> Facts {
     ] {
         command.env(theirs, &env[ours]);
     }
-    let output = command.args(["get", "--prefix", "/", "--write-out=fields"]).output().unwrap();
+    let output = command.args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// As `etcdctl` on the first node prints it: a line for each field, texts in quotes.
+fn in_etcd(lab: &Lab) -> Facts {
+    let text = etcdctl(lab.node(1), &["get", "--prefix", "/", "--write-out=fields"]);
     let (mut all, mut path, mut revision) = (Facts::new(), String::new(), 0);
-    for line in String::from_utf8(output.stdout).unwrap().lines() {
+    for line in text.lines() {
         match line.split_once(" : ") {
             Some(("\"Key\"", text)) => path = serde_json::from_str(text).unwrap(),
             Some(("\"ModRevision\"", number)) => revision = number.parse().unwrap(),

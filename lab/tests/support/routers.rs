@@ -14,6 +14,16 @@ use tortie_lab::{Daemon, Lab, wait};
 /// Longest wait for a session or a route.
 pub const START: Duration = Duration::from_secs(60);
 
+/// Pods take everything from everybody.
+pub const OPEN: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: open}
+spec:
+  ingress: [{action: Allow}]
+  egress: [{action: Allow}]
+";
+
 /// Where Debian keeps FRR's daemons.
 const FRR: &str = "/usr/lib/frr";
 
