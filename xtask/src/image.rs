@@ -1,10 +1,11 @@
 //! The container image: an archive that `docker load`, `podman load` and `ctr images import` take, made without a
 //! registry or a daemon.
 //!
-//! One layer: the binary, linked to nothing, under every path that upstream's manifests call, and this machine's iptables
-//! and ipset. The same input gives the same bytes.
+//! One layer: the binary, linked to nothing, under every path that upstream's manifests call, this machine's iptables
+//! and ipset, and the notices of what others wrote. The same input gives the same bytes.
 
 mod iptables;
+mod notices;
 
 use std::fs;
 use std::io::Write;
@@ -141,6 +142,7 @@ pub fn pack(binary: &Path, output: &Path, tags: &[&str]) -> Result<usize> {
     for (path, to) in LINKS {
         layer.link(path, to)?;
     }
+    notices::add(&mut layer)?;
     let config = json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
         "os": "linux",
@@ -196,11 +198,13 @@ pub struct Layer {
     tar: tar::Builder<Vec<u8>>,
     /// Places that are taken.
     there: Vec<String>,
+    /// Files of this machine that are in it.
+    of_this_machine: Vec<PathBuf>,
 }
 
 impl Default for Layer {
     fn default() -> Self {
-        Layer { tar: tar::Builder::new(Vec::new()), there: Vec::new() }
+        Layer { tar: tar::Builder::new(Vec::new()), there: Vec::new(), of_this_machine: Vec::new() }
     }
 }
 
@@ -251,7 +255,13 @@ impl Layer {
         self.parents(place)?;
         self.file(&name, &fs::read(from).with_context(|| from.display().to_string())?, 0o755)?;
         self.there.push(name);
+        self.of_this_machine.push(from.to_owned());
         Ok(())
+    }
+
+    /// The files of this machine that are in it.
+    fn of_this_machine(&self) -> &[PathBuf] {
+        &self.of_this_machine
     }
 
     /// A library of this machine, where a loader looks for it.
