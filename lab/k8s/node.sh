@@ -24,6 +24,8 @@ run() {
             for file in cpus mems; do cat "${folder%/*}/cpuset.$file" >"$folder/cpuset.$file"; done
             echo 1 >"$folder/cgroup.clone_children"
         fi
+        # As one group a node would count no more than one busy process of the machine, with all its pods.
+        case ,$controllers, in *,cpu,*) echo 4096 >"$folder/cpu.shares" ;; esac
         echo $$ >"$folder/cgroup.procs" && echo "$folder" >>"$R/cgroups"
     done <<<"$all"
     # `ip netns exec` would replace /sys and lose the cgroups.

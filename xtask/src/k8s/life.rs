@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::cluster::{apply_filled, field, found, kubectl, rolled_out, script, step};
+use super::pods::node;
 use super::refused;
 use super::traffic::{self, Traffic};
 use crate::command::run;
@@ -24,7 +25,8 @@ pub fn faults(counts: &mut Counts, full: bool) -> Result<()> {
     a_node_crashes(counts)?;
     first_packets(counts, if full { 500 } else { 50 })?;
     kubectl(&["delete", "namespace", "traffic"])?;
-    no_address_leaks(counts)
+    no_address_leaks(counts)?;
+    no_half_pods(counts)
 }
 
 /// The agents are replaced again and again.
@@ -172,6 +174,40 @@ fn no_address_leaks(counts: &mut Counts) -> Result<()> {
         println!("held by nobody: {leaked:?}");
     }
     Ok(())
+}
+
+/// Every interface and route to a pod on a node is of a pod that is there, and each of those has both.
+fn no_half_pods(counts: &mut Counts) -> Result<()> {
+    for number in 1..=3 {
+        let name = format!("n{number} has an interface and a route for each of its pods, and for nothing else");
+        step(counts, &name, Instant::now(), LIMIT, || {
+            let (pods, wired) = (pods_of(number)?, wired(number)?);
+            let interfaces: BTreeSet<&String> = wired.iter().map(|(_, interface)| interface).collect();
+            let routed: BTreeSet<String> = wired.iter().map(|(address, _)| address.clone()).collect();
+            let links = node(number, &["sh", "-c", "ip -o link | grep -c ': cali'; true"])?;
+            Ok(pods == routed && links.trim() == interfaces.len().to_string())
+        });
+    }
+    Ok(())
+}
+
+/// The addresses of the pods of a node that have a network of their own.
+fn pods_of(number: u8) -> Result<BTreeSet<String>> {
+    let on = format!("--field-selector=spec.nodeName=n{number},status.phase=Running");
+    let path = "jsonpath={range .items[*]}{.spec.hostNetwork}/{.status.podIP}{\"\\n\"}{end}";
+    let text = kubectl(&["get", "pods", "-A", &on, "-o", path])?;
+    Ok(text.lines().filter_map(|line| line.strip_prefix('/')).map(str::to_owned).collect())
+}
+
+/// The routes of a node to its pods: address and interface.
+fn wired(number: u8) -> Result<BTreeSet<(String, String)>> {
+    let text = node(number, &["ip", "-4", "-o", "route"])?;
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let routes = words.filter_map(|words| match words[..] {
+        [to, "dev", interface, ..] if interface.starts_with("cali") => Some((to.to_owned(), interface.to_owned())),
+        _ => None,
+    });
+    Ok(routes.collect())
 }
 
 /// Pods that addresses are held for and that are not there.
