@@ -1,5 +1,7 @@
 //! Flows of all kinds that stay open, driven by one thread: each tick sends on every flow and takes what has come.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;

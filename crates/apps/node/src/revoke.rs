@@ -4,7 +4,8 @@
 //! lists the kernel's flows, has the agent judge those that concern this node under the rules that are in force, and
 //! sets [`REVOKED_MARK`] on those that are denied now: rules end packets of such flows, in both directions. The mark
 //! lives and ends with the kernel's entry, so there is nothing to expire, and no packet can begin the flow anew.
-//! Invariant: a flow that can't be judged stays as it is.
+//! Invariant: a flow that can't be judged stays as it is. Of a TCP connection that was there before the kernel tracked any
+//! nobody knows which side opened it: it stops when it is denied either way round.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -150,9 +151,23 @@ impl Work {
 
     fn judge(&self, flows: &[Tracked], around: &Arc<Surroundings>) -> Result<Vec<Standing>, Fault> {
         let (answer, answered) = channel();
-        let flows = flows.iter().map(|tracked| tracked.connection).collect();
-        self.post.send(Message::Judge(Question { flows, around: around.clone(), answer }));
-        answered.recv_timeout(PATIENCE).map_err(|_| Fault::Agent)?.ok_or(Fault::NotInForce)
+        let turned = flows.iter().filter(|tracked| tracked.picked_up).map(|t| t.connection.from_the_other_side());
+        let asked = flows.iter().map(|tracked| tracked.connection).chain(turned).collect();
+        self.post.send(Message::Judge(Question { flows: asked, around: around.clone(), answer }));
+        let mut standings = answered.recv_timeout(PATIENCE).map_err(|_| Fault::Agent)?.ok_or(Fault::NotInForce)?;
+        let turned = standings.split_off(flows.len().min(standings.len()));
+        let unsure = flows.iter().zip(&mut standings).filter(|(tracked, _)| tracked.picked_up);
+        unsure.zip(turned).for_each(|((_, standing), turned)| *standing = either_way(*standing, turned));
+        Ok(standings)
+    }
+}
+
+/// What becomes of a flow that began on the one side or the other.
+fn either_way(one: Standing, other: Standing) -> Standing {
+    match (one, other) {
+        (Standing::Denied, Standing::Denied) => Standing::Denied,
+        (Standing::Foreign, Standing::Foreign) => Standing::Foreign,
+        (Standing::Allowed | Standing::Denied | Standing::Foreign, _) => Standing::Allowed,
     }
 }
 

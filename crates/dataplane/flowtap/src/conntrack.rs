@@ -25,6 +25,7 @@ mod ct {
     pub(super) const ORIGINAL: u16 = 1;
     pub(super) const REPLY: u16 = 2;
     pub(super) const STATUS: u16 = 3;
+    pub(super) const PROTOINFO: u16 = 4;
     pub(super) const MARK: u16 = 8;
     pub(super) const ZONE: u16 = 18;
     pub(super) const MARK_MASK: u16 = 21;
@@ -38,6 +39,11 @@ mod ct {
     pub(super) const ICMPV6: [u16; 2] = [8, 9];
     /// The flow was expected by another one, whose standing it shares (`IPS_EXPECTED`).
     pub(super) const EXPECTED: u32 = 1;
+    pub(super) const PROTOINFO_TCP: u16 = 1;
+    /// What the kernel knows of the TCP of who sent the first packet: flags, and a mask that says nothing here.
+    pub(super) const TCP_FLAGS_ORIGINAL: u16 = 4;
+    /// The kernel takes any sequence number (`IP_CT_TCP_FLAG_BE_LIBERAL`): it saw no SYN, and began in the middle.
+    pub(super) const BE_LIBERAL: u8 = 8;
 }
 
 /// Why connections can't be read or marked.
@@ -63,6 +69,8 @@ pub struct Tracked {
     pub mark: u32,
     /// Whether another flow announced it, as FTP does: it lives and ends with that one.
     pub expected: bool,
+    /// Whether the kernel met a TCP connection in the middle: which side opened it nobody knows.
+    pub picked_up: bool,
     family: Family,
     /// The first packet's tuple as the kernel wrote it, by which it finds the flow again.
     key: Vec<u8>,
@@ -170,9 +178,15 @@ fn parse(message: &Message<'_>) -> Option<Tracked> {
         connection: Connection { protocol, original, reply, icmp },
         mark: attributes.be32(ct::MARK).unwrap_or(0),
         expected: attributes.be32(ct::STATUS).unwrap_or(0) & ct::EXPECTED != 0,
+        picked_up: attributes.get(ct::PROTOINFO).is_some_and(began_in_the_middle),
         family: Family::of(original.src),
         key: key.to_vec(),
     })
+}
+
+fn began_in_the_middle(protocol: &[u8]) -> bool {
+    let flags = Attributes(protocol).get(ct::PROTOINFO_TCP).and_then(|tcp| Attributes(tcp).get(ct::TCP_FLAGS_ORIGINAL));
+    flags.and_then(|flags| flags.first()).is_some_and(|flags| flags & ct::BE_LIBERAL != 0)
 }
 
 fn tuple(bytes: &[u8]) -> Option<(Protocol, Ends, Option<(u8, u8)>)> {
@@ -241,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_flow_is_read_with_both_its_directions_and_its_mark() {
-        let Tracked { connection, mark, expected, family, key: _ } = read(&translated()).expect("a flow");
-        assert_eq!((mark, expected, family), (0x40001, false, Family::V4));
+        let Tracked { connection, mark, expected, picked_up, family, key: _ } = read(&translated()).expect("a flow");
+        assert_eq!((mark, expected, picked_up, family), (0x40001, false, false, Family::V4));
         let Connection { protocol, original, reply, icmp } = connection;
         assert_eq!((protocol, icmp), (Protocol::TCP, None));
         assert_eq!((original.dst.to_string().as_str(), original.dst_port), ("10.96.0.1", 80));
@@ -252,6 +266,17 @@ mod tests {
         assert_eq!(read(&payload(&both)).map(|t| t.connection.icmp), Some(Some((8, 0))));
         let zoned = [both, attribute(ct::ZONE, &[0, 5])].concat();
         assert_eq!(read(&payload(&zoned)), None, "other zones are others'");
+    }
+
+    #[test]
+    fn a_connection_without_a_syn_is_told_apart() {
+        let with = |flags: u8| {
+            let tcp = [attribute(1, &[3]), attribute(ct::TCP_FLAGS_ORIGINAL, &[flags, 0])].concat();
+            let info = attribute(ct::PROTOINFO_TCP | ct::NESTED, &tcp);
+            read(&[translated(), attribute(ct::PROTOINFO | ct::NESTED, &info)].concat()).expect("a flow").picked_up
+        };
+        // Window scaling and selective acknowledgements, as a SYN tells them; what the kernel assumes without one.
+        assert!(!with(0x03) && with(0x0a));
     }
 
     proptest! {

@@ -37,6 +37,14 @@ pub struct Connection {
     pub icmp: Option<(u8, u8)>,
 }
 
+impl Connection {
+    /// The flow as it would be if the other side had begun it.
+    pub fn from_the_other_side(&self) -> Connection {
+        let Connection { protocol, original, reply, icmp } = *self;
+        Connection { protocol, original: reply, reply: original, icmp }
+    }
+}
+
 /// What is to be known of the node to tell where flows come from and go to.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
