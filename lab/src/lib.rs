@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cni;
 mod daemon;
 mod demo;
+mod endpoint;
 mod etcd;
 mod fabric;
 pub mod kubernetes;

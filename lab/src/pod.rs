@@ -127,8 +127,13 @@ impl Pod {
     }
 
     /// A handle of its node, to call plugins by; it does not own the node's process.
-    fn node(&self) -> Result<Node> {
+    pub(crate) fn node(&self) -> Result<Node> {
         Ok(Node::new(&self.shared, self.shared.record.topology.machine(&self.record.node)?))
+    }
+
+    /// Where its lab keeps facts.
+    pub(crate) fn store(&self) -> Store {
+        self.shared.record.topology.store
     }
 
     /// Name of its WorkloadEndpoint, as upstream makes it: parts joined by '-', a '-' inside a part doubled.
@@ -228,7 +233,7 @@ impl Pod {
             Err(e) if !e.is_not_found() => return Err(e.into()),
             Ok(()) | Err(_) => {}
         }
-        if self.shared.record.topology.store == Store::Kubernetes {
+        if self.store() == Store::Kubernetes {
             kubernetes::delete_pod(&self.shared, &self.record)?;
         }
         self.shared.dir.forget_pod(&self.record);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::Traces;
-use tortie_lab::{Lab, Node, Pod, cni, wait};
+use tortie_lab::{Lab, Node, Pod, wait};
 
 const START: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(20);
@@ -60,9 +60,8 @@ fn is_held_back(from: &Pod, to: &Pod) -> bool {
     bytes <= most && bytes >= most / 4
 }
 
-fn limit(lab: &Lab, pod: &Pod, controls: &Value) {
-    let patch = json!({ "spec": { "qosControls": controls } }).to_string();
-    lab.ctl(&["patch", "workloadendpoint", &pod.endpoint_name(), "-n", "default", "-p", &patch], "").unwrap();
+fn limit(pod: &Pod, controls: &Value) {
+    pod.change(&json!({ "spec": { "qosControls": controls } })).unwrap();
 }
 
 /// The devices of limits.
@@ -87,26 +86,24 @@ fn bandwidth_is_held_back_each_way_and_put_right_and_goes_without_a_trace() {
     let lab = Lab::builder().nodes(1).up().unwrap();
     lab.start(START).unwrap();
     let node = lab.node(1);
-    let mut conflist = cni::default_conflist(false);
-    conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-    node.set_conflist(&conflist).unwrap();
+    lab.open_network().unwrap();
     let [limited, free] = ["limited", "free"].map(|name| node.add_pod("default", name, &[]).unwrap());
     let interface = limited.record().host_interface.clone().unwrap();
     let (bytes, took) = transferred(&limited, &free);
     println!("without a limit {bytes} bytes in {took:?}");
     assert!(bytes > 10 * RATE, "the machine is too slow to show a limit: {bytes}");
 
-    limit(&lab, &limited, &json!({ "ingressBandwidth": RATE * 8, "ingressBurst": BURST * 8 }));
+    limit(&limited, &json!({ "ingressBandwidth": RATE * 8, "ingressBurst": BURST * 8 }));
     wait(SOON, || bucket_of(node, &interface)).expect("a bucket on the pod's interface");
     assert!(is_held_back(&free, &limited));
     assert!(!is_held_back(&limited, &free), "the other way is free");
     assert_eq!(devices(node), Vec::<String>::new());
 
     let bits = |rate: u64| json!({ "ingressBandwidth": null, "ingressBurst": null, "egressBandwidth": rate * 8, "egressBurst": BURST * 8 });
-    limit(&lab, &limited, &bits(RATE / 2));
+    limit(&limited, &bits(RATE / 2));
     let device = wait(SOON, || devices(node).pop()).expect("a device");
     wait(SOON, || bucket_of(node, &device)).expect("its bucket");
-    limit(&lab, &limited, &bits(RATE));
+    limit(&limited, &bits(RATE));
     wait(SOON, || tc(node, &["qdisc", "show", "dev", &device]).contains("rate 8Mbit").then_some(()))
         .expect("the new rate");
     assert!(bucket_of(node, &interface).is_none());
@@ -119,13 +116,13 @@ fn bandwidth_is_held_back_each_way_and_put_right_and_goes_without_a_trace() {
     assert!(is_held_back(&limited, &free));
     // A node without memory finds its own.
     node.kill9().unwrap();
-    limit(&lab, &limited, &Value::Null);
+    limit(&limited, &Value::Null);
     node.start().unwrap();
     node.wait_in_sync(START).unwrap();
     wait(SOON, || devices(node).is_empty().then_some(())).expect("the device goes");
     assert_eq!(tc(node, &["filter", "show", "dev", &interface, "ingress"]), "");
     assert!(transferred(&limited, &free).0 > 10 * RATE);
-    limit(&lab, &limited, &bits(RATE));
+    limit(&limited, &bits(RATE));
     wait(SOON, || (!devices(node).is_empty()).then_some(())).expect("a device");
     limited.delete().unwrap();
     wait(SOON, || devices(node).is_empty().then_some(())).expect("it goes with the pod");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use drops::{Sent, records};
 use serde_json::{Value, json};
 use support::Traces;
-use tortie_lab::{Lab, Node, Place, Pod, wait};
+use tortie_lab::{Lab, Node, Place, Pod, Store, wait};
 use tortie_net::Family;
 
 const START: Duration = Duration::from_secs(30);
@@ -20,6 +20,36 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// The ports tell the rows of the table apart. Whatever is not named here passes.
 const POLICIES: &str = include_str!("support/drops.yaml");
+
+/// What lets pods talk that no policy is about.
+const PROFILE: &str = "
+apiVersion: projectcalico.org/v3
+kind: Profile
+metadata: {name: kns.default}
+spec:
+  ingress:
+  - {action: Deny, protocol: UDP, destination: {ports: [20008]}}
+  - {action: Allow, protocol: UDP, destination: {notPorts: [20009]}}
+  - {action: Allow, notProtocol: UDP}
+  egress:
+  - {action: Deny, protocol: UDP, destination: {ports: [20010]}}
+  - {action: Allow, protocol: UDP, destination: {notPorts: [20011]}}
+  - {action: Allow, notProtocol: UDP}
+";
+
+/// A Kubernetes API has no such profile: those of namespaces allow everything. There a policy is about that pod.
+const INSTEAD: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: plain, namespace: default}
+spec:
+  podSelector: {matchLabels: {app: plain}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - ports: [{port: 1, endPort: 65535}, {protocol: UDP, port: 1, endPort: 20008}, {protocol: UDP, port: 20010, endPort: 65535}]
+  egress:
+  - ports: [{port: 1, endPort: 65535}, {protocol: UDP, port: 1, endPort: 20010}, {protocol: UDP, port: 20012, endPort: 65535}]
+";
 
 /// What is sent, how its record is found, and what the record must say.
 struct Row {
@@ -90,13 +120,16 @@ fn each_of_many_causes_is_named_by_its_record() {
     let far = pod(far_node, "far");
     node.wait_route(START, "to the other node", |route| route.net.contains(&far.ip())).unwrap();
     lab.apply(POLICIES).unwrap();
+    match lab.store() {
+        Store::Sqlite | Store::Etcd => lab.apply(PROFILE).unwrap(),
+        Store::Kubernetes => lab.kubectl(&["apply", "-f", "-"], INSTEAD).unwrap(),
+    };
     for (pod, patch) in [
         (&plain, json!({ "spec": { "allowSpoofedSourcePrefixes": ["10.99.0.0/16"] } })),
         (&limited, json!({ "spec": { "qosControls": { "egressPacketRate": 1, "egressPacketBurst": 1 } } })),
         (&b, json!({ "spec": { "qosControls": { "egressMaxConnections": 1 } } })),
     ] {
-        let args = ["patch", "workloadendpoint", &pod.endpoint_name(), "-n", "default", "-p", &patch.to_string()];
-        lab.ctl(&args, "").unwrap();
+        pod.change(&patch).unwrap();
     }
     // To a service that nobody translates; and to a workload's interface that belongs to no endpoint.
     let route = |args: &[&str]| {
@@ -106,9 +139,13 @@ fn each_of_many_causes_is_named_by_its_record() {
     route(&["route", "add", "10.96.0.0/16", "via", &far_node.ip().to_string()]);
     stray(node, &stranger, &[b.ip(), IpAddr::V4(node.ip())]);
 
-    let rows =
+    let mut rows =
         rows(&Scene { node, far_node, a: &a, b: &b, plain: &plain, limited: &limited, stranger: &stranger, far: &far });
-    assert!(rows.len() >= 25, "{} rows", rows.len());
+    rows.extend(match lab.store() {
+        Store::Sqlite | Store::Etcd => of_profile(&a, &b, &plain),
+        Store::Kubernetes => of_kubernetes(&a, &b, &plain),
+    });
+    assert!(rows.len() >= 36, "{} rows", rows.len());
     let wrong: Vec<String> = rows.iter().filter_map(|row| check(node, row).err()).collect();
     let recorded = records(node, &[]);
     println!("{} causes, {} records", rows.len(), recorded.len());
@@ -192,8 +229,6 @@ fn of_policies(scene: &Scene<'_>) -> Vec<Row> {
     };
     let end = |pod: &Pod, way: &str, tier: &str, asked: &[&str]| json!({ "cause": "end-of-tier", "endpoint": name(pod), "direction": way, "tier": tier, "asked": asked });
     let both: [&str; 2] = ["gnp/guard", "np/default/inner"];
-    let profile = |way: &str, rule: usize| json!({ "cause": "rule", "endpoint": name(plain), "direction": way, "profile": "kns.default", "rule": rule });
-    let nothing = |way: &str| json!({ "cause": "nothing-matched", "endpoint": name(plain), "direction": way, "asked": ["pro/kns.default"] });
     let ping = json!({ "protocol": "ICMP", "icmpType": 8, "icmpCode": 0, "destination": a.ip() });
     let ping6 = json!({ "protocol": "ICMPv6", "icmpType": 128, "destination": ip6(a) });
     vec![
@@ -205,12 +240,28 @@ fn of_policies(scene: &Scene<'_>) -> Vec<Row> {
         udp("end of a tier", &plain_at, b.ip(), 20006, end(b, "ingress", "security", &["gnp/security.block"])),
         udp("from another node", &far.place(), a.ip(), 20001, rule(a, "ingress", "default", "gnp/guard", 1)),
         udp("over IPv6", &b_at, ip6(a), 20001, rule(a, "ingress", "default", "gnp/guard", 1)),
+        raw("ICMP", &b_at, Sent::ping(b.ip(), a.ip()), ping, rule(a, "ingress", "default", "gnp/guard", 2)),
+        raw("ICMPv6", &b_at, Sent::ping(ip6(b), ip6(a)), ping6, rule(a, "ingress", "default", "gnp/guard", 3)),
+    ]
+}
+
+fn of_profile(a: &Pod, b: &Pod, plain: &Pod) -> Vec<Row> {
+    let profile = |way: &str, rule: usize| json!({ "cause": "rule", "endpoint": name(plain), "direction": way, "profile": "kns.default", "rule": rule });
+    let nothing = |way: &str| json!({ "cause": "nothing-matched", "endpoint": name(plain), "direction": way, "asked": ["pro/kns.default"] });
+    let (a_at, plain_at) = (a.place(), plain.place());
+    vec![
         udp("profile, ingress", &a_at, plain.ip(), 20008, profile("ingress", 0)),
         udp("nothing matched, ingress", &a_at, plain.ip(), 20009, nothing("ingress")),
         udp("profile, egress", &plain_at, b.ip(), 20010, profile("egress", 0)),
         udp("nothing matched, egress", &plain_at, b.ip(), 20011, nothing("egress")),
-        raw("ICMP", &b_at, Sent::ping(b.ip(), a.ip()), ping, rule(a, "ingress", "default", "gnp/guard", 2)),
-        raw("ICMPv6", &b_at, Sent::ping(ip6(b), ip6(a)), ping6, rule(a, "ingress", "default", "gnp/guard", 3)),
+    ]
+}
+
+fn of_kubernetes(a: &Pod, b: &Pod, plain: &Pod) -> Vec<Row> {
+    let end = |way: &str| json!({ "cause": "end-of-tier", "endpoint": name(plain), "direction": way, "tier": "default", "asked": ["knp/default/plain"] });
+    vec![
+        udp("Kubernetes' policy, ingress", &a.place(), plain.ip(), 20009, end("ingress")),
+        udp("Kubernetes' policy, egress", &plain.place(), b.ip(), 20011, end("egress")),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use drops::{Sent, records};
 use serde_json::{Value, json};
 use support::Traces;
-use tortie_lab::{Lab, Node, Place, Pod, cni, wait};
+use tortie_lab::{Lab, Place, wait};
 use tortie_net::Family;
 
 const START: Duration = Duration::from_secs(30);
@@ -20,14 +20,6 @@ const SOON: Duration = Duration::from_secs(10);
 /// How long nothing may arrive before a packet counts as dropped.
 const QUIET: Duration = Duration::from_millis(300);
 const PORT: u16 = 9001;
-
-fn pod(node: &Node, name: &str) -> Pod {
-    // Without a policy handler the network's profile lets its pods talk.
-    let mut conflist = cni::default_conflist(true);
-    conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-    node.set_conflist(&conflist).unwrap();
-    node.add_pod("default", name, &[]).unwrap()
-}
 
 /// Whether a frame to the victim, said to be another node's pod's, gets out of the tunnel.
 fn arrives(victim: &UdpSocket, sent: &Sent, from: &Place, tries: usize) -> bool {
@@ -55,12 +47,12 @@ fn a_pod_with_the_source_of_a_node_gets_nothing_out_of_the_tunnel() {
         .unwrap();
     lab.start(START).unwrap();
     let (node, far_node) = (lab.node(1), lab.node(2));
-    let [hostile, victim] = ["hostile", "victim"].map(|name| pod(node, name));
-    let far = pod(far_node, "far");
+    lab.open_network().unwrap();
+    let [hostile, victim] = ["hostile", "victim"].map(|name| node.add_pod("default", name, &[]).unwrap());
+    let far = far_node.add_pod("default", "far", &[]).unwrap();
     node.wait_route(START, "to the other node", |route| route.net.contains(&far.ip())).unwrap();
     // The kernel's own check of IPv4 sources is off for a pod that may use more of them.
-    let patch = json!({ "spec": { "allowSpoofedSourcePrefixes": ["10.99.0.0/16"] } }).to_string();
-    lab.ctl(&["patch", "workloadendpoint", &hostile.endpoint_name(), "-n", "default", "-p", &patch], "").unwrap();
+    hostile.change(&json!({ "spec": { "allowSpoofedSourcePrefixes": ["10.99.0.0/16"] } })).unwrap();
     let check = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", hostile.record().host_interface.as_ref().unwrap());
     let is_off = || (node.place().run(|| Ok(std::fs::read_to_string(&check)?)).ok()?.trim() == "0").then_some(());
     wait(SOON, is_off).expect("the kernel's check goes off");

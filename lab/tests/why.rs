@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use tortie_lab::{Lab, Outcome, Pod, Probe, probe};
+use serde_json::{Map, Value, json};
+use tortie_lab::{Lab, Outcome, Pod, Probe, Store, probe};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -67,6 +67,20 @@ fn why(lab: &Lab, from: &Pod, to: &Pod, flow: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Applies what `why` proposes. On Kubernetes an endpoint's labels are its pod's.
+fn apply(lab: &Lab, pods: &[&Pod], resource: &Value) {
+    let pod = pods.iter().find(|pod| resource["metadata"]["name"] == pod.endpoint_name());
+    let (Store::Kubernetes, Some(pod)) = (lab.store(), pod) else {
+        lab.apply(&resource.to_string()).unwrap();
+        return;
+    };
+    let proposed = resource["metadata"]["labels"].as_object().unwrap();
+    let own = proposed.iter().filter(|(label, _)| !label.starts_with("projectcalico.org/"));
+    let gone = pod.labels().keys().filter(|label| !proposed.contains_key(*label)).map(|l| (l.clone(), Value::Null));
+    let labels: Map<String, Value> = own.map(|(l, v)| (l.clone(), v.clone())).chain(gone).collect();
+    pod.change(&json!({ "metadata": { "labels": labels } })).unwrap();
+}
+
 fn flows() -> [(Vec<&'static str>, Probe); 4] {
     [
         (vec!["tcp", "9000"], Probe::tcp(9000)),
@@ -113,7 +127,7 @@ fn the_verdict_is_that_of_the_packet_and_the_change_turns_it() {
         let before = told["allowed"].as_bool().unwrap();
         let resources = told["change"]["resources"].as_array().unwrap_or_else(|| panic!("no change in {told:#}"));
         for resource in resources {
-            lab.apply(&resource.to_string()).unwrap();
+            apply(&lab, &pods, resource);
         }
         let wanted = if before { Outcome::Dropped } else { Outcome::Open };
         let turned = probe::becomes(&from.place(), &to.place(), &probe, wanted, START).unwrap();

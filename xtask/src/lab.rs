@@ -26,20 +26,9 @@ const ON_ETCD: [&str; 7] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan
 /// Test files whose labs run on a Kubernetes API too.
 const ON_KUBERNETES: [&str; 1] = ["quick_walk"];
 
-/// Test files that are about one store or about the lab itself, or whose faults the store's own packets would meet. `--full` runs all others on etcd and
-/// on a Kubernetes API.
-const OF_ONE_STORE: [&str; 7] = [
-    "cluster_mixup",
-    "kubernetes_policies",
-    "lab_itself",
-    "self_test",
-    "store_faults",
-    "store_shapes",
-    "store_shapes_kubernetes",
-];
-
-/// Test files that write what only Kubernetes may write there: profiles, and labels of workload endpoints.
-const NOT_ON_KUBERNETES: [&str; 4] = ["bandwidth", "drops", "spoofed_tunnel", "why"];
+/// Test files that are about one store, or whose faults the store's own packets would meet. `--full` runs all others on etcd and on a Kubernetes API.
+const OF_ONE_STORE: [&str; 6] =
+    ["cluster_mixup", "kubernetes_policies", "self_test", "store_faults", "store_shapes", "store_shapes_kubernetes"];
 
 /// Test files whose labs run on iptables too, of both flavours.
 const ON_IPTABLES: [&str; 5] = ["quick_walk", "host_endpoints", "faults", "never_open", "drops"];
@@ -89,8 +78,7 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     }
     let api_server = k8s::folder().join("bin/kube-apiserver");
     if has("etcd") && api_server.exists() {
-        let most: Vec<&str> = all.iter().copied().filter(|name| !NOT_ON_KUBERNETES.contains(name)).collect();
-        let files: &[&str] = if full { &most } else { &ON_KUBERNETES };
+        let files: &[&str] = if full { &all } else { &ON_KUBERNETES };
         counts.add(again("a Kubernetes API", files, ("TORTIE_LAB_STORE", "kubernetes"), filter)?);
     } else {
         println!("skipped: labs on a Kubernetes API ({} is not there)", api_server.display());
@@ -132,7 +120,7 @@ mod tests {
     #[test]
     fn every_test_file_that_is_named_is_there() {
         let all = files_of_labs().expect("the lab's tests");
-        let on_stores = ON_ETCD.iter().chain(&ON_KUBERNETES).chain(&ON_IPTABLES).chain(&NOT_ON_KUBERNETES);
+        let on_stores = ON_ETCD.iter().chain(&ON_KUBERNETES).chain(&ON_IPTABLES);
         for name in on_stores {
             assert!(all.iter().any(|found| found == name), "{name}");
         }
