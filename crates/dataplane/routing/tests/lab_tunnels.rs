@@ -44,7 +44,7 @@ fn hosts() -> [(Netns, u32); 2] {
     let peer = VethPeer { name: "eth0", mac: None, netns: Some(b.as_fd()) };
     let spec = VethSpec { name: "eth0", mac: None, mtu: None, up: true, peer };
     Handle::open_in(&a).unwrap().create_veth(&spec).unwrap();
-    [(a, 101), (b, 102)].map(|(netns, number)| {
+    let hosts = [(a, 101), (b, 102)].map(|(netns, number)| {
         let mut handle = Handle::open_in(&netns).unwrap();
         handle.set_loopback_up().unwrap();
         handle.set_link_up("eth0", true).unwrap();
@@ -53,7 +53,17 @@ fn hosts() -> [(Netns, u32); 2] {
             handle.add_address(&AddressSpec::new(eth0, net(&address))).unwrap();
         }
         (netns, eth0)
-    })
+    });
+    // What others made has settled, before anybody looks whether it changes.
+    for (netns, eth0) in &hosts {
+        let mut handle = Handle::open_in(netns).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !handle.link(*eth0).unwrap().running {
+            assert!(Instant::now() < deadline, "the kernel never finds that the wire is plugged in");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    hosts
 }
 
 fn vxlan(number: u8, family: Family) -> Vxlan {
