@@ -3,12 +3,15 @@
 //! Invariant: what a transaction does not change stays as it was, whatever fails; after a refusal the next call reads
 //! everything back before it writes.
 
+mod refused;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use tortie_dataplane::ForeignChange;
 use tortie_desired::{Batch, Tables};
-use tortie_ruleset::{Delta, Name, Renderer, SHORTEST_RUN};
+use tortie_ruleset::{CauseOwner, Delta, Name, Renderer, SHORTEST_RUN};
 
 use crate::compare;
 use crate::error::Error;
@@ -51,6 +54,8 @@ pub struct CommitReport {
     pub written: Written,
     /// Whether all was read back and compared, as after a start or a refusal.
     pub resynced: bool,
+    /// Policies and profiles that the kernel refuses, and why; they deny everything.
+    pub unsupported: BTreeMap<String, String>,
 }
 
 /// What a resync found and wrote.
@@ -66,6 +71,8 @@ pub struct RepairReport {
     pub replaced: bool,
     /// Whether the table is owned: safe from foreign changes.
     pub owned: bool,
+    /// Policies and profiles that the kernel refuses, and why; they deny everything.
+    pub unsupported: BTreeMap<String, String>,
 }
 
 /// The node's rules in nf_tables.
@@ -78,6 +85,8 @@ pub struct Nftables {
     /// What the kernel holds; `None`: not known.
     renderer: Option<Renderer>,
     owned: bool,
+    /// Whose rules the kernel refused, and why.
+    refused: BTreeMap<CauseOwner, String>,
 }
 
 impl Nftables {
@@ -90,16 +99,17 @@ impl Nftables {
     pub fn open_with(options: Options) -> Result<Nftables, Error> {
         let socket = Socket::open(false).map_err(unavailable)?;
         let gatherer = Gatherer::default();
-        Ok(Nftables { options, socket, monitor: None, gatherer, renderer: None, owned: false })
+        let refused = BTreeMap::new();
+        Ok(Nftables { options, socket, monitor: None, gatherer, renderer: None, owned: false, refused })
     }
 
     /// Commits a batch in one transaction; `tables` already hold it. The first call, and the one after a refusal,
     /// compares with the kernel instead. On an error nothing has changed in the kernel.
     pub fn commit(&mut self, tables: &Tables, batch: &Batch) -> Result<CommitReport, Error> {
-        let Some(mut renderer) = self.renderer.take() else {
-            let RepairReport { written, .. } = self.resync(tables)?;
-            return Ok(CommitReport { written, resynced: true });
-        };
+        if self.changes_refused(batch) {
+            self.renderer = None;
+        }
+        let Some(mut renderer) = self.renderer.take() else { return self.commit_all(tables) };
         let delta = renderer.update(tables, batch);
         let handles = self.handles(&delta)?;
         let mut transaction = Transaction::new(&self.options.table, None);
@@ -107,16 +117,20 @@ impl Nftables {
         match transaction.commit(&mut self.socket) {
             Ok(written) => {
                 self.renderer = Some(renderer);
-                Ok(CommitReport { written, resynced: false })
+                Ok(CommitReport { written, resynced: false, unsupported: self.unsupported() })
             }
             // Somebody may have changed what the delta builds on: compare, and then the refusal is final or gone.
             Err(Error::Refused { object, errno, detail }) => {
                 tracing::warn!(%object, %errno, detail, "nf_tables refused a change; reading all back");
-                let RepairReport { written, .. } = self.resync(tables)?;
-                Ok(CommitReport { written, resynced: true })
+                self.commit_all(tables)
             }
             Err(other) => Err(other),
         }
+    }
+
+    fn commit_all(&mut self, tables: &Tables) -> Result<CommitReport, Error> {
+        let RepairReport { written, unsupported, .. } = self.resync(tables)?;
+        Ok(CommitReport { written, resynced: true, unsupported })
     }
 
     /// The handles of the rules of chains that keep some of them. A chain that does not hold what it should has none, so
@@ -134,9 +148,25 @@ impl Nftables {
     }
 
     /// Reads the whole table back and makes it hold what `tables` say, in one transaction; writes nothing if it does.
+    /// A policy that the kernel refuses a rule of denies everything, until it changes or the next call.
     pub fn resync(&mut self, tables: &Tables) -> Result<RepairReport, Error> {
+        self.refused.clear();
+        loop {
+            match self.resync_without_refused(tables) {
+                Ok(report) => return Ok(RepairReport { unsupported: self.unsupported(), ..report }),
+                Err(error) if self.leave_out(tables, &error) => {}
+                Err(error) => {
+                    self.refused.clear();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn resync_without_refused(&mut self, tables: &Tables) -> Result<RepairReport, Error> {
         self.renderer = None;
-        let renderer = Renderer::with_runs(tables, MAX_NAME_LEN, Some(self.options.shortest_run));
+        let refused: BTreeSet<CauseOwner> = self.refused.keys().cloned().collect();
+        let renderer = Renderer::without(tables, MAX_NAME_LEN, Some(self.options.shortest_run), refused);
         let mut attempts = 0;
         loop {
             attempts += 1;

@@ -17,19 +17,20 @@ impl PolicyBackend for Nftables {
     }
 
     fn commit(&mut self, tables: &Tables, batch: &Batch) -> Result<PolicyReport, Cause> {
-        let CommitReport { written, resynced: _ } = Nftables::commit(self, tables, batch)?;
-        Ok(PolicyReport { wrote: written != Written::default(), ..PolicyReport::default() })
+        let CommitReport { written, resynced: _, unsupported } = Nftables::commit(self, tables, batch)?;
+        Ok(PolicyReport { wrote: written != Written::default(), unsupported, ..PolicyReport::default() })
     }
 
     fn resync(&mut self, tables: &Tables) -> Result<PolicyReport, Cause> {
-        let RepairReport { written, repaired, foreign, replaced, owned: _ } = Nftables::resync(self, tables)?;
+        let report = Nftables::resync(self, tables)?;
+        let RepairReport { written, repaired, foreign, replaced, owned: _, unsupported } = report;
         let names = |names: Vec<Name>| names.iter().map(ToString::to_string).collect();
         Ok(PolicyReport {
             wrote: written != Written::default(),
             repaired: names(repaired),
             foreign: names(foreign),
             replaced,
-            ..PolicyReport::default()
+            unsupported,
         })
     }
 

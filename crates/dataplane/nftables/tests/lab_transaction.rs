@@ -130,6 +130,14 @@ fn a_batch_writes_just_what_it_changes() {
     tables.apply(&batch);
     let report = nft.commit(&tables, &batch).expect("an element");
     assert_eq!((report.written.elements, report.written.rules, report.written.chains), (1, 0, 0));
+    let mut policy = (*tables.policies[&policy_id("all")]).clone();
+    for rule in policy.ingress.iter_mut().chain(&mut policy.egress).filter(|rule| rule.source.nets.len() > 1) {
+        rule.source.nets.push("10.0.0.3/32".parse().expect("literal"));
+    }
+    let batch = Batch { policies: [(policy_id("all"), Some(Arc::new(policy)))].into(), ..Batch::default() };
+    tables.apply(&batch);
+    let report = nft.commit(&tables, &batch).expect("a policy admits another address, both ways");
+    assert_eq!((report.written.elements, report.written.rules, report.written.chains), (2, 0, 0));
     let id = tables.endpoints.keys().next().expect("an endpoint").clone();
     let batch = Batch { endpoints: [(id, None)].into(), ..Batch::default() };
     tables.apply(&batch);
@@ -188,4 +196,46 @@ fn rules_that_stay_are_left_alone() {
         assert_eq!(nft.resync(&tables).expect("read back").written, Default::default());
         before = now;
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_policy_that_the_kernel_refuses_is_closed_alone() {
+    let _alone = lab();
+    let mut nft = Nftables::open().expect("netlink");
+    let mut tables = tables();
+    nft.resync(&tables).expect("the first transaction");
+    let ids: Vec<SetId> = (0..70).map(|n| SetId::new(&format!("s:x{n}"))).collect();
+    let change = || SetChange::Whole { kind: SetKind::Addresses, members: Default::default() };
+    let policy = |name: &str, sets: &[SetId]| {
+        let rule = Rule { source: Match { sets: sets.to_vec(), ..Match::default() }, ..Rule::any(Action::Allow) };
+        let ingress = vec![rule, Rule::any(Action::Pass)];
+        let policy = Policy { tier: Arc::from("default"), stage: PolicyStage::Normal, ingress, egress: vec![] };
+        (policy_id(name), Some(Arc::new(policy)))
+    };
+    // A rule of the kernel has room for some sixty of these.
+    let batch = Batch {
+        sets: ids.iter().map(|id| (id.clone(), change())).collect(),
+        policies: [policy("big", &ids), policy("small", &ids[..2])].into(),
+        ..Batch::default()
+    };
+    tables.apply(&batch);
+    let report = nft.commit(&tables, &batch).expect("all but one policy");
+    let named =
+        |unsupported: &std::collections::BTreeMap<String, String>| unsupported.keys().cloned().collect::<Vec<_>>();
+    println!("{:?}", report.unsupported);
+    assert_eq!(named(&report.unsupported), [policy_id("big").to_string()]);
+    let rules = |name: &str| run("nft", &["list", "chain", "inet", "tortie", &format!("cali-pi-np/ns/{name}")]);
+    assert!(rules("small").contains("@cali40s-x1 accept"), "{}", rules("small"));
+    assert!(rules("big").contains("reject") && !rules("big").contains("accept"), "{}", rules("big"));
+    let again = nft.resync(&tables).expect("the second pass");
+    assert_eq!((again.written, again.unsupported.len()), (Default::default(), 1));
+    let batch = Batch { policies: [policy("small", &ids[..1])].into(), ..Batch::default() };
+    tables.apply(&batch);
+    let report = nft.commit(&tables, &batch).expect("another policy");
+    assert_eq!((report.resynced, named(&report.unsupported).len()), (false, 1));
+    let batch = Batch { policies: [policy("big", &ids[..3])].into(), ..Batch::default() };
+    tables.apply(&batch);
+    let report = nft.commit(&tables, &batch).expect("the policy, made smaller");
+    assert!(report.unsupported.is_empty() && rules("big").contains("accept"), "{report:?}");
 }

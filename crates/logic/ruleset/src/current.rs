@@ -60,9 +60,7 @@ impl Current {
         for (literal, set) in &chain.literals {
             let users = self.literal_users.entry(literal.clone()).or_default();
             *users += 1;
-            if *users == 1 {
-                self.put_set(literal, set.set_type, &set.elements);
-            }
+            self.put_literal(literal, set);
         }
         let had = self.ruleset.chains.insert(name.clone(), Arc::new(chain));
         self.replaced_chain(name, had);
@@ -111,22 +109,29 @@ impl Current {
     /// Makes a set hold just these elements; it keeps its type if it is there.
     pub(crate) fn put_set(&mut self, name: &Name, set_type: SetType, elements: &BTreeSet<Element>) {
         match self.ruleset.sets.get(name) {
-            None => {
-                let touched = self.sets.entry(name.clone()).or_default();
-                if touched.existed {
-                    // It was removed and comes again before the delta was taken.
-                    for element in elements {
-                        touched.before.entry(element.clone()).or_insert(false);
-                    }
-                }
-                let set = Set { set_type, elements: elements.clone() };
-                self.ruleset.sets.insert(name.clone(), Arc::new(set));
-            }
+            None => self.put_literal(name, &Arc::new(Set { set_type, elements: elements.clone() })),
             Some(set) => {
                 let removed: Vec<_> = set.elements.difference(elements).cloned().collect();
                 let added: Vec<_> = elements.difference(&set.elements).cloned().collect();
                 removed.into_iter().for_each(|e| self.remove_element(name, e));
                 added.into_iter().for_each(|e| self.add_element(name, e));
+            }
+        }
+    }
+
+    /// Makes a set hold just what this one does, and shares it.
+    fn put_literal(&mut self, name: &Name, set: &Arc<Set>) {
+        let had = self.ruleset.sets.insert(name.clone(), set.clone());
+        if had.as_ref() == Some(set) {
+            return;
+        }
+        let existed = had.is_some();
+        let touched = self.sets.entry(name.clone()).or_insert(TouchedSet { existed, ..TouchedSet::default() });
+        // It may also have been removed, and come again, before the delta was taken.
+        if touched.existed {
+            let had = had.map(|had| had.elements.clone()).unwrap_or_default();
+            for element in had.symmetric_difference(&set.elements) {
+                touched.before.entry(element.clone()).or_insert(had.contains(element));
             }
         }
     }

@@ -161,7 +161,7 @@ impl Delta {
             (None, None) => return,
             (None, Some(chain)) => ChainEdit::Create(chain.clone()),
             (Some(_), None) => ChainEdit::Remove,
-            (Some(had), Some(chain)) if had == chain => return,
+            (Some(had), Some(chain)) if had.holds_rules_of(chain) => return,
             (Some(had), Some(chain)) => ChainEdit::Replace { had: had.clone(), now: chain.clone() },
         };
         self.chains.insert(name.clone(), edit);

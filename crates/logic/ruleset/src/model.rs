@@ -308,6 +308,12 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether a kernel that holds this chain holds the other one: what is in their literal sets does not matter.
+    pub(crate) fn holds_rules_of(&self, other: &Chain) -> bool {
+        let Chain { base, rules, literals: _ } = self;
+        (base, rules) == (&other.base, &other.rules)
+    }
+
     /// The maps that the rules choose by; no other chain refers to them.
     pub fn choices(&self) -> impl Iterator<Item = &Name> {
         self.rules.iter().filter_map(|rule| match &rule.verdict {

@@ -135,10 +135,10 @@ impl Names {
         }
     }
 
-    /// A set that holds a rule's own list; equal lists share a set.
-    pub(crate) fn literal(self, family: Option<Family>, content: &str) -> Name {
+    /// A set that holds a rule's own list; lists that are known by the same text share a set.
+    pub(crate) fn literal(self, family: Option<Family>, known_by: &str) -> Name {
         let family = family.map_or(0, Family::version);
-        hashed(&format!("cali{family}l"), content)
+        hashed(&format!("cali{family}l"), known_by)
     }
 
     /// The map of a chain that its rules choose by, with what key it has; `number` counts them.

@@ -14,7 +14,7 @@ use tortie_net::{Family, Protocol};
 
 use crate::cause::{Cause, CauseOwner};
 use crate::literal::Literals;
-use crate::model::{Chain, Direction, Match, Rate, Rule, Side, Statement, Verdict};
+use crate::model::{Chain, Direction, Match, Name, Rate, Rule, Side, Statement, Verdict};
 use crate::names::Names;
 use crate::record;
 
@@ -43,6 +43,8 @@ pub(crate) struct Context<'a> {
     /// Whose rules they are.
     pub(crate) owner: &'a CauseOwner,
     pub(crate) direction: Direction,
+    /// The chain after whose rules lists of addresses are named; `None`: by their content.
+    pub(crate) lists_of: Option<&'a Name>,
     /// What log lines start with.
     pub(crate) log_prefix: &'a Arc<str>,
 }
@@ -80,9 +82,13 @@ pub(crate) fn deny(settings: &Settings) -> Verdict {
 
 /// The chain of one direction's rules.
 pub(crate) fn chain(rules: &[Desired], context: &Context<'_>) -> Chain {
-    let mut literals = Literals::new(context.names);
+    let mut literals = match context.lists_of {
+        Some(chain) => Literals::of_rules(context.names, chain.clone()),
+        None => Literals::new(context.names),
+    };
     let mut rendered = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
+        literals.turn_to(rule);
         for matches in expand(rule, context, &mut literals) {
             rendered.push(act(rule.action, index, matches, context));
         }
@@ -90,8 +96,20 @@ pub(crate) fn chain(rules: &[Desired], context: &Context<'_>) -> Chain {
     Chain { base: None, rules: rendered, literals: literals.sets }
 }
 
+/// The chain of one direction's rules that the backend can't hold: it ends every packet.
+pub(crate) fn closed(context: &Context<'_>) -> Chain {
+    let cause = Cause::Missing { owner: context.owner.clone(), direction: context.direction };
+    let verdict = if is_early(context) { Verdict::Drop } else { deny(context.settings) };
+    Chain { rules: vec![record::end(context.settings, [], &cause, verdict)], ..Chain::default() }
+}
+
+/// Whether it is evaluated where packets can only be dropped.
+fn is_early(context: &Context<'_>) -> bool {
+    matches!(context.stage, Some(PolicyStage::PreDnat | PolicyStage::Untracked))
+}
+
 fn act(action: Action, index: usize, mut matches: Vec<Match>, context: &Context<'_>) -> Rule {
-    let early = matches!(context.stage, Some(PolicyStage::PreDnat | PolicyStage::Untracked));
+    let early = is_early(context);
     let (statements, verdict) = match action {
         Action::Allow if context.stage == Some(PolicyStage::Untracked) => {
             (vec![Statement::NoTrack, Statement::SetMark(ACCEPT_MARK)], Some(Verdict::Accept))

@@ -47,6 +47,8 @@ pub(crate) struct Rendered {
 pub struct Renderer {
     pub(crate) names: Names,
     pub(crate) shortest_run: Option<usize>,
+    /// Whose rules the backend can't hold.
+    closed: BTreeSet<CauseOwner>,
     pub(crate) current: Current,
     pub(crate) owners: BTreeMap<Owner, Rendered>,
     pub(crate) set_kinds: BTreeMap<SetId, SetKind>,
@@ -74,13 +76,24 @@ impl Renderer {
     }
 
     /// The same, where so many policies in a row are chosen from by a [`Verdict::Choose`]; `None`: for a backend that
-    /// has no such.
+    /// has no such, and that does not change sets in one step with rules, so that a changed list is another set.
     ///
     /// [`Verdict::Choose`]: crate::Verdict::Choose
     pub fn with_runs(tables: &Tables, max_name_len: usize, shortest_run: Option<usize>) -> Renderer {
+        Renderer::without(tables, max_name_len, shortest_run, BTreeSet::new())
+    }
+
+    /// The same, where these policies and profiles end every packet, as the backend can't hold their rules.
+    pub fn without(
+        tables: &Tables,
+        max_name_len: usize,
+        shortest_run: Option<usize>,
+        closed: BTreeSet<CauseOwner>,
+    ) -> Renderer {
         let mut renderer = Renderer {
             names: Names { max_len: max_name_len },
             shortest_run,
+            closed,
             current: Current::new(max_name_len),
             owners: BTreeMap::new(),
             set_kinds: BTreeMap::new(),
@@ -117,7 +130,7 @@ impl Renderer {
             };
         }
         if batch.settings.is_some() || self.needs_v6_parts(tables) != self.v6_parts {
-            let new = Renderer::with_runs(tables, self.names.max_len, self.shortest_run);
+            let new = Renderer::without(tables, self.names.max_len, self.shortest_run, self.closed.clone());
             let delta = Delta::between(self.ruleset(), new.ruleset());
             *self = new;
             return delta;
@@ -267,6 +280,7 @@ impl Renderer {
             Owner::Policy(id) => CauseOwner::Policy(id.clone()),
             Owner::Profile(name) => CauseOwner::Profile(name.clone()),
         };
+        let closed = self.closed.contains(&whose);
         let mut shapes = Shapes::default();
         let mut reaches = true;
         let empty = Vec::new();
@@ -280,7 +294,8 @@ impl Renderer {
                 Owner::Policy(id) => self.names.policy(direction, id),
                 Owner::Profile(name) => self.names.profile(direction, name),
             };
-            *shape = Shape { has_rules: !rules.is_empty(), passes: rules.iter().any(|r| r.action == Action::Pass) };
+            let passes = !closed && rules.iter().any(|r| r.action == Action::Pass);
+            *shape = Shape { has_rules: !rules.is_empty(), passes };
             if rules.is_empty() {
                 self.current.remove_chain(&name);
                 continue;
@@ -294,9 +309,10 @@ impl Renderer {
                 stage,
                 owner: &whose,
                 direction,
+                lists_of: self.shortest_run.is_some().then_some(&name),
                 log_prefix: &log_prefix,
             };
-            let chain = policy::chain(rules, &context);
+            let chain = if closed { policy::closed(&context) } else { policy::chain(rules, &context) };
             if self.shortest_run.is_some()
                 && let Some(had) = self.current.ruleset.chains.get(&name)
             {
@@ -307,7 +323,8 @@ impl Renderer {
         if !is_there {
             return had.is_some();
         }
-        let sets: BTreeSet<SetId> = ingress.iter().chain(egress).flat_map(set_ids).cloned().collect();
+        let held = ingress.iter().chain(egress).filter(|_| !closed);
+        let sets: BTreeSet<SetId> = held.flat_map(set_ids).cloned().collect();
         for set in &sets {
             self.set_users.entry(set.clone()).or_default().insert(owner.clone());
             touched.entry(set.clone()).or_insert_with(|| self.set_kinds.get(set).copied());

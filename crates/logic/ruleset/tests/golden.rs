@@ -10,8 +10,8 @@ use tortie_desired::{
 };
 use tortie_net::{PortRange, Protocol};
 use tortie_ruleset::{
-    ChoiceEdit, ChoiceKey, CtState, Delta, KeyRange, Match, Name, Rate, Renderer, Rule, Ruleset, Side, Statement,
-    Verdict, drop_chain,
+    ChoiceEdit, ChoiceKey, CtState, Delta, KeyRange, Match, Name, Rate, Renderer, Rule, Ruleset, SetEdit, Side,
+    Statement, Verdict, drop_chain,
 };
 
 /// A chain as text, one rule a line; the notation is this test's own.
@@ -209,6 +209,47 @@ fn a_policy_that_asks_for_another_port_moves_alone() {
     let [ChoiceEdit::Change { key: ChoiceKey::Port, added, removed }] = &edits[..] else { panic!("{edits:?}") };
     let firsts = |chains: &BTreeMap<KeyRange, Name>| chains.keys().map(|range| range.first).collect::<Vec<_>>();
     assert_eq!((firsts(added), firsts(removed)), (vec![77], vec![6]));
+}
+
+#[test]
+fn addresses_that_a_policy_admits_change_without_its_rules() {
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect("literal")).collect::<Vec<_>>();
+    let from = |list: &[&str]| Desired {
+        source: Wanted { nets: nets(list), ..Wanted::default() },
+        destination: Wanted { not_nets: nets(&["10.1.0.0/16", "10.2.0.0/16"]), ..Wanted::default() },
+        ..Desired::any(Action::Allow)
+    };
+    let batch = |lists: &[&[&str]]| {
+        let ingress = lists.iter().map(|list| from(list)).collect();
+        let policy = Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress, egress: vec![] };
+        Batch { policies: [(policy_id("web"), Some(Arc::new(policy)))].into(), ..Batch::default() }
+    };
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    let mut step = |lists: &[&[&str]]| {
+        let batch = batch(lists);
+        tables.apply(&batch);
+        let Delta { sets, chains, maps, choices } = renderer.update(&tables, &batch);
+        assert!(maps.is_empty() && choices.is_empty());
+        (sets, chains.len())
+    };
+    // Two rules that say the same but for their addresses.
+    step(&[&["10.0.0.1/32"], &["10.0.0.1/32", "10.0.0.2/32"]]);
+    for lists in
+        [[&["10.0.0.9/32"][..], &["10.0.0.1/32", "10.0.0.3/32"]], [&["10.0.0.1/32", "10.0.0.2/32"], &["10.0.0.4/32"]]]
+    {
+        let (sets, chains) = step(&lists);
+        let changed = |edit: &SetEdit| matches!(edit, SetEdit::Change { .. });
+        assert!(chains == 0 && sets.len() == 2 && sets.values().all(changed), "{chains} chains, {sets:?}");
+    }
+    let wider: &[&str] = &["10.0.0.0/8", "192.0.2.0/24"];
+    assert_eq!(step(&[wider, &["10.0.0.4/32"]]).1, 1, "a set of prefixes is another one");
+    assert_eq!(step(&[&["10.0.0.0/8", "192.0.2.0/25"], &["10.0.0.4/32"]]).1, 0);
+    let many: Vec<String> = (0..200).map(|n| format!("10.0.{n}.0/32")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let (sets, _) = step(&[&many, &many]);
+    let came = sets.values().filter(|edit| matches!(edit, SetEdit::Create(_))).count();
+    assert_eq!(came, 1, "rules with one long list share it");
 }
 
 #[test]
