@@ -42,7 +42,7 @@ fn every_sort_of_damage_is_found_and_told() {
     endpoint(&cluster, "outside", "10.99.0.1".parse().expect("a literal"));
     let store = cluster.store();
     let affinity = store.list(&Filter::AllAffinities(OwnerKind::Host)).expect("listed").entries.remove(0);
-    let lost = Handle { block: [("10.0.0.192/26".to_owned(), 1)].into(), deleted: false };
+    let lost = Handle { block: [("10.0.0.192/26".to_owned(), 1)].into(), ..Handle::default() };
     store
         .write_all(&[
             Write {

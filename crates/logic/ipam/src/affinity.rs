@@ -23,7 +23,7 @@ use crate::machine::{Ask, CasWrite, Outcome, Pause};
 use crate::view::{Held, View, delete_block, put_affinity, put_block};
 
 fn state(state: AffinityState) -> Option<Affinity> {
-    Some(Affinity { state, deleted: false })
+    Some(Affinity { state, ..Affinity::default() })
 }
 
 /// The claim of an operation that is under way.

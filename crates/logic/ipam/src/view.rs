@@ -129,7 +129,8 @@ impl View {
                 self.blocks.insert(cidr, fault.map_or_else(|| known(found, hint), Known::Broken));
             }
             Key::Affinity(key) => {
-                let found = found.and_then(|(value, revision)| Some((Arc::new(*value.as_affinity()?), revision)));
+                let found =
+                    found.and_then(|(value, revision)| Some((Arc::new(value.as_affinity()?.clone()), revision)));
                 self.affinities.insert(key, known(found.filter(|(affinity, _)| !affinity.deleted), hint));
             }
             Key::Handle(id) => {
@@ -325,7 +326,10 @@ pub(crate) fn delete_block(cidr: IpNet, seen: &Held<Block>) -> CasWrite {
     CasWrite { key: Key::Block(cidr), expect: Expect::Revision(seen.revision), value: None }
 }
 
-pub(crate) fn put_affinity(key: &AffinityKey, seen: Option<&Held<Affinity>>, value: Option<Affinity>) -> CasWrite {
+pub(crate) fn put_affinity(key: &AffinityKey, seen: Option<&Held<Affinity>>, mut value: Option<Affinity>) -> CasWrite {
+    if let (Some(value), Some(seen)) = (&mut value, seen) {
+        value.newer.clone_from(&seen.value.newer);
+    }
     CasWrite { key: Key::Affinity(key.clone()), expect: expect(seen), value: value.map(Value::Affinity) }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::{Memory, NOW, holder, later, pool, settings};
-use tortie_facts::Key;
+use tortie_facts::{Key, Value};
 use tortie_ipam::{
     AddressesOf, Assign, AssignAt, Claimed, Client, Collect, IpamError, Owner, Release, ReleaseAffinities,
     ReleaseHandle, Request, Reserved, Scope, Settings, View, WhoHas,
@@ -253,6 +253,38 @@ fn affinities_are_released_with_or_without_addresses_in_use() {
 }
 
 #[test]
+fn what_newer_versions_wrote_survives_giving_out_and_taking_back() {
+    use tortie_api::ipam::{Affinity, AffinityState, Block, Handle, Newer};
+    let settings = Arc::new(settings(vec![pool("a", "10.0.0.0/24", 26)]));
+    let mut store = Memory::default();
+    let block = store.assign(&settings, "n1", "h1", 2).expect("free").addresses[0].block;
+    let newer: Newer = [("newer".to_owned(), serde_json::json!([1]))].into();
+    for (value, _) in store.facts.values_mut() {
+        match value {
+            Value::Block(block) => {
+                let block = Arc::make_mut(block);
+                (block.newer, block.attributes[0].newer) = (newer.clone(), newer.clone());
+            }
+            Value::Handle(handle) => Arc::make_mut(handle).newer = newer.clone(),
+            // As if the claim had been left half way.
+            Value::Affinity(affinity) => {
+                *affinity = Affinity { state: AffinityState::Pending, newer: newer.clone(), ..Affinity::default() };
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let more = store.assign(&settings, "n1", "h1", 1).expect("free").addresses[0].address;
+    let released = Claimed { address: more, handle: None, sequence: None };
+    store.run(Release::new(vec![released], Arc::clone(&settings), NOW)).expect("it is ours");
+    let held: Block = store.block(&block.to_string()).clone();
+    assert_eq!((&held.newer, &held.attributes[0].newer), (&newer, &newer));
+    let handle: &Handle = store.facts[&Key::Handle("h1".into())].0.as_handle().expect("a handle");
+    assert_eq!(handle.newer, newer);
+    let affinity = store.facts[&Key::host_affinity("n1", block)].0.as_affinity().expect("an affinity");
+    assert_eq!((affinity.state, &affinity.newer), (AffinityState::Confirmed, &newer));
+}
+
+#[test]
 fn a_damaged_block_is_named_and_left_alone() {
     let settings = Arc::new(settings(vec![pool("a", "10.0.0.0/25", 26)]));
     let mut store = Memory::default();
@@ -261,7 +293,7 @@ fn a_damaged_block_is_named_and_left_alone() {
     let (value, revision) = store.facts[&key].clone();
     let mut block = tortie_api::ipam::Block::clone(value.as_block().expect("a block"));
     block.attributes.clear();
-    store.facts.insert(key.clone(), (tortie_facts::Value::Block(Arc::new(block.clone())), revision));
+    store.facts.insert(key.clone(), (Value::Block(Arc::new(block.clone())), revision));
     let other = store.assign(&settings, "n1", "h2", 1).expect("another block").addresses[0];
     assert_ne!(other.block, got.block);
     let claimed = Claimed { address: got.address, handle: None, sequence: None };

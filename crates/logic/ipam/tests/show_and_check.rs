@@ -47,8 +47,9 @@ fn a_check_finds_each_kind_of_damage_and_says_how_to_repair_leaks() {
     let good: BTreeMap<IpAddr, Vec<String>> = [(a.address, user("pod a")), (b.address, user("pod b"))].into();
     assert_eq!(check(&settings, &store.all(), Some(&good)).problems, vec![]);
 
-    let handle =
-        |count: u32| Value::Handle(Arc::new(Handle { block: [(a.block.to_string(), count)].into(), deleted: false }));
+    let handle = |count: u32| {
+        Value::Handle(Arc::new(Handle { block: [(a.block.to_string(), count)].into(), ..Handle::default() }))
+    };
     store.facts.insert(Key::Handle("a".into()), (handle(3), Revision(900)));
     store.facts.remove(&Key::Handle("b".into()));
     store.facts.insert(Key::Handle("c".into()), (handle(1), Revision(901)));

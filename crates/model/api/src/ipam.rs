@@ -8,6 +8,9 @@ use crate::empty::empty;
 use crate::kinds::VmAddressPersistence;
 use crate::{IpNetText, Timestamp};
 
+/// Members of a stored object that this version does not know, by name.
+pub type Newer = BTreeMap<String, serde_json::Value>;
+
 /// A slice of a pool and who holds which address of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
@@ -40,6 +43,9 @@ pub struct Block {
     /// The owner as very old versions wrote it: a node's name.
     #[serde(default, rename = "hostAffinity", skip_serializing_if = "empty")]
     pub host_affinity: Option<String>,
+    /// What only newer versions know: it stays when this one writes the value back.
+    #[serde(flatten)]
+    pub newer: Newer,
 }
 
 /// The holder of one or more addresses of a block.
@@ -62,10 +68,13 @@ pub struct Attribute {
     /// When the address was released, while it cools down.
     #[serde(default, rename = "releasedAt", skip_serializing_if = "empty")]
     pub released_at: Option<Timestamp>,
+    /// What only newer versions know: it stays when this one writes the value back.
+    #[serde(flatten)]
+    pub newer: Newer,
 }
 
 /// A node's claim on a block. Stores of old versions hold an empty value, which [`Affinity::from_json`] reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Affinity {
     /// How far the claim has come.
     #[serde(default)]
@@ -73,6 +82,9 @@ pub struct Affinity {
     /// Whether the claim is about to be removed.
     #[serde(default)]
     pub deleted: bool,
+    /// What only newer versions know: it stays when this one writes the value back.
+    #[serde(flatten)]
+    pub newer: Newer,
 }
 
 impl Affinity {
@@ -106,6 +118,9 @@ pub struct Handle {
     /// Whether the handle is about to be removed.
     #[serde(default)]
     pub deleted: bool,
+    /// What only newer versions know: it stays when this one writes the value back.
+    #[serde(flatten)]
+    pub newer: Newer,
 }
 
 /// Settings of address assignment, as the etcd-shaped stores keep them.
@@ -126,6 +141,9 @@ pub struct IpamConfig {
     /// Seconds for which a released address is not given out again.
     #[serde(default, rename = "ipCooldownSeconds", skip_serializing_if = "empty")]
     pub ip_cooldown_seconds: i64,
+    /// What only newer versions know: it stays when this one writes the value back.
+    #[serde(flatten)]
+    pub newer: Newer,
 }
 
 /// Go writes a nil list or map as null.
@@ -155,10 +173,23 @@ mod tests {
             assert_eq!(Affinity::from_json(text).expect(text), Affinity::default(), "{text}");
         }
         assert_eq!(
-            go_json(&Affinity { state: AffinityState::PendingDeletion, deleted: true }),
+            go_json(&Affinity { state: AffinityState::PendingDeletion, deleted: true, newer: Newer::new() }),
             r#"{"state":"pendingDeletion","deleted":true}"#
         );
         assert!(Affinity::from_json(r#"{"state":"maybe"}"#).is_err());
+    }
+
+    #[test]
+    fn what_newer_versions_wrote_stays() {
+        fn stays<T: Serialize + serde::de::DeserializeOwned>(text: &str) {
+            assert_eq!(go_json(&serde_json::from_str::<T>(text).expect("good")), text);
+        }
+        stays::<Block>(
+            r#"{"cidr":"10.0.0.0/31","affinity":null,"allocations":[0,null],"unallocated":[1],"attributes":[{"handle_id":"h","new":[1.5]}],"sequenceNumber":18446744073709551615,"sequenceNumberForAllocation":{},"deleted":false,"new":{"a":null}}"#,
+        );
+        stays::<Affinity>(r#"{"state":"pending","deleted":false,"new":"x"}"#);
+        stays::<Handle>(r#"{"block":{"10.0.0.0/26":2},"deleted":false,"new":true}"#);
+        stays::<IpamConfig>(r#"{"strict_affinity":true,"new":1}"#);
     }
 
     #[test]

@@ -95,6 +95,74 @@ fn keys_and_values_are_upstreams() {
     }
 }
 
+/// Where upstream keeps the golden resource of a kind; `None`: its facts have keys of their own, above.
+fn path(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::NetworkPolicy => "networkpolicies/ns/name",
+        Kind::GlobalNetworkPolicy => "globalnetworkpolicies/name",
+        Kind::StagedNetworkPolicy => "stagednetworkpolicies/ns/name",
+        Kind::StagedGlobalNetworkPolicy => "stagedglobalnetworkpolicies/name",
+        Kind::StagedKubernetesNetworkPolicy => "stagedkubernetesnetworkpolicies/ns/name",
+        Kind::Tier => "tiers/name",
+        Kind::Profile => "profiles/name",
+        Kind::NetworkSet => "networksets/ns/name",
+        Kind::GlobalNetworkSet => "globalnetworksets/name",
+        Kind::HostEndpoint => "hostendpoints/name",
+        Kind::IpPool => "ippools/name",
+        Kind::IpReservation => "ipreservations/name",
+        Kind::IpamConfiguration => "ipamconfigurations/name",
+        Kind::BgpConfiguration => "bgpconfigurations/name",
+        Kind::BgpPeer => "bgppeers/name",
+        Kind::BgpFilter => "bgpfilters/name",
+        Kind::ClusterInformation => "clusterinformations/name",
+        Kind::FelixConfiguration => "felixconfigurations/name",
+        Kind::KubeControllersConfiguration => "kubecontrollersconfigurations/name",
+        Kind::CalicoNodeStatus => "caliconodestatuses/name",
+        Kind::Node => "nodes/name",
+        Kind::WorkloadEndpoint => "workloadendpoints/ns/name",
+        Kind::IpamBlock | Kind::IpamHandle | Kind::BlockAffinity => return None,
+        Kind::KubernetesNetworkPolicy
+        | Kind::KubernetesClusterNetworkPolicy
+        | Kind::KubernetesEndpointSlice
+        | Kind::KubernetesService => unreachable!("only a Kubernetes API yields it"),
+    })
+}
+
+/// The text that upstream stores for a resource with every field: what it writes for users, without the revision, which is
+/// the store's, and with the name of a policy in an annotation.
+fn stored(kind: Kind) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/api/tests/golden");
+    let text = std::fs::read_to_string(folder.join(format!("{kind}.json"))).expect("every kind has a golden file");
+    let mut text = text.trim_end().replace(r#""resourceVersion":"3","#, "");
+    if !kind.namespaced() {
+        text = text.replacen(r#""namespace":"ns","#, "", 1);
+    }
+    if [Kind::NetworkPolicy, Kind::GlobalNetworkPolicy, Kind::StagedNetworkPolicy, Kind::StagedGlobalNetworkPolicy]
+        .contains(&kind)
+    {
+        let name = r#","projectcalico.org/metadata":"{\"name\":\"name\"}""#;
+        text = text.replacen(r#""annotations":{"e":"f""#, &format!(r#""annotations":{{"e":"f"{name}"#), 1);
+    }
+    text
+}
+
+#[test]
+fn every_kind_has_upstreams_key_and_text() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    for (kind, path) in Kind::ALL.iter().filter_map(|kind| Some((*kind, path(*kind)?))) {
+        let path = format!("/calico/resources/v3/projectcalico.org/{path}");
+        let key = Key::from_path(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let value = Value::from_json(&key, &stored(kind)).unwrap_or_else(|error| panic!("{error}"));
+        store.write_one(Write { key, expect: Expect::Absent, value: Some(value) }).expect("it is absent");
+        let found = server.get_prefix(&path);
+        assert_eq!(found, [(path, stored(kind))]);
+    }
+}
+
 #[test]
 fn only_the_report_of_a_living_node_has_a_lease() {
     if !installed() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
-use tortie_api::ipam::{Affinity, Block, Handle, IpamConfig};
+use tortie_api::ipam::{Affinity, Block, Handle, IpamConfig, Newer};
 use tortie_api::{API_VERSION, IpamConfiguration, IpamConfigurationSpec, Kind, Metadata, Resource, keep_unknown};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Value};
 
@@ -73,7 +73,8 @@ fn ipam(kind: Kind, object: &Json) -> Option<Result<(Key, Value), String>> {
     match kind {
         Kind::IpamBlock => Some(block(spec).map(|(cidr, block)| (Key::Block(cidr), Value::Block(Arc::new(block))))),
         Kind::IpamHandle => {
-            let handle = serde_json::from_value::<Handle>(spec.clone()).map_err(|error| format!("spec: {error}"));
+            let handle = serde_json::from_value::<Handle>(without(spec, &["handleID"]));
+            let handle = handle.map_err(|error| format!("spec: {error}"));
             Some(handle.map(|handle| (Key::Handle(handle_id(object)), Value::Handle(Arc::new(handle)))))
         }
         Kind::BlockAffinity => {
@@ -106,8 +107,17 @@ fn known_members(spec: &Json) -> Json {
     Json::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-fn block(spec: &Json) -> Result<(IpNet, Block), String> {
+/// The specification without members that say nothing beside the key, or are always the same.
+fn without(spec: &Json, names: &[&str]) -> Json {
     let mut spec = spec.clone();
+    if let Some(members) = spec.as_object_mut() {
+        members.retain(|name, _| !names.contains(&name.as_str()));
+    }
+    spec
+}
+
+fn block(spec: &Json) -> Result<(IpNet, Block), String> {
+    let mut spec = without(spec, &["strictAffinity"]);
     if let Some(members) = spec.as_object_mut()
         && let Some(time) = members.remove("affinityClaimTime")
     {
@@ -134,7 +144,8 @@ fn affinity(spec: &Json) -> Result<(AffinityKey, Affinity), String> {
         Json::String(text) if ["", "false", "true"].contains(&text.as_str()) => text == "true",
         other => return Err(format!("spec.deleted: {other}: expected true or false")),
     };
-    let state = json!({"state": text("state"), "deleted": deleted});
+    let mut state = without(spec, &["node", "type", "cidr"]);
+    (state["state"], state["deleted"]) = (text("state").into(), deleted.into());
     let affinity = serde_json::from_value(state).map_err(|error| format!("spec.state: {error}"))?;
     let owner = text("node");
     if owner.is_empty() {
@@ -242,11 +253,12 @@ pub(crate) fn write_ipam(group: Group, key: &Key, value: &Value) -> Option<Json>
     let (kind, spec, labels) = match (key, value) {
         (Key::Block(cidr), Value::Block(block)) => (Kind::IpamBlock, block_spec(*cidr, block), Map::new()),
         (Key::Handle(id), Value::Handle(handle)) => {
-            let Handle { block, deleted } = &**handle;
-            (Kind::IpamHandle, json!({"handleID": id, "block": block, "deleted": deleted}), Map::new())
+            let Handle { block, deleted, newer } = &**handle;
+            let spec = json!({"handleID": id, "block": block, "deleted": deleted});
+            (Kind::IpamHandle, with(spec, newer), Map::new())
         }
         (Key::Affinity(key), Value::Affinity(affinity)) => {
-            let Affinity { state, deleted } = affinity;
+            let Affinity { state, deleted, newer } = affinity;
             let deleted = match group {
                 Group::V1 => json!(deleted.to_string()),
                 Group::V3 => json!(deleted),
@@ -255,7 +267,7 @@ pub(crate) fn write_ipam(group: Group, key: &Key, value: &Value) -> Option<Json>
             let spec =
                 json!({"state": state, "node": key.owner, "type": key.kind.word(), "cidr": cidr, "deleted": deleted});
             let labels = names::affinity_labels(key).map(|(name, value)| (name.to_owned(), Json::from(value)));
-            (Kind::BlockAffinity, spec, labels.into_iter().collect())
+            (Kind::BlockAffinity, with(spec, newer), labels.into_iter().collect())
         }
         _ => return None,
     };
@@ -284,6 +296,7 @@ fn block_spec(cidr: IpNet, block: &Block) -> Json {
         sequence_number_for_allocation,
         deleted,
         host_affinity,
+        newer,
     } = block;
     // The older spelling of the owner has no place in the object.
     let affinity = affinity.clone().or_else(|| host_affinity.as_ref().map(|host| format!("host:{host}")));
@@ -302,6 +315,14 @@ fn block_spec(cidr: IpNet, block: &Block) -> Json {
     }
     if let Some(time) = affinity_claim_time {
         spec["affinityClaimTime"] = json!(time);
+    }
+    with(spec, newer)
+}
+
+/// The specification with what newer versions wrote into it.
+fn with(mut spec: Json, newer: &Newer) -> Json {
+    if let Some(members) = spec.as_object_mut() {
+        members.extend(newer.clone());
     }
     spec
 }

@@ -9,7 +9,10 @@ use tortie_facts::{Key, Value};
 use tortie_ipam::{check_config, default_config};
 use tortie_store::{Entry, Expect, Reader, Store, Write, WriteError, resource as stored};
 
-fn put(entry: Option<&Entry>, config: IpamConfig) -> Option<Write> {
+fn put(entry: Option<&Entry>, mut config: IpamConfig) -> Option<Write> {
+    if let Some(Value::IpamConfig(old)) = entry.map(|entry| &entry.value) {
+        config.newer.clone_from(&old.newer);
+    }
     let value = Value::IpamConfig(config);
     if entry.is_some_and(|entry| entry.value == value) {
         return None;

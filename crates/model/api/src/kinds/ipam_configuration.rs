@@ -6,7 +6,7 @@ use crate::check::{Checked, Findings};
 use crate::empty::empty;
 use crate::enums::string_enum;
 use crate::error::FieldError;
-use crate::ipam::IpamConfig;
+use crate::ipam::{IpamConfig, Newer};
 use crate::path::Path;
 use crate::resource::resource;
 
@@ -61,6 +61,7 @@ impl From<&IpamConfigurationSpec> for IpamConfig {
             max_blocks_per_host: i64::from(*max_blocks_per_host),
             kube_virt_vm_address_persistence: *kube_virt_vm_address_persistence,
             ip_cooldown_seconds: i64::from(*ip_cooldown_seconds),
+            newer: Newer::new(),
         }
     }
 }
@@ -76,6 +77,8 @@ impl TryFrom<&IpamConfig> for IpamConfigurationSpec {
             max_blocks_per_host,
             kube_virt_vm_address_persistence,
             ip_cooldown_seconds,
+            // The resource keeps its own.
+            newer: _,
         } = config;
         let small = |path: &str, number: i64| {
             i32::try_from(number).map_err(|_| FieldError {

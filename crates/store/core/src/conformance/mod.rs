@@ -99,6 +99,7 @@ macro_rules! conformance_tests {
             filters_that_overlap_list_once
             unreadable_texts_stop_nothing_else
             what_newer_versions_wrote_survives_a_change
+            what_newer_versions_wrote_of_addresses_survives
             a_watch_tells_every_change_in_order
             a_watch_starts_behind_its_revision
             a_watch_tells_only_what_its_filter_covers

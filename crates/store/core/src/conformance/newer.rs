@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tortie_api::{Kind, Resource};
-use tortie_facts::Value;
+use tortie_facts::{Key, Value};
 
 use super::Subject;
-use crate::Reader;
 use crate::resource::{replace, resource_key};
+use crate::{Expect, Reader, Write};
 
 /// Kinds whose resources are views of what is kept under keys of another form.
 const VIEWS: [Kind; 3] = [Kind::IpamBlock, Kind::IpamHandle, Kind::BlockAffinity];
@@ -62,5 +62,28 @@ pub fn what_newer_versions_wrote_survives_a_change(subject: &dyn Subject) {
         let text = subject.text(&key.path());
         let found: Json = serde_json::from_str(&text).expect("JSON");
         assert_eq!(without_name(found), without_name(wanted), "{key}");
+    }
+}
+
+/// Blocks, affinities and handles keep the members that a newer version gave them, through every write and read.
+pub fn what_newer_versions_wrote_of_addresses_survives(subject: &dyn Subject) {
+    let store = subject.open();
+    let cidr = "10.0.0.0/31".parse().expect("a literal");
+    let table = [
+        (
+            Key::Block(cidr),
+            r#"{"cidr":"10.0.0.0/31","affinity":"host:n","allocations":[0,null],"unallocated":[1],"attributes":[{"handle_id":"h","newer":[1]}],"sequenceNumber":7,"sequenceNumberForAllocation":{"0":6},"deleted":false,"newer":{"a":"b"}}"#,
+        ),
+        (Key::host_affinity("n", cidr), r#"{"state":"confirmed","deleted":false,"newer":"text"}"#),
+        (Key::Handle("h".into()), r#"{"block":{"10.0.0.0/31":1},"deleted":false,"newer":true}"#),
+    ];
+    for (key, text) in table {
+        let write = |expect, value| store.write_one(Write { key: key.clone(), expect, value: Some(value) });
+        write(Expect::Absent, Value::from_json(&key, text).expect("good")).expect("it is absent");
+        let entry = Reader::get(&*store, &key).expect("it can be read").expect("it is there");
+        assert_eq!(entry.value.to_json(), text, "{key}");
+        write(Expect::Revision(entry.revision), entry.value).expect("nobody else writes");
+        let entry = Reader::get(&*subject.open(), &key).expect("it can be read").expect("it is there");
+        assert_eq!(entry.value.to_json(), text, "{key}");
     }
 }

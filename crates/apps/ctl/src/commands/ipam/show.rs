@@ -88,6 +88,8 @@ fn json(store: &dyn Store, what: &What) -> Result<Json> {
                 max_blocks_per_host,
                 kube_virt_vm_address_persistence,
                 ip_cooldown_seconds,
+                // What this version does not know it can't show.
+                newer: _,
             } = ipam_settings(store)?.0;
             json!({
                 "strictAffinity": strict_affinity,
