@@ -370,7 +370,7 @@ pub struct NodeRun {
     /// Make no pools.
     #[arg(long = "no-default-ippools")]
     pub no_default_ippools: bool,
-    /// A file with Felix's parameters (not in this version).
+    /// A file with Felix's parameters, which count where no FELIX_… variable says otherwise.
     #[arg(long, value_name = "FILE")]
     pub felix_config: Option<String>,
 }

@@ -22,6 +22,8 @@ use crate::settings;
 const CA: &str = "/etc/calico/certs/ca_cert.crt";
 const CERTIFICATE: &str = "/etc/calico/certs/cert.crt";
 const KEY: &str = "/etc/calico/certs/key.pem";
+/// Where it finds Felix's settings.
+const FELIX: &str = "/etc/calico/felix.cfg";
 /// What the host shares with the container under the same name.
 const SHARED: [&str; 4] = ["/var/run/calico", "/var/lib/calico", "/lib/modules", "/run"];
 /// The node logs this once the kernel holds the first picture.
@@ -144,11 +146,6 @@ fn check(wish: &NodeRun) -> Result<()> {
             Err(_) => bail!("{flag}: {value:?}: expected an IPv{} address or autodetect", family.version()),
         }
     }
-    if let Some(file) = &wish.felix_config {
-        bail!(
-            "--felix-config {file}: the node reads no such file in this version: use FELIX_… variables or a FelixConfiguration"
-        );
-    }
     Ok(())
 }
 
@@ -222,6 +219,7 @@ fn command(wish: &NodeRun, name: &str, etcd: &Options) -> Result<Docker> {
     for (file, path) in [(ca_file, CA), (key_file, KEY), (cert_file, CERTIFICATE)] {
         volumes.extend(value(file).map(|file| (file, path)));
     }
+    volumes.extend(wish.felix_config.clone().map(|file| (file, FELIX)));
     args.extend(volumes.into_iter().flat_map(|(from, to)| ["-v".to_owned(), format!("{from}:{to}")]));
     args.push(wish.node_image.clone());
     Ok(Docker { args, secrets })

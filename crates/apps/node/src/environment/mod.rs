@@ -4,17 +4,19 @@
 //! nothing is how clusters break.
 
 mod felix;
+mod felix_file;
 mod known;
 mod values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tortie_api::FelixConfigurationSpec;
 use tortie_datastore::{Choice, Felix, Sources};
 use tortie_net::{AsNumber, IpNet};
 
+use felix_file::FelixFile;
 pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings};
 
 /// A setting that can't be used.
@@ -97,7 +99,21 @@ impl Environment {
     pub fn from_process(felix: Felix) -> Result<Environment, Vec<SettingError>> {
         // A variable that is no text is none of ours, or its value is told of as wrong.
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Environment::read(&std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(), felix)
+        let vars = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+        Environment::read_with_file(vars, Path::new(felix_file::PATH), felix)
+    }
+
+    /// Reads an environment and Felix's configuration file, if it is there.
+    fn read_with_file(
+        vars: BTreeMap<String, String>,
+        file: &Path,
+        felix: Felix,
+    ) -> Result<Environment, Vec<SettingError>> {
+        let file = FelixFile::read(file).map_err(|fault| vec![fault])?;
+        Environment::read(&file.below(vars), felix).map_err(|mut faults| {
+            faults.iter_mut().for_each(|fault| file.locate(fault));
+            faults
+        })
     }
 
     /// Reads an environment; every fault at once.
@@ -274,6 +290,28 @@ mod tests {
             let faults = read(&[(name, value)]).expect_err(name);
             let text = faults[0].to_string();
             assert!(text.contains(name) && text.contains(value) && text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn felixs_file_comes_after_the_variables_and_its_faults_name_it() {
+        let path = std::env::temp_dir().join(format!("felix-{}.cfg", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("a writable folder");
+            let vars = [("FELIX_HEALTHPORT".to_owned(), "9199".to_owned())].into();
+            Environment::read_with_file(vars, &path, Felix::Last)
+        };
+        let good = read("[global]\nHealthPort = 9200\nInterfacePrefix = tap\n").expect("all are good");
+        let wrong = read("[global]\nNFTablesMode = Enabeld\n").expect_err("misspelt");
+        let unknown = read("HealthPrt = 1\n").expect_err("no such name");
+        std::fs::remove_file(&path).expect("it is ours");
+        assert_eq!((good.felix.health_port, &*good.felix.interface_prefix), (Some(9199), "tap"));
+        let place = path.display().to_string();
+        for (faults, parts) in
+            [(wrong, ["NFTablesMode=\"Enabeld\"", "Enabled"]), (unknown, ["HealthPrt", "HEALTHPORT"])]
+        {
+            let text = faults[0].to_string();
+            assert!(text.starts_with(&place) && parts.iter().all(|part| text.contains(part)), "{text}");
         }
     }
 
