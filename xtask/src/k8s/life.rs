@@ -126,6 +126,11 @@ fn a_node_crashes(counts: &mut Counts) -> Result<()> {
     step(counts, "a pod starts on the node that came back", before, LIMIT, || {
         Ok(field("traffic", "pod/returned", "{.status.phase}")? == "Running")
     });
+    // A node reaches its own pods whatever policy says, so the tries of others had something to find.
+    step(counts, "the closed pod of that node serves again, with its address", before, LIMIT, || {
+        let url = format!("http://{}:8080/hostname", traffic::address("closed-too")?);
+        Ok(node(2, &["curl", "-sf", "-m", "2", &url])? == "closed-too" && url.contains("//10.244.255.200:"))
+    });
     traffic.stop(counts, "the crash of another node")
 }
 

@@ -11,10 +11,13 @@ use crate::suite::Counts;
 /// Pings a second.
 const RATE: u32 = 20;
 
+/// The pods of `traffic.yaml` that a policy closes.
+pub const CLOSED: [&str; 2] = ["closed", "closed-too"];
+
 /// Traffic that is under way.
 pub struct Traffic {
     pings: Child,
-    tries: Child,
+    tries: Vec<Child>,
     started: Instant,
 }
 
@@ -22,7 +25,7 @@ pub struct Traffic {
 pub fn prepare(counts: &mut Counts) -> Result<()> {
     let (started, limit) = (Instant::now(), Duration::from_secs(90));
     kubectl(&["apply", "-f", "lab/k8s/traffic.yaml"])?;
-    for pod in ["client", "open", "closed"] {
+    for pod in ["client", "open"].iter().chain(&CLOSED) {
         step(counts, &format!("the pod {pod} runs"), started, limit, || {
             Ok(field("traffic", &format!("pod/{pod}"), "{.status.phase}")? == "Running" && !address(pod)?.is_empty())
         });
@@ -32,7 +35,9 @@ pub fn prepare(counts: &mut Counts) -> Result<()> {
         Ok(super::cluster::inside("traffic", "client", &["/agnhost", "connect", &target, "--timeout=1s"]).is_ok())
     };
     step(counts, "the open pod is open", started, limit, || reach("open"));
-    step(counts, "the closed pod is closed", started, limit, || Ok(!reach("closed")?));
+    for pod in CLOSED {
+        step(counts, &format!("the pod {pod} is closed"), started, limit, || Ok(!reach(pod)?));
+    }
     step(counts, "nothing of Tortie is restarting", started, limit, || {
         rolled_out("kube-system", "daemonset/calico-node")
     });
@@ -59,13 +64,17 @@ fn in_client(line: &str) -> Command {
 impl Traffic {
     /// Starts it.
     pub fn start() -> Result<Traffic> {
-        let (open, closed) = (address("open")?, address("closed")?);
+        let open = address("open")?;
         let interval = 1.0 / f64::from(RATE);
         let pings = in_client(&format!("exec ping -n -q -i {interval} {open}")).spawn().context("ping")?;
-        let tries = format!(
-            "while :; do timeout 1 busybox nc -w 1 {closed} 8080 </dev/null >/dev/null 2>&1 && echo OPEN; done"
-        );
-        let tries = in_client(&tries).spawn().context("nc")?;
+        let mut tries = Vec::new();
+        for pod in CLOSED {
+            let to = address(pod)?;
+            let line = format!(
+                "while :; do timeout 1 busybox nc -w 1 {to} 8080 </dev/null >/dev/null 2>&1 && echo OPEN || sleep 0.1; done"
+            );
+            tries.push(in_client(&line).spawn().context("nc")?);
+        }
         std::thread::sleep(Duration::from_secs(1));
         Ok(Traffic { pings, tries, started: Instant::now() })
     }
@@ -73,7 +82,7 @@ impl Traffic {
     /// Ends it and counts what was seen: nothing lost, nothing open.
     pub fn stop(mut self, counts: &mut Counts, during: &str) -> Result<()> {
         std::thread::sleep(Duration::from_secs(1));
-        let tries = end(&mut self.tries, "TERM")?;
+        let tries = self.tries.iter_mut().map(|tries| end(tries, "TERM")).collect::<Result<String>>()?;
         let pings = end(&mut self.pings, "INT")?;
         let seconds = self.started.elapsed().as_secs_f64();
         let line = pings.lines().find(|line| line.contains("packets transmitted")).unwrap_or(&pings).to_owned();
