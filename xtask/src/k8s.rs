@@ -137,7 +137,8 @@ impl Suite {
             Suite::Conformance => specs::run(specs::CONFORMANCE, options.at_once).map(|seen| counts.add(seen)),
             Suite::All => {
                 Suite::Policy.run(counts, options)?;
-                Suite::Conformance.run(counts, options)
+                Suite::Conformance.run(counts, options)?;
+                figures::agents(options.nodes)
             }
             Suite::Pods => pods::run(counts),
             Suite::Services => services::run(counts),

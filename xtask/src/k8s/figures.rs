@@ -47,9 +47,17 @@ pub fn run(count: u32) -> Result<()> {
             println!("round {round}: network time of a pod, ours to ptp: {:.2}", ours / ptp);
         }
     }
-    for number in 1..=3 {
+    agents(3)
+}
+
+/// Prints what the agents of the nodes take of memory, now and at their peak.
+pub fn agents(nodes: u8) -> Result<()> {
+    for number in 1..=nodes {
         let line = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = calico-node ] && grep -E 'VmRSS|VmHWM' $p/status; done; true";
-        println!("agent of n{number}: {}", node(number, &["sh", "-c", line])?.replace('\n', " "));
+        println!(
+            "agent of n{number}: {}",
+            node(number, &["sh", "-c", line])?.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
     }
     Ok(())
 }
