@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use programs::installed;
 use serde_json::Value;
-use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Rules, probe, wait};
+use tortie_lab::{Lab, Node, Outcome, Pod, Probe, Prober, Rules, probe, wait};
+use tortie_net::Family;
 
 const START: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
@@ -155,6 +156,11 @@ fn rules_that_others_take_away_are_back_at_once() {
         let (lab, [a, b, c]) = world(rules, |_| {});
         becomes(&a, &b, 9000, Outcome::Open, "policy is in force");
         becomes(&c, &b, 9000, Outcome::Dropped, "policy is in force");
+        lab.apply(&POLICY.replace("[9000]", "[9000, 9002]")).unwrap();
+        let stream = |from: &Pod, port| Prober::start(&from.place(), &b.place(), Family::V4, port, 1_000).unwrap();
+        let (allowed, forbidden) = (stream(&a, 9002), stream(&c, 9003));
+        assert!(allowed.wait_received(1_000, SOON), "policy changed");
+        let (flowing, mut quiet, mut got_in) = (allowed.mark(), Vec::new(), Vec::new());
         let (node, program) = (lab.node(1), format!("iptables-{flavour}"));
         assert!(!node.log().contains("changed our rules"), "what the node does is its own\n{}", node.log());
         let mut longest = Duration::ZERO;
@@ -162,7 +168,7 @@ fn rules_that_others_take_away_are_back_at_once() {
             [&["-w", "-F"][..], &["-w", "-F", "FORWARD"], &["-w", "-F", "cali-FORWARD"], &["-w", "-D", "FORWARD", "1"]]
         {
             let repaired = || node.log().matches("are repaired").count();
-            let before = repaired();
+            let (before, arrived) = (repaired(), forbidden.received());
             let begun = Instant::now();
             on(node, &program, args);
             let back = wait(SOON, || (repaired() > before).then_some(()));
@@ -170,10 +176,22 @@ fn rules_that_others_take_away_are_back_at_once() {
             assert!(back.is_some(), "{flavour} {args:?}: nobody noticed\n{}", node.log());
             becomes(&c, &b, 9000, Outcome::Dropped, "closed again");
             becomes(&a, &b, 9000, Outcome::Open, "and open to those who may");
+            // The flow that began meanwhile ends too.
+            std::thread::sleep(Duration::from_secs(1));
+            let closed = forbidden.mark();
+            got_in.push(forbidden.received() - arrived);
             // Each look that finds something is followed by a later one, until one finds nothing.
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(2));
+            quiet.push(closed..forbidden.mark());
         }
-        println!("{flavour}: back after {longest:?} at most");
+        let (allowed, forbidden) = (allowed.stop(), forbidden.stop());
+        let lost: u64 = allowed.lost().into_iter().filter(|range| range.end > flowing).map(|r| r.end - r.start).sum();
+        println!(
+            "{flavour}: back after {longest:?} at most; of 1,000 forbidden packets/s {got_in:?} got in with the flow \
+             that they began; of {} allowed ones {lost} were lost",
+            allowed.sent - flowing
+        );
+        quiet.into_iter().for_each(|numbers| forbidden.expect_none(numbers).unwrap());
         // Others may keep rules of their own, which are no change of ours.
         let before = node.log().matches("changed our rules").count();
         on(node, &program, &["-w", "-N", "OTHERS"]);

@@ -285,4 +285,13 @@ spec: {selector: role == 'client', types: [Egress], egress: []}
     assert!(change.is_some(), "{report:?}");
     let (report, _) = ask(&mut World::new(facts(CLUSTER)), "prod/client", "prod/web", Protocol::TCP, 9000);
     assert_eq!(report.allowed_if_staged, None);
+    // What is staged for the node itself.
+    let wider = HOST[HOST.find("---\napiVersion: projectcalico.org/v3\nkind: Global").expect("the policy")..]
+        .replace("kind: Global", "kind: StagedGlobal")
+        .replace("[2222]", "[8080]");
+    let mut world = World::new(facts(&format!("{CLUSTER}{HOST}{wider}")));
+    let (report, _) = ask(&mut world, "n2", "n1", Protocol::TCP, 8080);
+    assert_eq!((report.allowed, report.allowed_if_staged), (false, Some(true)));
+    let (report, _) = ask(&mut world, "n2", "n1", Protocol::TCP, 8081);
+    assert_eq!((report.allowed, report.allowed_if_staged), (false, Some(false)));
 }

@@ -18,6 +18,7 @@ pub(crate) struct Flushed {
     pub(crate) settings: Settings,
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     pub(crate) previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
+    pub(crate) host_previews: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     pub(crate) host_endpoints: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// The addresses of all nodes, while they are asked for.
     pub(crate) all_hosts: Option<BTreeSet<Member>>,

@@ -161,16 +161,11 @@ impl Matching {
     fn is_active(&self, selector: SelectorId) -> bool {
         let Some(Entry { place, rules: _ }) = self.entry(selector) else { return false };
         let mut classes = self.index.classes_of(selector);
-        let mut selects = |host: bool| {
-            let wanted = |item| self.names.get(item).is_some_and(|id| is_host(id) == host);
-            classes.any(|class| self.index.items(class).any(wanted))
-        };
+        let host = |item| self.names.get(item).is_some_and(is_host);
         match place.scope.stage {
-            // Only workloads have a preview.
-            PolicyStage::Normal if place.id.kind.staged() => selects(false),
             PolicyStage::Normal => classes.next().is_some(),
             // Those are for host endpoints alone.
-            PolicyStage::PreDnat | PolicyStage::Untracked => selects(true),
+            PolicyStage::PreDnat | PolicyStage::Untracked => classes.any(|class| self.index.items(class).any(host)),
         }
     }
 

@@ -59,6 +59,7 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         policies,
         staged,
         previews,
+        host_previews,
         profiles,
         endpoints,
         host_endpoints,
@@ -113,9 +114,10 @@ fn write_tables(out: &mut String, tables: &Tables, describe: &dyn Fn(&SetId) -> 
         write!(out, "endpoint {id}")?;
         write_endpoint(out, endpoint)?;
     }
-    for (interface, endpoint) in host_endpoints {
+    let enforced = host_endpoints.iter().map(|row| ("host-endpoint", row));
+    for (what, (interface, endpoint)) in enforced.chain(host_previews.iter().map(|row| ("host-preview", row))) {
         let HostEndpoint { name, untracked, pre_dnat, forward, tiers, profiles } = &**endpoint;
-        writeln!(out, "host-endpoint {interface} {name}")?;
+        writeln!(out, "{what} {interface} {name}")?;
         for (what, list) in [("untracked ", untracked), ("pre-dnat ", pre_dnat), ("forward ", forward), ("", tiers)] {
             write_tiers(out, what, list)?;
         }

@@ -195,11 +195,6 @@ impl<'a> PolicySource<'a> {
     }
 
     pub(crate) fn global(spec: &'a api::GlobalNetworkPolicySpec) -> PolicySource<'a> {
-        let stage = match (spec.do_not_track, spec.pre_dnat) {
-            (true, _) => PolicyStage::Untracked,
-            (false, true) => PolicyStage::PreDnat,
-            (false, false) => PolicyStage::Normal,
-        };
         PolicySource {
             namespace: "",
             tier: &spec.tier,
@@ -208,7 +203,7 @@ impl<'a> PolicySource<'a> {
             namespace_selector: &spec.namespace_selector,
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
-            stage,
+            stage: stage(spec.do_not_track, spec.pre_dnat),
             forward: spec.apply_on_forward,
             ingress: &spec.ingress,
             egress: &spec.egress,
@@ -233,11 +228,9 @@ impl<'a> PolicySource<'a> {
         })
     }
 
-    /// `None` for the proposal to delete a policy, and for those that apply before connection tracking or before
-    /// NAT: they are for host endpoints alone, which have no preview.
+    /// `None` for the proposal to delete a policy.
     pub(crate) fn staged_global(spec: &'a api::StagedGlobalNetworkPolicySpec) -> Option<PolicySource<'a>> {
-        let heeded = spec.staged_action != Some(api::StagedAction::Delete) && !spec.do_not_track && !spec.pre_dnat;
-        heeded.then_some(PolicySource {
+        (spec.staged_action != Some(api::StagedAction::Delete)).then_some(PolicySource {
             namespace: "",
             tier: &spec.tier,
             order: spec.order,
@@ -245,7 +238,7 @@ impl<'a> PolicySource<'a> {
             namespace_selector: &spec.namespace_selector,
             service_account_selector: &spec.service_account_selector,
             types: &spec.types,
-            stage: PolicyStage::Normal,
+            stage: stage(spec.do_not_track, spec.pre_dnat),
             forward: spec.apply_on_forward,
             ingress: &spec.ingress,
             egress: &spec.egress,
@@ -302,6 +295,15 @@ impl<'a> PolicySource<'a> {
             problems.push("spec.selector: nested too deep".to_owned());
         }
         joined
+    }
+}
+
+/// Where a global policy is evaluated.
+fn stage(do_not_track: bool, pre_dnat: bool) -> PolicyStage {
+    match (do_not_track, pre_dnat) {
+        (true, _) => PolicyStage::Untracked,
+        (false, true) => PolicyStage::PreDnat,
+        (false, false) => PolicyStage::Normal,
     }
 }
 

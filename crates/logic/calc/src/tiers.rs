@@ -72,13 +72,21 @@ pub(crate) struct Applied {
     pub(crate) forward: Vec<TierPolicies>,
     pub(crate) pre_dnat: Vec<TierPolicies>,
     pub(crate) untracked: Vec<TierPolicies>,
-    /// `normal` if staged policies were enforced; `None` if none selects the endpoint.
+    /// `normal` if staged policies were enforced; `None` if that makes no difference.
     pub(crate) preview: Option<Arc<[TierPolicies]>>,
+    /// The same of all lists, for host endpoints.
+    pub(crate) host_preview: Option<Arc<Applied>>,
 }
 
 /// No policy at all.
-pub(crate) static NONE: Applied =
-    Applied { normal: Vec::new(), forward: Vec::new(), pre_dnat: Vec::new(), untracked: Vec::new(), preview: None };
+pub(crate) static NONE: Applied = Applied {
+    normal: Vec::new(),
+    forward: Vec::new(),
+    pre_dnat: Vec::new(),
+    untracked: Vec::new(),
+    preview: None,
+    host_preview: None,
+};
 
 /// Adds a policy to the tier that is being filled, which is the last of the list.
 fn add(list: &mut Vec<TierPolicies>, tier: &TierPolicies, id: &PolicyId, ingress: bool, egress: bool) {
@@ -132,8 +140,13 @@ impl Tiers {
             places.sort_by(|a, b| a.cmp(b));
         }
         let staged = tiers.iter().flat_map(|(_, places)| places).any(|place| place.id.kind.staged());
-        let preview = staged.then(|| self.filtered(&tiers, true).normal.into());
-        Applied { preview, ..self.filtered(&tiers, false) }
+        let enforced = self.filtered(&tiers, false);
+        if !staged {
+            return enforced;
+        }
+        let all = self.filtered(&tiers, true);
+        let preview = (all.normal != enforced.normal).then(|| all.normal.as_slice().into());
+        Applied { preview, host_preview: Some(Arc::new(all)), ..enforced }
     }
 
     /// The policies with or without staged ones.

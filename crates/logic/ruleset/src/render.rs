@@ -165,6 +165,7 @@ impl Renderer {
             policies,
             staged: _,
             previews: _,
+            host_previews: _,
             profiles,
             endpoints,
             host_endpoints,

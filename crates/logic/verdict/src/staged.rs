@@ -16,5 +16,6 @@ pub fn with_staged(tables: &Tables) -> Tables {
             *endpoint = Arc::new(Endpoint { tiers: tiers.to_vec(), ..Endpoint::clone(endpoint) });
         }
     }
+    out.host_endpoints.append(&mut out.host_previews);
     out
 }

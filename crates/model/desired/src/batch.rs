@@ -46,6 +46,8 @@ pub struct Batch {
     pub staged: BTreeMap<PolicyId, Option<Arc<Policy>>>,
     /// The tiers of endpoints as they were if staged policies were enforced.
     pub previews: BTreeMap<EndpointId, Option<Arc<[TierPolicies]>>>,
+    /// Host endpoints as they were if staged policies were enforced.
+    pub host_previews: BTreeMap<HostInterface, Option<Arc<HostEndpoint>>>,
     /// Profiles.
     pub profiles: BTreeMap<Arc<str>, Option<Arc<Profile>>>,
     /// Endpoints.
@@ -146,6 +148,7 @@ impl Batch {
             policies,
             staged,
             previews,
+            host_previews,
             profiles,
             endpoints,
             host_endpoints,
@@ -172,6 +175,7 @@ impl Batch {
         self.policies.extend(policies);
         self.staged.extend(staged);
         self.previews.extend(previews);
+        self.host_previews.extend(host_previews);
         self.profiles.extend(profiles);
         self.endpoints.extend(endpoints);
         self.host_endpoints.extend(host_endpoints);

@@ -28,6 +28,8 @@ pub struct Tables {
     pub staged: BTreeMap<PolicyId, Arc<Policy>>,
     /// The tiers of local endpoints that a staged policy selects, as they were if staged policies were enforced too.
     pub previews: BTreeMap<EndpointId, Arc<[TierPolicies]>>,
+    /// The host endpoints that a staged policy selects, as they were if staged policies were enforced too.
+    pub host_previews: BTreeMap<HostInterface, Arc<HostEndpoint>>,
     /// Local endpoints.
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// The policy of the node's own interfaces.
@@ -63,6 +65,7 @@ impl Tables {
             policies,
             staged,
             previews,
+            host_previews,
             profiles,
             endpoints,
             host_endpoints,
@@ -101,6 +104,7 @@ impl Tables {
         put_all(&mut self.policies, policies);
         put_all(&mut self.staged, staged);
         put_all(&mut self.previews, previews);
+        put_all(&mut self.host_previews, host_previews);
         put_all(&mut self.profiles, profiles);
         put_all(&mut self.endpoints, endpoints);
         put_all(&mut self.host_endpoints, host_endpoints);

@@ -267,6 +267,7 @@ fn decides(batch: &Batch) -> bool {
         policies,
         staged: _,
         previews: _,
+        host_previews: _,
         profiles,
         endpoints,
         host_endpoints,

@@ -16,6 +16,7 @@ use crate::labels::{LabelSet, Pairs};
 use crate::local::LocalEndpoint;
 use crate::matching::is_host;
 use crate::sets::IpSets;
+use crate::tiers::Applied;
 use crate::tunnels::Wanted;
 
 impl Calculator {
@@ -119,24 +120,30 @@ impl Calculator {
             out.endpoints.extend(put(&mut self.flushed.endpoints, id, endpoint));
         }
         let Some(governed) = self.hosts.take() else { return };
-        let mut now = BTreeMap::new();
+        let (mut now, mut previews) = (BTreeMap::new(), BTreeMap::new());
         for (interface, name) in governed {
             let Some(host) = self.hosts.get(&name) else { continue };
             let id = EndpointId { namespace: Arc::from(""), name: name.clone() };
-            let applied = self.matching.tiers_of(&id, &mut seen).clone();
-            // Upstream has no untracked policy for all interfaces.
-            let untracked = if interface == HostInterface::All { Vec::new() } else { applied.untracked };
-            let endpoint = HostEndpoint {
-                name,
-                untracked,
-                pre_dnat: applied.pre_dnat,
-                forward: applied.forward,
-                tiers: applied.normal,
-                profiles: self.profiles.listed(&self.sets, &host.profiles),
+            let applied = self.matching.tiers_of(&id, &mut seen);
+            let profiles = self.profiles.listed(&self.sets, &host.profiles);
+            let endpoint = |applied: &Applied| {
+                // Upstream has no untracked policy for all interfaces.
+                let untracked = Some(&applied.untracked).filter(|_| interface != HostInterface::All);
+                Arc::new(HostEndpoint {
+                    name: name.clone(),
+                    untracked: untracked.cloned().unwrap_or_default(),
+                    pre_dnat: applied.pre_dnat.clone(),
+                    forward: applied.forward.clone(),
+                    tiers: applied.normal.clone(),
+                    profiles: profiles.clone(),
+                })
             };
-            now.insert(interface, Arc::new(endpoint));
+            previews.extend(applied.host_preview.as_deref().map(|all| (interface.clone(), endpoint(all))));
+            now.insert(interface.clone(), endpoint(applied));
         }
+        previews.retain(|interface, preview| now.get(interface) != Some(preview));
         out.host_endpoints = replace(&mut self.flushed.host_endpoints, now);
+        out.host_previews = replace(&mut self.flushed.host_previews, previews);
     }
 
     /// The set of all nodes' addresses, while outgoing NAT asks for it.

@@ -47,8 +47,16 @@ pub fn tables(tables: &Tables) {
         assert!(tables.endpoints.contains_key(id), "{id}");
         tiers.iter().flat_map(|tier| tier.ingress.iter().chain(&tier.egress))
     });
-    let staged: BTreeSet<_> = previewed.filter(|policy| policy.kind.staged()).collect();
-    assert_eq!(tables.staged.keys().collect::<BTreeSet<_>>(), staged, "staged policies");
+    let on_hosts = tables.host_previews.iter().flat_map(|(interface, endpoint)| {
+        assert!(tables.host_endpoints.contains_key(interface), "{interface}");
+        let HostEndpoint { name: _, untracked, pre_dnat, forward, tiers, profiles: _ } = &**endpoint;
+        let tiers = [untracked, pre_dnat, forward, tiers].into_iter().flatten();
+        tiers.flat_map(|tier| tier.ingress.iter().chain(&tier.egress))
+    });
+    let used_staged: BTreeSet<_> = previewed.chain(on_hosts).filter(|policy| policy.kind.staged()).collect();
+    let staged = tables.staged.keys().collect::<BTreeSet<_>>();
+    assert!(staged.is_superset(&used_staged), "staged policies");
+    assert!(staged == used_staged || !tables.host_endpoints.is_empty(), "staged policies");
     assert!(used_policies.iter().all(|policy| !policy.kind.staged()), "a staged policy is enforced");
     assert_eq!(tables.sets.keys().collect::<BTreeSet<_>>(), used_sets, "sets");
     let policies = tables.policies.keys().collect::<BTreeSet<_>>();

@@ -25,7 +25,7 @@ pub fn answer(tables: &Tables, question: &str) -> String {
         Packet { protocol, ..Packet::tcp(src, 40000, dst, port) }
     };
     let source = if *from == "host" { Source::Host } else { Source::Interface(from) };
-    let target = if rest.last() == Some(&"to-host") { Target::Host } else { Target::Routed };
+    let target = if rest.contains(&"to-host") { Target::Host } else { Target::Routed };
     let staged = rest.contains(&"staged").then(|| with_staged(tables));
     let verdict = evaluate(staged.as_ref().unwrap_or(tables), &packet, source, target);
     let why = verdict.steps.last().map_or_else(|| "no step".to_owned(), ToString::to_string);
