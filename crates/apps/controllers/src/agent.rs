@@ -18,6 +18,7 @@ use tortie_store::mirror::{Mirror, Options};
 use tracing::{info, warn};
 
 use crate::collect::{Collector, Pictures};
+use crate::compaction::Compaction;
 use crate::finalizers::Finalizers;
 use crate::load_balancer::LoadBalancer;
 use crate::open::{self, Stores};
@@ -64,6 +65,8 @@ pub struct Controllers {
     started: Instant,
     guid: Option<String>,
     collector: Collector,
+    compaction: Compaction,
+    compaction_due: Moment,
     stale: StaleNodes,
     nodes_due: Moment,
     copies_due: Moment,
@@ -109,6 +112,8 @@ impl Controllers {
             started: Instant::now(),
             guid: None,
             collector: Collector::default(),
+            compaction: Compaction::default(),
+            compaction_due: Moment::ZERO,
             stale: StaleNodes::default(),
             nodes_due: Moment::ZERO,
             copies_due: Moment::ZERO,
@@ -185,6 +190,13 @@ impl Controllers {
             if let Err(error) = self.finalize() {
                 warn!("not every pool and tier is as it should be, which is tried again: {error:#}");
                 self.finalizers_due = at + AGAIN;
+            }
+        }
+        if let (Some(etcd), true) = (&self.stores.etcd, at >= self.compaction_due) {
+            let period = running.spec.etcdv3_compaction_period.map(|period| period.as_std()).unwrap_or_default();
+            if let Err(error) = self.compaction.turn(etcd, at, period) {
+                warn!("etcd's history is not compacted, which is tried again: {error}");
+                self.compaction_due = at + EVERY;
             }
         }
         let (keeper, board) = (&self.keeper, &self.board);

@@ -10,6 +10,7 @@
 
 mod agent;
 mod collect;
+mod compaction;
 mod configuration;
 mod copies;
 mod finalizers;

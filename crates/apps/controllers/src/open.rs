@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tortie_datastore::{Choice, Felix, Sources, choose};
 use tortie_store::Store;
+use tortie_store_etcd::EtcdStore;
 use tortie_store_kubernetes::KubernetesStore;
 
 use crate::seat::{FileSeat, KubernetesRegister, Seat, StoreRegister};
@@ -20,6 +21,8 @@ pub struct Stores {
     pub beside: Option<Arc<dyn Store>>,
     /// The same API, or that of the facts, for what is no fact: the status of services.
     pub api: Option<Arc<KubernetesStore>>,
+    /// The etcd of the facts, where they are in one: its history is for the controllers to end.
+    pub etcd: Option<EtcdStore>,
     /// Whether the facts are in the Kubernetes API.
     pub kubernetes: bool,
     /// Where the datastore is, for messages.
@@ -34,7 +37,7 @@ pub(crate) fn open(env: &BTreeMap<String, OsString>) -> Result<(Stores, Seat)> {
     let (me, namespace) = (identity(), namespace(env));
     let stores = |main: Arc<dyn Store>, api: Option<Arc<KubernetesStore>>, kubernetes: bool| {
         let beside = api.clone().filter(|_| !kubernetes).map(|api| api as Arc<dyn Store>);
-        Stores { main, beside, api, kubernetes, place: place.clone() }
+        Stores { main, beside, api, etcd: None, kubernetes, place: place.clone() }
     };
     Ok(match choice {
         Choice::Kubernetes(options) => {
@@ -49,9 +52,10 @@ pub(crate) fn open(env: &BTreeMap<String, OsString>) -> Result<(Stores, Seat)> {
             (stores(main, beside(env)?, false), Seat::Lock(FileSeat::new(PathBuf::from(lock))))
         }
         Choice::Etcd(options) => {
-            let main = Choice::Etcd(options).open()?;
+            let etcd = EtcdStore::open(options)?;
+            let main: Arc<dyn Store> = Arc::new(etcd.clone());
             let register = StoreRegister::new(Arc::clone(&main));
-            (stores(main, beside(env)?, false), Seat::elected(register, me))
+            (Stores { etcd: Some(etcd), ..stores(main, beside(env)?, false) }, Seat::elected(register, me))
         }
     })
 }

@@ -106,6 +106,7 @@ fn what_kubernetes_says_is_in_etcd() {
         main: etcd(&server),
         beside: Some(Arc::new(cluster.store(None))),
         api: None,
+        etcd: None,
         kubernetes: false,
         place: "of a test".into(),
     };

@@ -60,8 +60,14 @@ fn pools_and_tiers_wait_for_what_is_in_them() {
 
     let api = open();
     let register = KubernetesRegister::new(open(), "kube-system");
-    let stores =
-        Stores { main: api.clone(), beside: None, api: Some(api), kubernetes: true, place: "of a test".into() };
+    let stores = Stores {
+        main: api.clone(),
+        beside: None,
+        api: Some(api),
+        etcd: None,
+        kubernetes: true,
+        place: "of a test".into(),
+    };
     let wiring =
         Wiring { stores, seat: Seat::elected(register, "c".into()), env: BTreeMap::new(), board: Board::new(None) };
     let mut all = Controllers::start(wiring).expect("they start");

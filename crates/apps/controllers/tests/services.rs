@@ -144,8 +144,14 @@ fn with_the_facts_in_the_kubernetes_api() {
     let open = || {
         let store = Arc::new(cluster.store(None));
         let seat = Seat::elected(KubernetesRegister::new(Arc::clone(&store), "kube-system"), "c".into());
-        let stores =
-            Stores { main: store.clone(), beside: None, api: Some(store), kubernetes: true, place: "of a test".into() };
+        let stores = Stores {
+            main: store.clone(),
+            beside: None,
+            api: Some(store),
+            etcd: None,
+            kubernetes: true,
+            place: "of a test".into(),
+        };
         (stores, seat)
     };
     // The lease's namespace is made by the server itself, in its own time.
@@ -172,6 +178,7 @@ fn with_the_facts_in_etcd() {
             main: etcd(),
             beside: Some(api.clone()),
             api: Some(api),
+            etcd: None,
             kubernetes: false,
             place: "of a test".into(),
         };

@@ -20,7 +20,8 @@ use tortie_datastore::ipam;
 use tortie_etcd_server::{Server, Wish};
 use tortie_facts::{Filter, Key, OwnerKind, Value};
 use tortie_ipam::{Assign, Client, Holder, Now, Pool, Request, Settings};
-use tortie_store::{Expect as StoreExpect, MemoryStore, Reader, Store, Write};
+use tortie_store::{Expect as StoreExpect, MemoryStore, Reader, Store, WatchError, Write};
+use tortie_store_etcd::EtcdStore;
 use tortie_store_sqlite::SqliteStore;
 
 fn put(store: &dyn Store, resource: Resource) {
@@ -188,7 +189,7 @@ fn no_node(store: &dyn Store, name: &str) {
 }
 
 fn stores(main: Arc<dyn Store>, beside: Option<Arc<dyn Store>>, kubernetes: bool) -> Stores {
-    Stores { main, beside, api: None, kubernetes, place: "of a test".into() }
+    Stores { main, beside, api: None, etcd: None, kubernetes, place: "of a test".into() }
 }
 
 #[test]
@@ -217,6 +218,36 @@ fn on_etcd() {
         (stores(store, None, false), seat)
     };
     life(&open, &node, &no_node, &|_, _| {});
+}
+
+#[test]
+fn etcd_forgets_what_is_older_than_the_period_that_the_configuration_says() {
+    if !tortie_etcd_server::installed() {
+        return;
+    }
+    let server = Server::start(Wish { tls: true, users: true, ..Wish::default() }).ready();
+    let tortie_datastore::Choice::Etcd(options) = common::choice(&server) else { panic!("it is etcd") };
+    let etcd = EtcdStore::open(options).expect("good settings");
+    let store: Arc<dyn Store> = Arc::new(etcd.clone());
+    let seat = Seat::elected(StoreRegister::new(Arc::clone(&store)), "c".into());
+    let stores = Stores { etcd: Some(etcd.clone()), ..stores(Arc::clone(&store), None, false) };
+    let mut configuration = default_configuration();
+    configuration.spec.prometheus_metrics_port = Some(0);
+    configuration.spec.etcdv3_compaction_period = Some(GoDuration::from_seconds(0));
+    put(&*store, configuration.clone().into());
+    let early = etcd.revision().expect("read");
+    node(&*store, "n1");
+    let look = |mut watch: Box<dyn tortie_store::Watch>| watch.next(Duration::from_millis(200));
+    let gone = || matches!(store.watch(&Filter::All, early).and_then(look), Err(WatchError::Gone));
+    let mut controllers =
+        Controllers::start(Wiring { stores, seat, env: BTreeMap::new(), board: Board::new(None) }).expect("they start");
+    let looked = std::cell::Cell::new(0);
+    until("some turns", &mut [&mut controllers], || looked.replace(looked.get() + 1) > 10);
+    assert!(!gone(), "a period of zero keeps everything");
+    configuration.spec.etcdv3_compaction_period = Some(GoDuration::from_seconds(1));
+    put(&*store, configuration.into());
+    until("the history goes", &mut [&mut controllers], gone);
+    assert!(store.get(&Key::resource(Kind::Node, "", "n1")).expect("read").is_some(), "what is there stays");
 }
 
 #[test]

@@ -33,6 +33,14 @@ impl EtcdStore {
         Ok(EtcdStore { client: Arc::new(client), report_seconds: Arc::new(AtomicI64::new(write::REPORT_SECONDS)) })
     }
 
+    /// The revision now.
+    ///
+    /// # Errors
+    /// If no member can be reached, or the user may not read.
+    pub fn revision(&self) -> Result<Revision, StoreError> {
+        runtime::wait(read::now(&self.client)).map(read::revision).map_err(StoreError::from)
+    }
+
     /// Makes etcd forget the history up to and including a revision; watches from before are gone. What is forgotten
     /// already is no error.
     ///

@@ -9,6 +9,11 @@ use tortie_store::Store;
 
 /// A client of a real etcd, by upstream's variables.
 pub fn etcd(server: &Server) -> Arc<dyn Store> {
+    choice(server).open().expect("good settings")
+}
+
+/// The same before it is opened.
+pub fn choice(server: &Server) -> tortie_datastore::Choice {
     let env: BTreeMap<String, OsString> = server
         .env()
         .into_iter()
@@ -16,5 +21,5 @@ pub fn etcd(server: &Server) -> Arc<dyn Store> {
         .chain([("DATASTORE_TYPE".to_owned(), "etcdv3".into())])
         .collect();
     let sources = tortie_datastore::Sources { env: &env, file: None, felix: tortie_datastore::Felix::Ignored };
-    tortie_datastore::choose(&sources).expect("good").open().expect("good settings")
+    tortie_datastore::choose(&sources).expect("good")
 }
