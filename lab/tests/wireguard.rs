@@ -1,4 +1,5 @@
-//! WireGuard in the lab: pods of both families talk, the wire shows nothing of it, keys change, nodes come and go.
+//! WireGuard in the lab: pods of both families talk, the wire shows nothing of it, keys change, nodes come and go. Where
+//! the kernel has no such devices, they are in user space.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
@@ -8,11 +9,15 @@ mod capture;
 mod overlay;
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use capture::{Capture, Outer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use overlay::{START, arrives_whole, everybody_talks, pods, started, three_nodes};
 use serde_json::Value;
-use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, probe, wait};
+use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, Prober, probe, wait};
 use tortie_net::Family;
 use tortie_netlink::{Error, Handle, Netns, RouteFilter};
 
@@ -20,6 +25,27 @@ const PORTS: [u16; 2] = [51820, 51821];
 
 fn kernel_has_wireguard() -> bool {
     overlay::kernel_has("WireGuard", |kernel| kernel.create_wireguard("wg0"))
+}
+
+/// Whether there can be devices here at all; says so if not.
+fn there_is_wireguard() -> bool {
+    let tun = Path::new("/dev/net/tun").exists();
+    tun || kernel_has_wireguard()
+}
+
+/// Processes of a node that are devices in user space.
+fn device_processes(lab: &Lab, node: usize) -> Vec<i32> {
+    let inode = |path: String| std::fs::metadata(path).map(|meta| meta.ino()).ok();
+    let own = inode(format!("/run/netns/{}", lab.node(node).netns_name()));
+    assert!(own.is_some());
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_device = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"wireguard-device")
+            && inode(format!("/proc/{pid}/ns/net")) == own
+    };
+    pids.filter(is_device).collect()
 }
 
 fn dual() -> LabBuilder {
@@ -91,7 +117,7 @@ fn in_the_clear<'a>(packets: &'a [Outer], pods: &[Pod]) -> Vec<&'a Outer> {
 #[test]
 #[ignore = "needs root"]
 fn pods_talk_and_the_wire_shows_wireguard_alone() {
-    if !kernel_has_wireguard() {
+    if !there_is_wireguard() {
         return;
     }
     let lab = started(dual().up().unwrap());
@@ -131,6 +157,8 @@ fn pods_talk_and_the_wire_shows_wireguard_alone() {
         assert!(node.contains(part), "{part}: {node}");
     }
     let state = state(&lab, 1);
+    let place = if kernel_has_wireguard() { "kernel" } else { "user space" };
+    assert_eq!(state["wireguard.cali"]["device"], place);
     let ages =
         state["wireguard.cali"]["peers"].as_array().unwrap().iter().map(|peer| peer["handshakeSecsAgo"].as_u64());
     assert!(ages.clone().all(|age| age.is_some_and(|age| age < 600)), "{state:#}");
@@ -143,7 +171,7 @@ fn pods_talk_and_the_wire_shows_wireguard_alone() {
 #[test]
 #[ignore = "needs root"]
 fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
-    if !kernel_has_wireguard() {
+    if !there_is_wireguard() {
         return;
     }
     let lab = dual().up().unwrap();
@@ -190,6 +218,9 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
             assert_eq!(kernel.routes(&filter).unwrap(), []);
         }
     }
+    for node in 1..=3 {
+        wait(START, || device_processes(&lab, node).is_empty().then_some(())).expect("no process is left");
+    }
     talk(&lab, &pods[..2]);
     let gone = || {
         let node = lab.ctl(&["get", "node", "node1", "-o", "yaml"], "").unwrap();
@@ -201,7 +232,7 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
 #[test]
 #[ignore = "needs root"]
 fn with_host_encryption_nodes_talk_encrypted_too() {
-    if !kernel_has_wireguard() {
+    if !there_is_wireguard() {
         return;
     }
     let lab = started(dual().env("FELIX_WIREGUARDHOSTENCRYPTIONENABLED", "true").up().unwrap());
@@ -226,7 +257,7 @@ fn without_the_device_the_node_says_so_and_goes_on() {
         println!("skipped: this kernel has WireGuard");
         return;
     }
-    let lab = started(dual().up().unwrap());
+    let lab = started(dual().env("TORTIE_WIREGUARD_DEVICE", "kernel").up().unwrap());
     let pods = pods(&lab);
     let fault = || state(&lab, 1)["wireguard.cali"]["fault"].as_str().map(str::to_owned);
     let fault = wait(START, fault).expect("the status names it");
@@ -234,4 +265,82 @@ fn without_the_device_the_node_says_so_and_goes_on() {
     assert!(lab.node(1).netlink().unwrap().rules(Family::V4).unwrap().iter().all(|rule| rule.priority != 99));
     // Without encapsulation a mesh reaches no further than its subnet.
     everybody_talks(&pods[..2], &[Probe::tcp(9000)]).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn in_user_space_a_device_outlives_its_node_and_nothing_passes_without_it() {
+    if !Path::new("/dev/net/tun").exists() {
+        println!("skipped: this kernel has no TUN devices");
+        return;
+    }
+    let lab = started(dual().env("TORTIE_WIREGUARD_DEVICE", "user").up().unwrap());
+    let pods = pods(&lab);
+    settled(&lab, &[1, 2, 3], 2);
+    talk(&lab, &pods);
+    assert_eq!(state(&lab, 1)["wg-v6.cali"]["device"], "user space");
+
+    // Nobody misses the node.
+    let before = device_processes(&lab, 1);
+    assert_eq!(before.len(), 2);
+    let stream = Prober::start(&pods[0].place(), &pods[2].place(), Family::V4, 9000, 100).unwrap();
+    assert!(stream.wait_received(20, START), "it flows");
+    let first = stream.mark();
+    lab.node(1).kill9().unwrap();
+    stream.wait_sent(50);
+    lab.node(1).start().unwrap();
+    lab.node(1).wait_in_sync(START).unwrap();
+    settled(&lab, &[1], 2);
+    stream.wait_sent(50);
+    assert_eq!(device_processes(&lab, 1), before);
+    let report = stream.stop();
+    report.expect_all(first..report.sent).unwrap();
+
+    // The processes die: what pods send goes nowhere until there are others, with other keys.
+    lab.node(1).kill9().unwrap();
+    let key = public_key(&lab, 3, "wireguard.cali");
+    let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
+    let stream = Prober::start(&pods[0].place(), &pods[2].place(), Family::V4, 9000, 100).unwrap();
+    assert!(stream.wait_received(20, START), "it flows");
+    for pid in &before {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
+    }
+    stream.wait_sent(100);
+    lab.node(1).start().unwrap();
+    lab.node(1).wait_in_sync(START).unwrap();
+    settled(&lab, &[1, 2, 3], 2);
+    stream.stop();
+    talk(&lab, &pods);
+    let clear = capture.stop();
+    assert!(in_the_clear(&clear, &pods).is_empty(), "{:?}", in_the_clear(&clear, &pods));
+    assert_eq!(public_key(&lab, 3, "wireguard.cali"), key, "only the first node has another key");
+
+    // While the node lives it sees at once that one is gone.
+    kill(Pid::from_raw(device_processes(&lab, 1)[0]), Signal::SIGKILL).unwrap();
+    wait(START, || (device_processes(&lab, 1).len() == 2).then_some(())).expect("another process");
+    settled(&lab, &[1, 2, 3], 2);
+    talk(&lab, &pods);
+
+    // Cleaned, the host has none of it.
+    lab.node(1).stop().unwrap();
+    let cleaned = lab.node(1).command("tortie").unwrap().args(["node", "clean"]).output().unwrap();
+    let text = String::from_utf8_lossy(&cleaned.stdout);
+    assert!(cleaned.status.success() && text.contains("gone: interface wg-v6.cali"), "{text}");
+    wait(START, || device_processes(&lab, 1).is_empty().then_some(())).expect("no process is left");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_of_the_kernel_and_one_in_user_space_understand_each_other() {
+    if !kernel_has_wireguard() {
+        return;
+    }
+    let lab = dual().up().unwrap();
+    lab.node(1).start_with(&["node"], &[("TORTIE_WIREGUARD_DEVICE", "user")]).unwrap();
+    let lab = started(lab);
+    let pods = pods(&lab);
+    settled(&lab, &[1, 2, 3], 2);
+    let places = [1, 2].map(|node| state(&lab, node)["wireguard.cali"]["device"].clone());
+    assert_eq!(places, ["user space", "kernel"]);
+    talk(&lab, &pods);
 }

@@ -18,6 +18,7 @@ use tortie_iptables::Flavour;
 use tortie_net::Family;
 use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol, Rule, TABLE_MAIN, Wireguard};
 use tortie_nftables::Nftables;
+use tortie_wireguard::Userspace;
 
 use crate::environment::{Backend, Environment};
 use crate::{cluster, settings_before, startup};
@@ -101,6 +102,8 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
         // The kernel's own one, which nobody uses, is down.
         LinkKind::Ipip => link.name == TunnelDevice::Ipip.name() && link.up,
         LinkKind::Wireguard => WIREGUARD.contains(&&*link.name) || marked(&link.name),
+        // WireGuard in user space: its process ends with it.
+        LinkKind::Other(kind) if kind == "tun" => WIREGUARD.contains(&&*link.name) || asked(environment, &link.name),
         // Those of limits of bandwidth.
         LinkKind::Other(kind) => kind == "ifb" && link.name.starts_with("bwcali"),
         LinkKind::Plain | LinkKind::Bridge => false,
@@ -125,6 +128,11 @@ fn links(environment: &Environment) -> Result<Vec<Step>> {
 fn marked(device: &str) -> bool {
     let state = Wireguard::open().and_then(|mut devices| devices.device(device));
     state.is_ok_and(|state| state.mark == WIREGUARD_MARK)
+}
+
+/// Whether a process in user space, started by a node of this host, is asked about this device.
+fn asked(environment: &Environment, device: &str) -> bool {
+    Userspace::new(&environment.state_dir, "", &[]).knows(device)
 }
 
 /// Upstream's names of WireGuard devices.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use regex::Regex;
 use tortie_api::FelixConfigurationSpec;
+use tortie_desired::Wireguard;
 use tortie_net::Family;
 use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol};
 use tracing::warn;
@@ -89,6 +90,7 @@ fn smallest(own: &Regex, links: &[Link]) -> u32 {
     let any = || {
         up().filter(|link| {
             !matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Ipip | LinkKind::Wireguard)
+                && !Family::ALL.iter().any(|family| Wireguard::default_place(*family).0 == link.name)
         })
         .map(|link| link.mtu)
         .min()

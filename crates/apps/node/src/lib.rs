@@ -66,24 +66,29 @@ use tortie_calc::{Calculator, Overrides};
 use tortie_datastore::{Choice, Felix};
 use tortie_facts::{Filter, Key};
 use tortie_http::Listener;
-use tortie_netlink::{Groups, Handle, Monitor, Wireguard};
+use tortie_netlink::{Groups, Handle, KernelWireguard, Monitor, WireguardDevices};
 use tortie_routing::{BgpRoutes, Options as RoutingOptions, Routing, Shaping, Tunnels, Wireguards};
 use tortie_store::mirror::{Mirror, Options as MirrorOptions};
 use tortie_store::{Reader, Store};
 use tortie_store_kubernetes::Cluster;
+use tortie_wireguard::Userspace;
 use tracing::{info, warn};
 
 use agent::{Agent, AgentHandle, Inbox, Interfaces, Message, Parts};
 use bgp::{SecretSource, Told};
 use condition::Condition;
 pub use condition::shutdown;
-use environment::{Backend, Environment};
+use environment::{Backend, Environment, WireguardDevice};
 use health::{Health, Pages};
 use self_test::SelfTest;
 use tunnel_addresses::TunnelAddresses;
 
 pub use addresses::show as show_addresses;
 pub use bgp::{Bgp, SecretSource as BgpSecrets, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
+/// The word after which the binary is a WireGuard device in user space: its name and its socket follow.
+pub const WIREGUARD_PROCESS: &str = "wireguard-device";
+pub use tortie_wireguard::run as wireguard_device;
+
 pub use clean::{Options as CleanOptions, clean};
 
 /// The version of Tortie.
@@ -344,7 +349,7 @@ impl Node {
             leftovers,
             routing,
             tunnels: Tunnels::new(Handle::open)?,
-            wireguard: Wireguards::new(Handle::open()?, Wireguard::open),
+            wireguard: Wireguards::new(Handle::open()?, wireguard_devices(environment)?),
             shaping: Shaping::new(Handle::open()?),
             tunnel_addresses,
             interfaces: Interfaces::new(Handle::open()?),
@@ -383,6 +388,19 @@ impl Node {
 /// A store as something to follow.
 fn follow(store: Arc<dyn Store>) -> Arc<dyn Reader> {
     store
+}
+
+/// Where WireGuard's devices are made, in order. A process of this program is a device in user space.
+fn wireguard_devices(environment: &Environment) -> Result<Vec<Box<dyn WireguardDevices>>> {
+    let kernel = || -> Result<Box<dyn WireguardDevices>> { Ok(Box::new(KernelWireguard::new()?)) };
+    let user = || -> Box<dyn WireguardDevices> {
+        Box::new(Userspace::new(&environment.state_dir, "/proc/self/exe", &[WIREGUARD_PROCESS]))
+    };
+    Ok(match environment.wireguard_device {
+        WireguardDevice::Auto => vec![kernel()?, user()],
+        WireguardDevice::Kernel => vec![kernel()?],
+        WireguardDevice::User => vec![user()],
+    })
 }
 
 fn start_self_test(environment: &Environment, health: &Arc<Health>, post: agent::Post) -> Result<Option<SelfTest>> {

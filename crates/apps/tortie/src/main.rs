@@ -7,7 +7,7 @@ mod health;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -77,6 +77,14 @@ enum Program {
     Lab(tortie_lab::cli::LabArgs),
     /// Three nodes on this machine: routes over BGP, and policies that close and open paths.
     Demo(tortie_lab::cli::DemoArgs),
+    /// Be a WireGuard device in user space; the node starts it where the kernel has none.
+    #[command(name = tortie_node::WIREGUARD_PROCESS, hide = true)]
+    WireguardDevice {
+        /// The device's name.
+        name: String,
+        /// Where it is asked.
+        socket: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -178,6 +186,9 @@ fn main() -> ExitCode {
         Program::Drops(args) => end(tortie_ctl::drops::run(&args, &mut io::stdout().lock())),
         Program::Lab(args) => end(tortie_lab::cli::run(args)),
         Program::Demo(args) => end(tortie_lab::cli::demo(args)),
+        Program::WireguardDevice { name, socket } => {
+            end(tortie_node::wireguard_device(&name, &socket).map(|()| ExitCode::SUCCESS))
+        }
         Program::Completion { shell } => {
             clap_complete::generate(shell, &mut Tortie::command(), "tortie", &mut std::io::stdout());
             ExitCode::SUCCESS

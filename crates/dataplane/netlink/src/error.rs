@@ -92,7 +92,7 @@ fn brackets(detail: &str) -> String {
 
 impl Error {
     /// The error for an errno (positive), what was being done and the kernel's explanation.
-    pub(crate) fn from_errno(errno: i32, doing: impl Into<String>, detail: impl Into<String>) -> Error {
+    pub fn from_errno(errno: i32, doing: impl Into<String>, detail: impl Into<String>) -> Error {
         let (doing, detail) = (doing.into(), detail.into());
         match errno {
             libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENXIO => {
@@ -111,7 +111,7 @@ impl Error {
     }
 
     /// The error for a failed system call.
-    pub(crate) fn from_io(source: io::Error, doing: impl Into<String>) -> Error {
+    pub fn from_io(source: io::Error, doing: impl Into<String>) -> Error {
         match source.raw_os_error() {
             Some(errno) => Error::from_errno(errno, doing, ""),
             None => Error::Io { doing: doing.into(), detail: String::new(), source },

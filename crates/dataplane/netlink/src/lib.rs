@@ -43,4 +43,7 @@ pub use rule::Rule;
 pub use sysctl::{sysctl_path, sysctl_read, sysctl_write, sysctl_write_if_different};
 pub use veth::{VethPeer, VethSpec};
 pub use vxlan::{FdbEntry, VxlanSpec};
-pub use wireguard::{PrivateKey, Wireguard, WireguardChange, WireguardPeer, WireguardPeerState, WireguardState};
+pub use wireguard::{
+    KernelWireguard, PrivateKey, Wireguard, WireguardChange, WireguardDevices, WireguardPeer, WireguardPeerState,
+    WireguardState,
+};

@@ -15,7 +15,7 @@ use tortie_net::PublicKey;
 use crate::genl::{Attributes, Family, GENL_HEADER_LEN};
 use crate::link::check_name;
 use crate::wire::{Request, attributes, u16_at, u32_at};
-use crate::{Error, Handle, Netns, Result};
+use crate::{Error, Handle, LinkKind, Netns, Result};
 
 const GET_DEVICE: u8 = 0;
 const SET_DEVICE: u8 = 1;
@@ -41,10 +41,20 @@ const ALLOWED_BITS: u16 = 3;
 /// Prefixes in one message: far below what its 64 KiB hold.
 const PREFIXES_PER_MESSAGE: usize = 1000;
 
-/// A private key. It is never shown, and the kernel is the only place that keeps it.
+/// A private key. It is never shown, and the device is the only place that keeps it.
 pub struct PrivateKey([u8; 32]);
 
 impl PrivateKey {
+    /// The key of these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> PrivateKey {
+        PrivateKey(bytes)
+    }
+
+    /// Its bytes, for the device alone.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// A new one, from the kernel's random numbers.
     pub fn generate() -> Result<PrivateKey> {
         let mut bytes = [0; 32];
@@ -113,6 +123,72 @@ pub struct WireguardChange {
     pub mark: Option<u32>,
     /// Peers that come, change as a whole, or go.
     pub peers: BTreeMap<PublicKey, Option<WireguardPeer>>,
+}
+
+/// Where WireGuard devices are made: in the kernel, or beside it.
+pub trait WireguardDevices: Send {
+    /// Where that is, in a word.
+    fn place(&self) -> &'static str;
+
+    /// What their links are to the kernel.
+    fn kind(&self) -> LinkKind;
+
+    /// Makes a device, or sees to it that one that is there works; a new one is down and without a key.
+    /// [`Error::Unsupported`]: there can be none.
+    fn ensure(&mut self, name: &str) -> Result<()>;
+
+    /// A device as it is; [`Error::NotFound`] when there is none of that name.
+    fn device(&mut self, name: &str) -> Result<WireguardState>;
+
+    /// Changes a device, step by step in order; the first refusal ends it.
+    fn change(&mut self, name: &str, change: &WireguardChange) -> Result<()>;
+}
+
+/// The kernel's devices of one network namespace.
+pub struct KernelWireguard {
+    links: Handle,
+    /// Open once one is there: before, the kernel may not have loaded what they need.
+    devices: Option<Wireguard>,
+}
+
+impl KernelWireguard {
+    /// Those of the calling thread's namespace.
+    pub fn new() -> Result<KernelWireguard> {
+        Ok(KernelWireguard { links: Handle::open()?, devices: None })
+    }
+
+    fn devices(&mut self) -> Result<&mut Wireguard> {
+        let devices = match self.devices.take() {
+            Some(devices) => devices,
+            None => Wireguard::open()?,
+        };
+        Ok(self.devices.insert(devices))
+    }
+}
+
+impl WireguardDevices for KernelWireguard {
+    fn place(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn kind(&self) -> LinkKind {
+        LinkKind::Wireguard
+    }
+
+    fn ensure(&mut self, name: &str) -> Result<()> {
+        match self.links.create_wireguard(name) {
+            Ok(_) | Err(Error::Exists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn device(&mut self, name: &str) -> Result<WireguardState> {
+        self.devices()?.device(name)
+    }
+
+    fn change(&mut self, name: &str, change: &WireguardChange) -> Result<()> {
+        self.devices()?.change(name, change)
+    }
 }
 
 impl Handle {

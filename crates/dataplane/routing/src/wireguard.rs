@@ -13,8 +13,8 @@ use tortie_dataplane::Backoff;
 use tortie_desired::{Tables, WIREGUARD_MARK, Wireguard as Wanted, WireguardPeer as WantedPeer};
 use tortie_net::{Family, PublicKey, host_net};
 use tortie_netlink::{
-    AddressSpec, Error, Event, Handle, LinkKind, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind,
-    RouteProtocol, Rule, Wireguard, WireguardChange, WireguardPeer, WireguardPeerState, sysctl_write_if_different,
+    AddressSpec, Error, Event, Handle, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol,
+    Rule, WireguardChange, WireguardDevices, WireguardPeer, WireguardPeerState, sysctl_write_if_different,
 };
 
 /// What a pass over WireGuard found.
@@ -24,13 +24,15 @@ pub struct WireguardReport {
     pub faults: BTreeMap<Family, String>,
     /// The public keys of the devices that stand.
     pub keys: BTreeMap<Family, PublicKey>,
+    /// Where the devices that stand are made, such as `kernel`.
+    pub places: BTreeMap<Family, &'static str>,
 }
 
 /// The one writer of a node's WireGuard. Writes nothing before the first [`Wireguards::apply`].
 pub struct Wireguards {
     kernel: Handle,
-    open: Box<dyn Fn() -> Result<Wireguard> + Send>,
-    devices: Option<Wireguard>,
+    /// In the order in which they are tried.
+    devices: Vec<Box<dyn WireguardDevices>>,
     wanted: BTreeMap<Family, Wanted>,
     /// Links whose MTU counts, as last seen.
     below: BTreeMap<u32, u32>,
@@ -41,12 +43,12 @@ pub struct Wireguards {
 }
 
 impl Wireguards {
-    /// WireGuard of a network namespace, with nothing wanted yet. `open` opens its devices once one is wanted.
-    pub fn new(kernel: Handle, open: impl Fn() -> Result<Wireguard> + Send + 'static) -> Wireguards {
+    /// WireGuard of a network namespace, with nothing wanted yet. A device is made by the first of `devices` that can; one
+    /// that is there stays.
+    pub fn new(kernel: Handle, devices: Vec<Box<dyn WireguardDevices>>) -> Wireguards {
         Wireguards {
             kernel,
-            open: Box::new(open),
-            devices: None,
+            devices,
             wanted: BTreeMap::new(),
             below: BTreeMap::new(),
             report: WireguardReport::default(),
@@ -73,7 +75,10 @@ impl Wireguards {
     pub fn on_event(&mut self, event: &Event) {
         let named = |name: &str| self.wanted.values().any(|wanted| &*wanted.name == name);
         let concerned = match event {
-            Event::LinkSet(link) => self.below.get(&link.index).is_some_and(|mtu| *mtu != link.mtu),
+            // A device without a carrier is down, or has lost its process.
+            Event::LinkSet(link) => {
+                self.below.get(&link.index).is_some_and(|mtu| *mtu != link.mtu) || (named(&link.name) && !link.carrier)
+            }
             Event::LinkGone(link) => named(&link.name) || self.below.contains_key(&link.index),
             Event::AddressSet(address) | Event::AddressGone(address) => {
                 self.wanted.values().any(|wanted| wanted.underlay == address.net.addr())
@@ -105,7 +110,11 @@ impl Wireguards {
                 None => self.remove(family).map(|()| None),
             };
             match done {
-                Ok(key) => report.keys.extend(key.map(|key| (family, key))),
+                Ok(Some((key, place))) => {
+                    report.keys.insert(family, key);
+                    report.places.insert(family, place);
+                }
+                Ok(None) => {}
                 Err(error) => drop(report.faults.insert(family, error.to_string())),
             }
         }
@@ -124,7 +133,8 @@ impl Wireguards {
     /// The peers of a family's device as the kernel has them now.
     pub fn peers(&mut self, family: Family) -> BTreeMap<PublicKey, WireguardPeerState> {
         let Some(wanted) = self.wanted.get(&family) else { return BTreeMap::new() };
-        let state = self.devices.as_mut().and_then(|devices| devices.device(&wanted.name).ok());
+        let name = wanted.name.clone();
+        let state = self.at(&name).ok().flatten().and_then(|at| self.devices[at].device(&name).ok());
         state.map(|state| state.peers).unwrap_or_default()
     }
 
@@ -133,10 +143,12 @@ impl Wireguards {
         self.wanted.get(&family)
     }
 
-    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<PublicKey> {
-        let (index, made) = self.put_link(family, wanted)?;
-        let key = self.put_device(wanted)?;
-        self.put_peers(wanted)?;
+    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<(PublicKey, &'static str)> {
+        let (at, index, made) = self.put_link(family, wanted)?;
+        let devices = &mut *self.devices[at];
+        let key = put_device(devices, wanted)?;
+        put_peers(devices, wanted)?;
+        let place = devices.place();
         if made {
             self.kernel.set_link_up(index, true)?;
         }
@@ -146,11 +158,46 @@ impl Wireguards {
             sysctl_write_if_different(&["ipv4", "conf", "all", "src_valid_mark"], "1")?;
         }
         self.put_rule(family, Some(wanted))?;
-        Ok(key)
+        Ok((key, place))
     }
 
-    /// The device with its MTU and address; whether it must be set up yet.
-    fn put_link(&mut self, family: Family, wanted: &Wanted) -> Result<(u32, bool)> {
+    /// Where the device of that name is made; `None`: there is none.
+    fn at(&mut self, name: &str) -> Result<Option<usize>> {
+        let link = match self.kernel.link(name) {
+            Ok(link) => link,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let at = self.devices.iter().position(|devices| devices.kind() == link.kind);
+        let other =
+            || invalid(format!("set up {name}"), format!("a link of another kind has this name: {:?}", link.kind));
+        at.ok_or_else(other).map(Some)
+    }
+
+    /// Makes a device where it can be made.
+    fn make(&mut self, name: &str) -> Result<usize> {
+        let mut refused: Option<Error> = None;
+        for (at, devices) in self.devices.iter_mut().enumerate() {
+            match devices.ensure(name) {
+                Ok(()) => return Ok(at),
+                Err(error @ Error::Unsupported { .. }) => {
+                    let both = |first: Error| Error::Unsupported {
+                        doing: first.to_string(),
+                        detail: format!("{}: {error}", devices.place()),
+                    };
+                    refused = Some(match refused.take() {
+                        Some(first) => both(first),
+                        None => error,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| invalid(format!("make {name}"), "nothing makes WireGuard devices")))
+    }
+
+    /// The device with its MTU and address; where it is made, and whether it must be set up yet.
+    fn put_link(&mut self, family: Family, wanted: &Wanted) -> Result<(usize, u32, bool)> {
         let Wanted { name, underlay, address, mtu, .. } = wanted;
         let addresses = self.kernel.addresses()?;
         let holder = addresses.iter().find(|held| held.net.addr() == *underlay).map(|held| held.index);
@@ -160,17 +207,14 @@ impl Wireguards {
         self.below.insert(below.index, below.mtu);
         let room = below.mtu.saturating_sub(Wanted::overhead(family));
         let mtu = mtu.map_or(room, |mtu| mtu.min(room));
-        let link = match self.kernel.link(&**name) {
-            Ok(link) => link,
-            Err(Error::NotFound { .. }) => {
-                let index = self.kernel.create_wireguard(name)?;
-                self.kernel.link(index)?
+        let at = match self.at(name)? {
+            Some(at) => {
+                self.devices[at].ensure(name)?;
+                at
             }
-            Err(error) => return Err(error),
+            None => self.make(name)?,
         };
-        if link.kind != LinkKind::Wireguard {
-            return Err(invalid(doing(), format!("a link of another kind has this name: {:?}", link.kind)));
-        }
+        let link = self.kernel.link(&**name)?;
         if link.mtu != mtu {
             self.kernel.set_link_mtu(link.index, mtu)?;
         }
@@ -183,44 +227,7 @@ impl Wireguards {
         for addr in held.difference(&right) {
             self.kernel.delete_address(link.index, host_net(*addr))?;
         }
-        Ok((link.index, !link.up))
-    }
-
-    /// Port, mark and key of the device; a key that it has stays.
-    fn put_device(&mut self, wanted: &Wanted) -> Result<PublicKey> {
-        let devices = self.devices()?;
-        let state = devices.device(&wanted.name)?;
-        let change = WireguardChange {
-            private_key: if state.public_key.is_none() { Some(PrivateKey::generate()?) } else { None },
-            port: (state.port != wanted.port).then_some(wanted.port),
-            mark: (state.mark != WIREGUARD_MARK).then_some(WIREGUARD_MARK),
-            peers: BTreeMap::new(),
-        };
-        devices.change(&wanted.name, &change)?;
-        let key = devices.device(&wanted.name)?.public_key;
-        key.ok_or_else(|| invalid(format!("give {} a key", wanted.name), "the kernel took it, and shows none"))
-    }
-
-    fn put_peers(&mut self, wanted: &Wanted) -> Result<()> {
-        let devices = self.devices()?;
-        let standing = devices.device(&wanted.name)?.peers;
-        let right = wanted.peers.values().map(|WantedPeer { key, endpoint, allowed }| {
-            let endpoint = SocketAddr::new(*endpoint, wanted.port);
-            (*key, WireguardPeer { endpoint, allowed: allowed.clone(), keepalive_secs: wanted.keepalive_secs })
-        });
-        let right: BTreeMap<PublicKey, WireguardPeer> = right.collect();
-        let gone = standing.keys().filter(|key| !right.contains_key(key)).map(|key| (*key, None)).collect();
-        let differs = |key: &PublicKey, peer: &WireguardPeer| {
-            standing.get(key).is_none_or(|is| {
-                is.endpoint != Some(peer.endpoint)
-                    || is.allowed != peer.allowed
-                    || is.keepalive_secs != peer.keepalive_secs
-            })
-        };
-        let come = right.into_iter().filter(|(key, peer)| differs(key, peer)).map(|(key, peer)| (key, Some(peer)));
-        // Who goes must go first: a prefix belongs to one peer alone, and setting it for one takes it from another.
-        devices.change(&wanted.name, &WireguardChange { peers: gone, ..WireguardChange::default() })?;
-        devices.change(&wanted.name, &WireguardChange { peers: come.collect(), ..WireguardChange::default() })
+        Ok((at, link.index, !link.up))
     }
 
     fn put_routes(&mut self, family: Family, table: u32, right: &BTreeMap<IpNet, Route>) -> Result<()> {
@@ -271,7 +278,7 @@ impl Wireguards {
     fn remove(&mut self, family: Family) -> Result<()> {
         let (name, table) = Wanted::default_place(family);
         let ours = match self.kernel.link(name) {
-            Ok(link) => (link.kind == LinkKind::Wireguard).then_some(link.index),
+            Ok(link) => self.devices.iter().any(|devices| devices.kind() == link.kind).then_some(link.index),
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -283,13 +290,39 @@ impl Wireguards {
         self.put_routes(family, table, &BTreeMap::new())?;
         ours.map_or(Ok(()), |index| self.kernel.delete_link(index))
     }
+}
 
-    fn devices(&mut self) -> Result<&mut Wireguard> {
-        if self.devices.is_none() {
-            self.devices = Some((self.open)()?);
-        }
-        self.devices.as_mut().ok_or_else(|| invalid("open WireGuard", "it was opened just now"))
-    }
+/// Port, mark and key of the device; a key that it has stays.
+fn put_device(devices: &mut dyn WireguardDevices, wanted: &Wanted) -> Result<PublicKey> {
+    let state = devices.device(&wanted.name)?;
+    let change = WireguardChange {
+        private_key: if state.public_key.is_none() { Some(PrivateKey::generate()?) } else { None },
+        port: (state.port != wanted.port).then_some(wanted.port),
+        mark: (state.mark != WIREGUARD_MARK).then_some(WIREGUARD_MARK),
+        peers: BTreeMap::new(),
+    };
+    devices.change(&wanted.name, &change)?;
+    let key = devices.device(&wanted.name)?.public_key;
+    key.ok_or_else(|| invalid(format!("give {} a key", wanted.name), "the kernel took it, and shows none"))
+}
+
+fn put_peers(devices: &mut dyn WireguardDevices, wanted: &Wanted) -> Result<()> {
+    let standing = devices.device(&wanted.name)?.peers;
+    let right = wanted.peers.values().map(|WantedPeer { key, endpoint, allowed }| {
+        let endpoint = SocketAddr::new(*endpoint, wanted.port);
+        (*key, WireguardPeer { endpoint, allowed: allowed.clone(), keepalive_secs: wanted.keepalive_secs })
+    });
+    let right: BTreeMap<PublicKey, WireguardPeer> = right.collect();
+    let gone = standing.keys().filter(|key| !right.contains_key(key)).map(|key| (*key, None)).collect();
+    let differs = |key: &PublicKey, peer: &WireguardPeer| {
+        standing.get(key).is_none_or(|is| {
+            is.endpoint != Some(peer.endpoint) || is.allowed != peer.allowed || is.keepalive_secs != peer.keepalive_secs
+        })
+    };
+    let come = right.into_iter().filter(|(key, peer)| differs(key, peer)).map(|(key, peer)| (key, Some(peer)));
+    // Who goes must go first: a prefix belongs to one peer alone, and setting it for one takes it from another.
+    devices.change(&wanted.name, &WireguardChange { peers: gone, ..WireguardChange::default() })?;
+    devices.change(&wanted.name, &WireguardChange { peers: come.collect(), ..WireguardChange::default() })
 }
 
 fn invalid(doing: impl Into<String>, detail: impl Into<String>) -> Error {

@@ -21,6 +21,7 @@ impl Agent {
                 json!({"node": &**node, "endpoint": peer.endpoint, "programmed": state.is_some(), "handshakeSecsAgo": age})
             });
             let device = json!({
+                "device": report.places.get(&family),
                 "publicKey": report.keys.get(&family).map(ToString::to_string),
                 "fault": report.faults.get(&family),
                 "peers": peers.collect::<Vec<_>>(),

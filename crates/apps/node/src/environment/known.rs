@@ -76,6 +76,7 @@ const KNOWN: &[&str] = &[
     "TORTIE_SQLITE",
     "TORTIE_SQLITE_SYNC",
     "TORTIE_STATE_DIR",
+    "TORTIE_WIREGUARD_DEVICE",
     "USE_POD_CIDR",
     "VXLAN_VNI",
     "WAIT_FOR_DATASTORE",

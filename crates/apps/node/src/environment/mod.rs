@@ -17,7 +17,7 @@ use tortie_datastore::{Choice, Felix, Sources};
 use tortie_net::{AsNumber, IpNet};
 
 use felix_file::FelixFile;
-pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings};
+pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings, WireguardDevice};
 
 /// A setting that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,8 @@ pub struct Environment {
     pub drop_records: bool,
     /// `TORTIE_SELF_TEST_SECS`: how often the ways to other nodes are tested; 0: never.
     pub self_test_secs: u16,
+    /// `TORTIE_WIREGUARD_DEVICE`.
+    pub wireguard_device: WireguardDevice,
     /// `TORTIE_LOG`.
     pub log_filter: Option<String>,
     /// `TORTIE_LOG_FORMAT`: whether each line of the log is a JSON object.
@@ -150,6 +152,7 @@ impl Environment {
             revoke_flows: reader.choice("TORTIE_REVOKE_FLOWS", &[("on", true), ("off", false)], true),
             drop_records: reader.choice("TORTIE_DROP_RECORDS", &[("on", true), ("off", false)], true),
             self_test_secs: reader.parsed("TORTIE_SELF_TEST_SECS", "seconds, 0 to 65535").unwrap_or(30),
+            wireguard_device: reader.choice("TORTIE_WIREGUARD_DEVICE", WireguardDevice::CHOICES, WireguardDevice::Auto),
             log_filter: reader.log_filter("TORTIE_LOG"),
             log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),
             felix: felix::read(vars, reader.faults),

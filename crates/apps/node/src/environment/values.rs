@@ -26,6 +26,22 @@ impl Backend {
         &[("bird", Backend::Bird), ("vxlan", Backend::Vxlan), ("none", Backend::None)];
 }
 
+/// `TORTIE_WIREGUARD_DEVICE`: where WireGuard's devices are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireguardDevice {
+    /// In the kernel, and where it has none, in user space.
+    Auto,
+    /// In the kernel alone.
+    Kernel,
+    /// In user space, whatever the kernel has.
+    User,
+}
+
+impl WireguardDevice {
+    pub(super) const CHOICES: &'static [(&'static str, WireguardDevice)] =
+        &[("auto", WireguardDevice::Auto), ("kernel", WireguardDevice::Kernel), ("user", WireguardDevice::User)];
+}
+
 /// `IP` or `IP6`: which address the node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChoice {
