@@ -235,9 +235,16 @@ fn with_host_encryption_nodes_talk_encrypted_too() {
     if !there_is_wireguard() {
         return;
     }
-    let lab = started(dual().env("FELIX_WIREGUARDHOSTENCRYPTIONENABLED", "true").up().unwrap());
+    let threaded = ("FELIX_WIREGUARDTHREADINGENABLED", "true");
+    let lab = dual().env("FELIX_WIREGUARDHOSTENCRYPTIONENABLED", "true").env(threaded.0, threaded.1);
+    let lab = started(lab.up().unwrap());
     let pods = pods(&lab);
     settled(&lab, &[1, 2, 3], 2);
+    if kernel_has_wireguard() {
+        let file = "/sys/class/net/wireguard.cali/threaded";
+        let output = lab.node(1).command("cat").unwrap().arg(file).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1");
+    }
     let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
     talk(&lab, &pods);
     let places = [lab.node(1).place(), lab.node(3).place()];

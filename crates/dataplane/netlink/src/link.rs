@@ -147,6 +147,19 @@ impl Handle {
         self.change(link.into(), "Ethernet address", |m| m.attributes.push(LinkAttribute::Address(mac.0.to_vec())))
     }
 
+    /// Sets whether the kernel handles a link's packets in threads of their own, unless it is so. [`Error::NotFound`]: this
+    /// kernel, or the sysfs that this process sees, has no such setting.
+    pub fn set_link_threaded(&mut self, name: &str, threaded: bool) -> Result<()> {
+        check_name(name)?;
+        let path = format!("/sys/class/net/{name}/threaded");
+        let (doing, right) = (format!("write {path}"), if threaded { "1" } else { "0" });
+        let is = std::fs::read_to_string(&path).map_err(|error| Error::from_io(error, doing.clone()))?;
+        if is.trim_end() == right {
+            return Ok(());
+        }
+        std::fs::write(&path, right).map_err(|error| Error::from_io(error, doing))
+    }
+
     /// Sets a link's MTU, bytes.
     pub fn set_link_mtu<'a>(&mut self, link: impl Into<LinkRef<'a>>, mtu: u32) -> Result<()> {
         self.change(link.into(), "MTU", |m| m.attributes.push(LinkAttribute::Mtu(mtu)))

@@ -13,8 +13,9 @@ use tortie_dataplane::Backoff;
 use tortie_desired::{Tables, WIREGUARD_MARK, Wireguard as Wanted, WireguardPeer as WantedPeer};
 use tortie_net::{Family, PublicKey, host_net};
 use tortie_netlink::{
-    AddressSpec, Error, Event, Handle, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol,
-    Rule, WireguardChange, WireguardDevices, WireguardPeer, WireguardPeerState, sysctl_write_if_different,
+    AddressSpec, Error, Event, Handle, LinkKind, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind,
+    RouteProtocol, Rule, WireguardChange, WireguardDevices, WireguardPeer, WireguardPeerState,
+    sysctl_write_if_different,
 };
 
 /// What a pass over WireGuard found.
@@ -110,9 +111,10 @@ impl Wireguards {
                 None => self.remove(family).map(|()| None),
             };
             match done {
-                Ok(Some((key, place))) => {
+                Ok(Some((key, place, lacks))) => {
                     report.keys.insert(family, key);
                     report.places.insert(family, place);
+                    report.faults.extend(lacks.map(|error| (family, error.to_string())));
                 }
                 Ok(None) => {}
                 Err(error) => drop(report.faults.insert(family, error.to_string())),
@@ -143,12 +145,13 @@ impl Wireguards {
         self.wanted.get(&family)
     }
 
-    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<(PublicKey, &'static str)> {
+    /// The device's key, where it is made, and what it does without.
+    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<(PublicKey, &'static str, Option<Error>)> {
         let (at, index, made) = self.put_link(family, wanted)?;
         let devices = &mut *self.devices[at];
         let key = put_device(devices, wanted)?;
         put_peers(devices, wanted)?;
-        let place = devices.place();
+        let (place, in_kernel) = (devices.place(), devices.kind() == LinkKind::Wireguard);
         if made {
             self.kernel.set_link_up(index, true)?;
         }
@@ -158,7 +161,8 @@ impl Wireguards {
             sysctl_write_if_different(&["ipv4", "conf", "all", "src_valid_mark"], "1")?;
         }
         self.put_rule(family, Some(wanted))?;
-        Ok((key, place))
+        let threads = if in_kernel { self.kernel.set_link_threaded(&wanted.name, wanted.threaded) } else { Ok(()) };
+        Ok((key, place, threads.err().filter(|error| wanted.threaded || !error.is_not_found())))
     }
 
     /// Where the device of that name is made; `None`: there is none.

@@ -100,11 +100,14 @@ pub struct WireguardOverrides {
     pub priority: Option<u32>,
     /// Seconds between packets that keep translations open; 0: none.
     pub keepalive_secs: Option<u16>,
+    /// Whether the kernel handles packets in threads.
+    pub threaded: Option<bool>,
 }
 
 impl WireguardOverrides {
     fn apply(&self, settings: &mut WireguardSettings) {
-        let WireguardOverrides { enabled, ports, names, mtu, host_encryption, priority, keepalive_secs } = self;
+        let WireguardOverrides { enabled, ports, names, mtu, host_encryption, priority, keepalive_secs, threaded } =
+            self;
         for (at, family) in settings.families.iter_mut().enumerate() {
             set(&mut family.enabled, &enabled[at]);
             set(&mut family.port, &ports[at]);
@@ -114,6 +117,7 @@ impl WireguardOverrides {
         set(&mut settings.host_encryption, host_encryption);
         set(&mut settings.priority, priority);
         set(&mut settings.keepalive_secs, keepalive_secs);
+        set(&mut settings.threaded, threaded);
     }
 }
 

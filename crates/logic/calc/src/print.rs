@@ -35,12 +35,16 @@ fn write_ipip(out: &mut String, ipip: &Ipip) -> fmt::Result {
 }
 
 fn write_wireguard(out: &mut String, device: &Wireguard) -> fmt::Result {
-    let Wireguard { name, port, table, priority, underlay, address, mtu, keepalive_secs, peers, plain } = device;
+    let Wireguard { name, port, table, priority, underlay, address, mtu, keepalive_secs, threaded, peers, plain } =
+        device;
     write!(out, "wireguard {name} port {port} table {table} rule {priority} over {underlay}")?;
     address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
     mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
     if *keepalive_secs != 0 {
         write!(out, " keepalive {keepalive_secs}s")?;
+    }
+    if *threaded {
+        write!(out, " threaded")?;
     }
     writeln!(out)?;
     let list = |nets: &std::collections::BTreeSet<tortie_net::IpNet>| {

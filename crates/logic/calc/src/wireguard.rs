@@ -35,6 +35,7 @@ pub(crate) struct WireguardSettings {
     pub(crate) host_encryption: bool,
     pub(crate) priority: u32,
     pub(crate) keepalive_secs: u16,
+    pub(crate) threaded: bool,
 }
 
 /// Settings of one family.
@@ -55,7 +56,7 @@ impl Default for WireguardSettings {
             mtu: None,
         };
         let families = [of(Family::V4, 51820), of(Family::V6, 51821)];
-        WireguardSettings { families, host_encryption: false, priority: 99, keepalive_secs: 0 }
+        WireguardSettings { families, host_encryption: false, priority: 99, keepalive_secs: 0, threaded: false }
     }
 }
 
@@ -100,7 +101,7 @@ impl Wireguard {
     }
 
     fn device(&self, me: &str, family: Family, at: usize, held: &[(IpNet, Arc<str>)]) -> Option<Desired> {
-        let WireguardSettings { families, host_encryption, priority, keepalive_secs } = &self.settings;
+        let WireguardSettings { families, host_encryption, priority, keepalive_secs, threaded } = &self.settings;
         let FamilySettings { enabled, name, port, mtu } = &families[at];
         let own = &self.nodes.get(me)?[at];
         let underlay = own.underlay.filter(|_| *enabled)?;
@@ -128,6 +129,7 @@ impl Wireguard {
             address: own.address.or_else(|| host_encryption.then_some(underlay)),
             mtu: *mtu,
             keepalive_secs: *keepalive_secs,
+            threaded: *threaded,
             peers,
             plain,
         })

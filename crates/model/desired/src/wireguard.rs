@@ -29,6 +29,8 @@ pub struct Wireguard {
     pub mtu: Option<u32>,
     /// Seconds between packets that keep translations on the way open; 0: none.
     pub keepalive_secs: u16,
+    /// Whether the kernel handles each device's packets in threads, which spread over processors.
+    pub threaded: bool,
     /// Nodes that packets are encrypted for, by name.
     pub peers: BTreeMap<Arc<str>, WireguardPeer>,
     /// Prefixes that are reached as without WireGuard: this node's own, and those of nodes without a key. No peer has

@@ -116,6 +116,7 @@ fn wireguard(spec: &FelixConfigurationSpec) -> WireguardOverrides {
         host_encryption: spec.wireguard_host_encryption_enabled,
         priority: number(spec.wireguard_routing_rule_priority, 32766),
         keepalive_secs: spec.wireguard_keep_alive.map(secs),
+        threaded: spec.wireguard_threading_enabled,
     }
 }
 
