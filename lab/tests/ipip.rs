@@ -8,6 +8,7 @@ mod capture;
 mod overlay;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use capture::Capture;
 use overlay::{START, arrives_whole, everybody_talks, pods, pool, route, started, three_nodes};
@@ -17,7 +18,7 @@ use tortie_netlink::{Error, Handle, Netns, Route, RouteProtocol};
 const IPIP: u8 = 4;
 
 fn lab(mode: &str) -> Lab {
-    started(three_nodes().env("CALICO_IPV4POOL_IPIP", mode).up().unwrap())
+    started(three_nodes().env("CALICO_IPV4POOL_IPIP", mode).env("TORTIE_SELF_TEST_SECS", "1").up().unwrap())
 }
 
 fn kernel_has_ipip() -> bool {
@@ -73,6 +74,20 @@ fn always_carries_everything_in_ipip() {
     assert!(outer.iter().any(|packet| packet.length == 1500), "the largest packet was seen");
     let bare: Vec<_> = packets.iter().filter(|p| own.contains(&p.src) || own.contains(&p.dst)).collect();
     assert!(bare.is_empty(), "pods' packets without encapsulation: {bare:?}");
+
+    // The test between the nodes goes through the device, too, with small packets and such as fill it.
+    let tested = wait(START, || {
+        let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
+        std::thread::sleep(Duration::from_secs(3));
+        let packets = capture.stop();
+        let questions = packets.iter().filter_map(|packet| packet.inner().filter(|inner| inner.port() == Some(9097)));
+        let lengths: Vec<usize> = questions.map(|inner| inner.length).collect();
+        (lengths.contains(&128) && lengths.contains(&1480)).then_some(())
+    });
+    assert!(tested.is_some(), "the inside of IPIP is tested");
+    let output = lab.node(1).command("calicoctl").unwrap().args(["node", "status", "-o", "json"]).output().unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&state["selfTest"]["answer"], &state["selfTest"]["faults"]), (&2.into(), &serde_json::json!([])));
 
     // The node speaks to pods from the device's address, which IPAM gave it and its resource publishes.
     let held = tunl0(&lab, 1).unwrap();

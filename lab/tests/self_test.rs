@@ -151,3 +151,70 @@ fn spoilt_checksums_are_made_here_instead() {
         seen.expect(|_, _| true).unwrap();
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_smaller_mtu_in_the_middle_is_named_and_mended_for_ipv6_too() {
+    let lab = Lab::builder()
+        .nodes(2)
+        .store(Store::Sqlite)
+        .dual_stack()
+        .env("CALICO_IPV4POOL_VXLAN", "Always")
+        .env("CALICO_IPV6POOL_VXLAN", "Always")
+        .env("CALICO_NETWORKING_BACKEND", "vxlan")
+        .env("TORTIE_SELF_TEST_SECS", "1")
+        .up()
+        .unwrap();
+    start(&lab);
+    both(&lab, "the other node answers in both families", |state| {
+        state["answer"] == 2 && state["faults"] == Value::Array(Vec::new())
+    });
+    let mut wires = Handle::open_in(&fabric(&lab)).unwrap();
+    wires.set_link_mtu("node2.0", 1400).unwrap();
+    both(&lab, "the small path is named and known", |state| {
+        let named = fault(state, "packets of more than 1400 bytes are lost on the way, 1500 are sent here");
+        named && state["pathMtu"] == serde_json::json!({"IPv4": 1400, "IPv6": 1400})
+    });
+    for (node, device, mtu) in [(1, "vxlan.calico", 1350), (1, "vxlan-v6.calico", 1330), (2, "vxlan-v6.calico", 1330)] {
+        let is = || lab.node(node).netlink().unwrap().link(device).unwrap().mtu;
+        assert!(wait(FOUND, || (is() == mtu).then_some(())).is_some(), "{device}: {}", is());
+    }
+    wires.set_link_mtu("node2.0", 1500).unwrap();
+    both(&lab, "it is over", |state| state["faults"] == Value::Array(Vec::new()));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_drops_wireguard_between_the_nodes_is_named() {
+    let lab = Lab::builder()
+        .nodes(2)
+        .store(Store::Sqlite)
+        .dual_stack()
+        .env("FELIX_WIREGUARDENABLED", "true")
+        .env("FELIX_WIREGUARDENABLEDV6", "true")
+        .env("TORTIE_SELF_TEST_SECS", "1")
+        .up()
+        .unwrap();
+    start(&lab);
+    let inside = |node: usize| {
+        let device = lab.node(node).netlink().unwrap().link("wireguard.cali").unwrap();
+        let statistics = format!("/sys/class/net/{}/statistics/rx_packets", device.name);
+        let read = lab.node(node).command("cat").unwrap().arg(statistics).output().unwrap();
+        String::from_utf8_lossy(&read.stdout).trim().parse::<u64>().unwrap()
+    };
+    both(&lab, "the other node answers", |state| state["answer"] == 2 && state["faults"] == Value::Array(Vec::new()));
+    // Nothing else sends packets there: they are the test's.
+    assert!(wait(FOUND, || (inside(1) > 4 && inside(2) > 4).then_some(())).is_some(), "{} {}", inside(1), inside(2));
+
+    let nft = |words: &str| {
+        let done = lab.node(2).command("nft").unwrap().args(words.split(' ')).output().unwrap();
+        assert!(done.status.success(), "nft {words}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    nft("add table inet firewall");
+    nft("add chain inet firewall input { type filter hook input priority -500 ; }");
+    nft("add rule inet firewall input udp dport 51820 drop");
+    both(&lab, "the device is named", |state| fault(state, "none through wireguard.cali"));
+    assert!(!fault(&state(&lab, 1), "wg-v6.cali"), "the other family's is open");
+    nft("delete table inet firewall");
+    both(&lab, "it is over", |state| state["faults"] == Value::Array(Vec::new()));
+}

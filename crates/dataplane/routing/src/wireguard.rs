@@ -312,7 +312,7 @@ fn put_device(devices: &mut dyn WireguardDevices, wanted: &Wanted) -> Result<Pub
 
 fn put_peers(devices: &mut dyn WireguardDevices, wanted: &Wanted) -> Result<()> {
     let standing = devices.device(&wanted.name)?.peers;
-    let right = wanted.peers.values().map(|WantedPeer { key, endpoint, allowed }| {
+    let right = wanted.peers.values().map(|WantedPeer { key, endpoint, address: _, allowed }| {
         let endpoint = SocketAddr::new(*endpoint, wanted.port);
         (*key, WireguardPeer { endpoint, allowed: allowed.clone(), keepalive_secs: wanted.keepalive_secs })
     });

@@ -82,6 +82,7 @@ fn it_follows_the_mtu_below_and_is_bare_when_nobody_wants_it() {
         address: Some(ip("10.0.0.1")),
         mtu: None,
         peers: [(ip("172.17.8.102"), "node2".into())].into(),
+        ends: Default::default(),
         learned: Default::default(),
     };
     let tables = Tables { ipip: Some(ipip), ..Tables::default() };

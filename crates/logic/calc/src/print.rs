@@ -19,13 +19,14 @@ pub fn tables(tables: &Tables, describe: &dyn Fn(&SetId) -> Option<String>) -> S
 }
 
 fn write_ipip(out: &mut String, ipip: &Ipip) -> fmt::Result {
-    let Ipip { underlay, address, mtu, peers, learned } = ipip;
+    let Ipip { underlay, address, mtu, peers, ends, learned } = ipip;
     write!(out, "tunnel tunl0 over {underlay}")?;
     address.map_or(Ok(()), |address| write!(out, " address {address}"))?;
     mtu.map_or(Ok(()), |mtu| write!(out, " mtu {mtu}"))?;
     writeln!(out)?;
     for (addr, node) in peers {
-        writeln!(out, "  peer {addr} # {node}")?;
+        let end = ends.get(addr).map_or_else(String::new, |end| format!(" at {end}"));
+        writeln!(out, "  peer {addr}{end} # {node}")?;
     }
     for (net, direct) in learned {
         let direct = direct.map_or_else(String::new, |direct| format!(" but by gateways in {direct}"));
@@ -50,8 +51,9 @@ fn write_wireguard(out: &mut String, device: &Wireguard) -> fmt::Result {
     let list = |nets: &std::collections::BTreeSet<tortie_net::IpNet>| {
         nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
-    for (node, WireguardPeer { key, endpoint, allowed }) in peers {
-        writeln!(out, "  peer {endpoint} key {key} {} # {node}", list(allowed))?;
+    for (node, WireguardPeer { key, endpoint, address, allowed }) in peers {
+        let end = address.map_or_else(String::new, |end| format!(" at {end}"));
+        writeln!(out, "  peer {endpoint}{end} key {key} {} # {node}", list(allowed))?;
     }
     if plain.is_empty() { Ok(()) } else { writeln!(out, "  plain {}", list(plain)) }
 }

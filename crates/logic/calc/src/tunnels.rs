@@ -155,12 +155,14 @@ impl Tunnels {
         });
         let of_pools: BTreeMap<IpNet, Option<IpNet>> = of_pools.collect();
         let others = self.nodes.iter().filter(|(name, _)| &***name != me);
-        let peers = others.filter_map(|(name, ends)| Some((ends.of(Family::V4).underlay?.addr(), name.clone())));
+        let others = others.filter_map(|(name, ends)| Some((ends.of(Family::V4).underlay?.addr(), name, ends.ipip)));
+        let peers = others.clone().map(|(underlay, name, _)| (underlay, name.clone()));
         enabled.unwrap_or(!of_pools.is_empty()).then(|| Ipip {
             underlay: underlay.addr(),
             address: own.ipip,
             mtu: *mtu,
             peers: peers.collect(),
+            ends: others.filter_map(|(underlay, _, end)| Some((underlay, end?))).collect(),
             learned: if learned.ipip { of_pools } else { BTreeMap::new() },
         })
     }

@@ -113,7 +113,8 @@ impl Wireguard {
             let end = side.and_then(|side| side.key.zip(side.underlay)).filter(|(key, _)| self.is_unique(*key, at));
             match end {
                 Some((key, endpoint)) => {
-                    let new = || WireguardPeer { key, endpoint, allowed: BTreeSet::new() };
+                    let address = side.and_then(|side| side.address);
+                    let new = || WireguardPeer { key, endpoint, address, allowed: BTreeSet::new() };
                     peers.entry(node).or_insert_with(new).allowed.insert(net);
                 }
                 None => drop(plain.insert(net)),

@@ -85,6 +85,8 @@ pub struct Ipip {
     pub mtu: Option<u32>,
     /// The other nodes by their own addresses: with them alone packets are exchanged.
     pub peers: BTreeMap<IpAddr, Arc<str>>,
+    /// The addresses of their devices, of those that have one, by their own addresses.
+    pub ends: BTreeMap<IpAddr, IpAddr>,
     /// Prefixes whose routes BGP learns and that go through the device, each with the prefix whose gateways are
     /// reached directly all the same.
     pub learned: BTreeMap<IpNet, Option<IpNet>>,

@@ -63,6 +63,8 @@ pub struct WireguardPeer {
     pub key: PublicKey,
     /// The node's own address.
     pub endpoint: IpAddr,
+    /// The address of its device, if it has one of its own.
+    pub address: Option<IpAddr>,
     /// What is behind it.
     pub allowed: BTreeSet<IpNet>,
 }

@@ -75,6 +75,7 @@ impl Agent {
         self.tell_bgp(&batch);
         if let Some(test) = &mut self.self_test {
             let changed = !batch.vteps.is_empty() || !batch.tunnels.is_empty() || batch.ipip.is_some();
+            let changed = changed || !batch.wireguard.is_empty();
             if changed || !batch.bgp_peers.is_empty() || batch.bgp_speaker.is_some() || !self.first_pass_done {
                 test.watch(&self.tables);
             }

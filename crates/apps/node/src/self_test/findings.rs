@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tortie_desired::TunnelDevice;
 use tortie_net::Family;
 
 /// Rounds that must agree.
@@ -25,11 +24,11 @@ pub(super) enum Fault {
         wanted: u32,
     },
     /// Packets pass between the nodes, but not one through the tunnel.
-    Shut(TunnelDevice),
+    Shut(Arc<str>),
     /// Small packets pass through the tunnel, those of its full size do not.
-    LosesLarge(TunnelDevice, u32),
+    LosesLarge(Arc<str>, u32),
     /// Packets pass through the tunnel only since its checksums are made here.
-    Checksums(TunnelDevice),
+    Checksums(Arc<str>),
 }
 
 impl fmt::Display for Fault {

@@ -1,7 +1,7 @@
 //! A test between the nodes that never ends: do packets as large as pods send them arrive, whole, the way that they go?
 //!
 //! Every round asks some of the other nodes, by datagrams that may not be cut in pieces and come back as they are: a
-//! small one and one of full size from node to node, and the same through the tunnel. What is wrong is named, and mended
+//! small one and one of full size from node to node, and the same through each tunnel. What is wrong is named, and mended
 //! where a node can: an MTU in the middle that is too small makes those of tunnels and of pods to come smaller, and if
 //! nothing passes through a tunnel, its checksums are made here for some rounds, which stays if it helps.
 //! Invariant: a node that does not answer at all is no finding: it may be dead, of another make, or behind a policy.
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tortie_desired::{PeerOrigin, Tables, TunnelDevice, Vtep};
+use tortie_desired::{PeerOrigin, Tables, TunnelDevice, Vtep, Wireguard};
 use tortie_net::Family;
 use tortie_netlink::Handle;
 use tracing::{info, warn};
@@ -41,8 +41,36 @@ const NEXT_TRIAL: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     node: Arc<str>,
-    /// A tunnel's device and the address of the node's end.
-    tunnel: Option<(TunnelDevice, IpAddr)>,
+    tunnels: Vec<Tunnel>,
+}
+
+/// A way to a node inside of other packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tunnel {
+    /// The device here.
+    name: Arc<str>,
+    /// The address of the node's end.
+    end: IpAddr,
+    /// Bytes that it adds to a packet.
+    overhead: u32,
+    make: Make,
+}
+
+/// What is special about a kind of tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Make {
+    /// Checksums can be made here.
+    Vxlan(TunnelDevice),
+    Ipip,
+    /// The first packets may wait for a handshake.
+    Wireguard,
+}
+
+impl Tunnel {
+    /// One whose device has a name of its own.
+    fn plain(device: TunnelDevice, end: IpAddr, make: Make) -> Tunnel {
+        Tunnel { name: Arc::from(device.name()), end, overhead: device.overhead(), make }
+    }
 }
 
 /// Whom to ask, and from where.
@@ -52,7 +80,7 @@ struct Plan {
     /// This node's own addresses, IPv4 first.
     own: [Option<IpAddr>; 2],
     /// MTUs of tunnels by configuration.
-    configured: BTreeMap<TunnelDevice, u32>,
+    configured: BTreeMap<Arc<str>, u32>,
 }
 
 impl Plan {
@@ -62,23 +90,45 @@ impl Plan {
         tables.tunnels.values().for_each(|vxlan| own(vxlan.underlay));
         tables.ipip.iter().for_each(|ipip| own(ipip.underlay));
         let speaker = tables.bgp_speaker.iter().flat_map(|speaker| [speaker.ipv4, speaker.ipv6]);
-        speaker.flatten().for_each(own);
-        let configured = tables.tunnels.iter().filter_map(|(device, vxlan)| Some((*device, vxlan.mtu?)));
-        plan.configured = configured.collect();
+        speaker.flatten().for_each(&mut own);
+        tables.wireguard.values().for_each(|wireguard| own(wireguard.underlay));
+        let vxlans = tables.tunnels.iter().map(|(device, vxlan)| (Arc::from(device.name()), vxlan.mtu));
+        let ipip = tables.ipip.iter().map(|ipip| (Arc::from(TunnelDevice::Ipip.name()), ipip.mtu));
+        let wireguards = tables.wireguard.values().map(|wireguard| (wireguard.name.clone(), wireguard.mtu));
+        let configured = vxlans.chain(ipip).chain(wireguards);
+        plan.configured = configured.filter_map(|(name, mtu)| Some((name, mtu?))).collect();
         for (addr, Vtep { node, mac: _, underlay }) in &tables.vteps {
-            let tunnel = Some((TunnelDevice::vxlan(Family::of(*addr)), *addr));
-            plan.targets.insert(*underlay, Target { node: node.clone(), tunnel });
+            let device = TunnelDevice::vxlan(Family::of(*addr));
+            plan.add(*underlay, node, Tunnel::plain(device, *addr, Make::Vxlan(device)));
+        }
+        for ipip in &tables.ipip {
+            for (underlay, end) in &ipip.ends {
+                let Some(node) = ipip.peers.get(underlay) else { continue };
+                plan.add(*underlay, node, Tunnel::plain(TunnelDevice::Ipip, *end, Make::Ipip));
+            }
+        }
+        for (family, wireguard) in &tables.wireguard {
+            for (node, peer) in &wireguard.peers {
+                let Some(end) = peer.address else { continue };
+                let (name, overhead) = (wireguard.name.clone(), Wireguard::overhead(*family));
+                plan.add(peer.endpoint, node, Tunnel { name, end, overhead, make: Make::Wireguard });
+            }
         }
         let peers = tables.bgp_peers.iter().filter(|(_, peer)| peer.origin == PeerOrigin::Mesh);
         let peers = peers.map(|(addr, peer)| (addr, &peer.name));
         for (addr, node) in tables.ipip.iter().flat_map(|ipip| &ipip.peers).chain(peers) {
-            plan.targets.entry(*addr).or_insert_with(|| Target { node: node.clone(), tunnel: None });
+            plan.targets.entry(*addr).or_insert_with(|| Target { node: node.clone(), tunnels: Vec::new() });
         }
         plan
     }
 
+    fn add(&mut self, underlay: IpAddr, node: &Arc<str>, tunnel: Tunnel) {
+        let new = || Target { node: node.clone(), tunnels: Vec::new() };
+        self.targets.entry(underlay).or_insert_with(new).tunnels.push(tunnel);
+    }
+
     fn known(&self) -> BTreeSet<IpAddr> {
-        let tunnels = self.targets.values().filter_map(|target| Some(target.tunnel?.1));
+        let tunnels = self.targets.values().flat_map(|target| &target.tunnels).map(|tunnel| tunnel.end);
         self.targets.keys().copied().chain(tunnels).collect()
     }
 }
@@ -120,6 +170,7 @@ impl SelfTest {
             plan: Plan::default(),
             after: None,
             trials: BTreeMap::new(),
+            doubted: BTreeSet::new(),
         };
         std::thread::Builder::new().name("self-test".to_owned()).spawn(move || tester.run(&received))?;
         Ok(SelfTest { plan: Plan::default(), plans, known, findings, stop })
@@ -173,6 +224,8 @@ struct Tester {
     /// The node that was asked last.
     after: Option<IpAddr>,
     trials: BTreeMap<TunnelDevice, Trial>,
+    /// Ends behind a handshake that did not answer in their last round.
+    doubted: BTreeSet<IpAddr>,
 }
 
 impl Tester {
@@ -210,8 +263,9 @@ impl Tester {
                 std::collections::btree_map::Entry::Vacant(free) => free.insert(Asker::new(family)?),
             };
             let found = self.test(asker, underlay, &target, size);
-            if let Some((device, _)) = target.tunnel.filter(|_| found.answers) {
-                let shut = found.faults.contains(&Fault::Shut(device));
+            for tunnel in target.tunnels.iter().filter(|_| found.answers) {
+                let Make::Vxlan(device) = tunnel.make else { continue };
+                let shut = found.faults.contains(&Fault::Shut(tunnel.name.clone()));
                 let (open, closed) = passed.entry(device).or_default();
                 if shut { *closed += 1 } else { *open += 1 }
             }
@@ -236,7 +290,7 @@ impl Tester {
         }))
     }
 
-    fn test(&self, asker: &mut Asker, underlay: IpAddr, target: &Target, wanted: u32) -> Found {
+    fn test(&mut self, asker: &mut Asker, underlay: IpAddr, target: &Target, wanted: u32) -> Found {
         if asker.ask(underlay, SMALL) != Fate::Answered {
             return Found::default();
         }
@@ -246,25 +300,37 @@ impl Tester {
             passes = asker.largest(underlay, SMALL, wanted);
             faults.push(Fault::SmallPath { largest: passes, wanted });
         }
-        if let Some((device, addr)) = target.tunnel {
-            let configured = self.plan.configured.get(&device).copied().unwrap_or(u32::MAX);
-            let size = passes.saturating_sub(device.overhead()).min(configured);
-            match asker.ask(addr, SMALL) {
-                Fate::Lost => faults.push(Fault::Shut(device)),
-                Fate::Answered => {
-                    if matches!(self.trials.get(&device), Some(Trial::Under(_) | Trial::Helped)) {
-                        faults.push(Fault::Checksums(device));
-                    }
-                    // One fault explains the other.
-                    if passes == wanted && size > SMALL && asker.ask(addr, size) == Fate::Lost {
-                        faults.push(Fault::LosesLarge(device, size));
-                    }
-                }
-                // The device is not there yet, or its MTU was set by somebody else.
-                Fate::NotSent => {}
-            }
+        for tunnel in &target.tunnels {
+            faults.extend(self.test_tunnel(asker, tunnel, passes, passes == wanted));
         }
         Found { answers: true, faults }
+    }
+
+    /// The inside of a tunnel over a way that packets of so many bytes pass, all that are sent here or not.
+    fn test_tunnel(&mut self, asker: &mut Asker, tunnel: &Tunnel, passes: u32, whole: bool) -> Vec<Fault> {
+        let Tunnel { name, end, overhead, make } = tunnel;
+        let configured = self.plan.configured.get(name).copied().unwrap_or(u32::MAX);
+        let size = passes.saturating_sub(*overhead).min(configured);
+        let mut faults = Vec::new();
+        match asker.ask(*end, SMALL) {
+            // A handshake may take longer than an answer, and is tried again later: what does not answer twice is shut.
+            Fate::Lost if *make == Make::Wireguard && self.doubted.insert(*end) => {}
+            Fate::Lost => faults.push(Fault::Shut(name.clone())),
+            Fate::Answered => {
+                self.doubted.remove(end);
+                let trial = if let Make::Vxlan(device) = make { self.trials.get(device) } else { None };
+                if matches!(trial, Some(Trial::Under(_) | Trial::Helped)) {
+                    faults.push(Fault::Checksums(name.clone()));
+                }
+                // One fault explains the other.
+                if whole && size > SMALL && asker.ask(*end, size) == Fate::Lost {
+                    faults.push(Fault::LosesLarge(name.clone(), size));
+                }
+            }
+            // The device is not there yet, or its MTU was set by somebody else.
+            Fate::NotSent => {}
+        }
+        faults
     }
 
     /// A tunnel that lets nothing pass to anybody: the interface below may spoil checksums that were left to it.

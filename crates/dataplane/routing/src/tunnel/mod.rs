@@ -42,7 +42,7 @@ impl Wanted {
         Wanted { vxlan: Some(((*vni, *port), *mac)), underlay: *underlay, address: *address, mtu: *mtu }
     }
 
-    fn ipip(Ipip { underlay, address, mtu, peers: _, learned: _ }: &Ipip) -> Wanted {
+    fn ipip(Ipip { underlay, address, mtu, peers: _, ends: _, learned: _ }: &Ipip) -> Wanted {
         Wanted { vxlan: None, underlay: *underlay, address: *address, mtu: *mtu }
     }
 }

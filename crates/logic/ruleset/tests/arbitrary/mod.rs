@@ -305,6 +305,7 @@ fn ipip_device(peers: Vec<std::net::IpAddr>) -> Ipip {
         address: None,
         mtu: None,
         peers: peers.into_iter().map(|peer| (peer, Arc::from("far"))).collect(),
+        ends: std::collections::BTreeMap::new(),
         learned: std::collections::BTreeMap::new(),
     }
 }
@@ -313,7 +314,7 @@ fn ipip_device(peers: Vec<std::net::IpAddr>) -> Ipip {
 fn wireguard_device(ends: Vec<IpAddr>) -> Wireguard {
     let peer = |(at, endpoint): (usize, IpAddr)| {
         let key = tortie_net::PublicKey([u8::try_from(at + 1).expect("a few"); 32]);
-        (Arc::from(format!("n{at}")), WireguardPeer { key, endpoint, allowed: BTreeSet::new() })
+        (Arc::from(format!("n{at}")), WireguardPeer { key, endpoint, address: None, allowed: BTreeSet::new() })
     };
     Wireguard {
         name: Arc::from("wireguard.cali"),
@@ -324,6 +325,7 @@ fn wireguard_device(ends: Vec<IpAddr>) -> Wireguard {
         address: None,
         mtu: None,
         keepalive_secs: 0,
+        threaded: false,
         peers: ends.into_iter().enumerate().map(peer).collect(),
         plain: BTreeSet::new(),
     }
