@@ -101,7 +101,7 @@ impl Plan {
             let device = TunnelDevice::vxlan(Family::of(*addr));
             plan.add(*underlay, node, Tunnel::plain(device, *addr, Make::Vxlan(device)));
         }
-        for ipip in &tables.ipip {
+        if let Some(ipip) = &tables.ipip {
             for (underlay, end) in &ipip.ends {
                 let Some(node) = ipip.peers.get(underlay) else { continue };
                 plan.add(*underlay, node, Tunnel::plain(TunnelDevice::Ipip, *end, Make::Ipip));
