@@ -277,8 +277,8 @@ fn without_the_device_the_node_says_so_and_goes_on() {
 #[test]
 #[ignore = "needs root"]
 fn in_user_space_a_device_outlives_its_node_and_nothing_passes_without_it() {
-    if !Path::new("/dev/net/tun").exists() {
-        println!("skipped: this kernel has no TUN devices");
+    if !Path::new("/dev/net/tun").exists() || kernel_has_wireguard() {
+        println!("skipped: there are no TUN devices here, or those of the kernel are tested");
         return;
     }
     let lab = started(dual().env("TORTIE_WIREGUARD_DEVICE", "user").up().unwrap());
