@@ -21,6 +21,9 @@ pub(super) const CRATES: &str = "licenses/THIRD-PARTY-CRATES";
 /// Where Rust's standard library is told; Rust ships this file.
 const STANDARD_LIBRARY: &str = "licenses/rust-standard-library.html";
 
+/// Texts of crates whose package and repository's packages have none: `NAME.txt`, as the repository has it.
+const KEPT: &str = "xtask/src/image/texts";
+
 /// The packages whose code is linked into a binary that loads no library.
 const LINKED: [&str; 2] = ["libc6-dev", "libgcc-s1"];
 
@@ -150,7 +153,7 @@ fn from(part: &Crate) -> String {
     part.repository.as_ref().map_or_else(String::new, |url| format!(", {url}"))
 }
 
-/// The texts of a crate: its own, or of another one from its repository, or the licence's own with the authors' names.
+/// The texts of a crate: its own, or of another one from its repository, or what is kept here, or the licence's own with the authors' names.
 fn texts_of(part: &Crate, all: &[Crate]) -> Result<Vec<String>> {
     let beside = || all.iter().find(|other| other.repository == part.repository && !other.texts.is_empty());
     let of = if part.texts.is_empty() && part.repository.is_some() { beside() } else { Some(part) };
@@ -160,6 +163,10 @@ fn texts_of(part: &Crate, all: &[Crate]) -> Result<Vec<String>> {
     }
     if !texts.is_empty() {
         return Ok(texts);
+    }
+    let kept = crate::command::root().join(KEPT).join(format!("{}.txt", part.name));
+    if let Ok(text) = fs::read_to_string(kept) {
+        return Ok(vec![text]);
     }
     let folder = rust_documents()?.join("licenses");
     let ids = part.licence.split([' ', '/', '(', ')']).filter(|word| !["", "OR", "AND", "WITH"].contains(word));
