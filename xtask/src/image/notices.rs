@@ -153,7 +153,8 @@ fn from(part: &Crate) -> String {
     part.repository.as_ref().map_or_else(String::new, |url| format!(", {url}"))
 }
 
-/// The texts of a crate: its own, or of another one from its repository, or what is kept here, or the licence's own with the authors' names.
+/// The texts of a crate: its own, or of another one from its repository, or what is kept here, or the licence's own with
+/// the authors' names.
 fn texts_of(part: &Crate, all: &[Crate]) -> Result<Vec<String>> {
     let beside = || all.iter().find(|other| other.repository == part.repository && !other.texts.is_empty());
     let of = if part.texts.is_empty() && part.repository.is_some() { beside() } else { Some(part) };
