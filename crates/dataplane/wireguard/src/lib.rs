@@ -3,8 +3,10 @@
 //! A device is a process of its own, so that it outlives the node as a kernel's device does, and its private key is
 //! nowhere but in that process:
 //!
-//!     node --(Userspace: starts it, asks over a UNIX socket in its state folder)--> process
-//!     pods <--> kernel's routes <--> TUN device <--> process (Device: keys, peers, prefixes) <--> UDP <--> other nodes
+//! ```text
+//! node --(Userspace: starts it, asks over a UNIX socket in its state folder)--> process
+//! pods <--> kernel's routes <--> TUN device <--> process (Device: keys, peers, prefixes) <--> UDP <--> other nodes
+//! ```
 //!
 //! Invariants: the TUN device stays when its process dies, so packets are dropped then and never go in the clear; the
 //! process ends when its TUN device is deleted; what no peer's key opened, or comes from a source that is not that
