@@ -75,8 +75,9 @@ impl Device {
         Device { next: first, ..Device::default() }
     }
 
-    /// How it is.
-    pub fn state(&self) -> WireguardState {
+    /// How it is, handshakes of this moment with it.
+    pub fn state(&mut self) -> WireguardState {
+        self.peers.values_mut().for_each(note_handshake);
         let peers = self.peers.values().map(|peer| {
             let Peer { key, tunnel: _, endpoint, keepalive_secs, allowed, last_handshake, rx_bytes, tx_bytes } = peer;
             let held = allowed.iter().filter(|net| self.prefixes.owner_of_net(net) == self.numbers.get(key).copied());
