@@ -2,23 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
-use std::process::Command;
-use std::time::Duration;
+#[path = "support/programs.rs"]
+mod programs;
+#[path = "support/routers.rs"]
+mod routers;
 
+use programs::installed;
+use routers::{OPEN, START};
 use tortie_lab::{Lab, Outcome, Pod, Probe, probe, wait};
 use tortie_net::IpNet;
 use tortie_netlink::{NextHop, Route, RouteProtocol};
-
-const START: Duration = Duration::from_secs(60);
-
-const OPEN: &str = "
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: open}
-spec:
-  ingress: [{action: Allow}]
-  egress: [{action: Allow}]
-";
 
 fn peer(asn: u32) -> String {
     format!(
@@ -29,15 +22,6 @@ metadata: {{name: router}}
 spec: {{peerIP: 172.17.8.1, asNumber: {asn}}}
 "
     )
-}
-
-/// A real peer is worth a skip, said out loud, where it is not installed.
-fn installed(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        println!("skipped: {program} is not installed");
-    }
-    there
 }
 
 /// Two nodes with a pod each, and a router at 172.17.8.1.
@@ -68,7 +52,7 @@ fn until(what: &str, mut test: impl FnMut() -> Result<(), String>) {
 #[test]
 #[ignore = "needs root"]
 fn bird_holds_the_blocks_and_pods_answer_from_the_router() {
-    if !installed("bird") {
+    if !installed(&["bird"]) {
         return;
     }
     let (lab, a, b) = lab_with_router();
@@ -123,7 +107,7 @@ fn bird_holds_the_blocks_and_pods_answer_from_the_router() {
 #[test]
 #[ignore = "needs root"]
 fn gobgp_holds_the_blocks_and_pods_answer_from_its_namespace() {
-    if !installed("gobgpd") || !installed("gobgp") {
+    if !installed(&["gobgpd", "gobgp"]) {
         return;
     }
     let (lab, a, b) = lab_with_router();

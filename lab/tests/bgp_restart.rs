@@ -9,7 +9,7 @@ mod routers;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use routers::{Make, Router, START, until};
+use routers::{Make, OPEN, Router, START, until};
 use tortie_lab::{Lab, Node, Pod, Prober};
 use tortie_net::{Family, IpNet};
 use tortie_netlink::{Event, Groups, Monitor, Route};
@@ -18,14 +18,7 @@ const RATE: u32 = 1000;
 const KILLS: u32 = 8;
 const FULL: u32 = 200;
 
-const OPEN: &str = "
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: open}
-spec:
-  ingress: [{action: Allow}]
-  egress: [{action: Allow}]
----
+const PEER: &str = "---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: router}
@@ -111,7 +104,7 @@ fn killed_nodes_withdraw_no_route_and_lose_no_packet() {
     let kills = if std::env::var_os("TORTIE_FULL").is_some() { FULL } else { KILLS };
     let lab = Lab::builder().nodes(2).router("router").env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
     lab.start(START).unwrap();
-    lab.apply(OPEN).unwrap();
+    lab.apply(&format!("{OPEN}{PEER}")).unwrap();
     let a = lab.node(1).add_pod("default", "a", &[]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
     let router = Router::start(&lab, "router", Make::Bird, &bird());

@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "support/streams.rs"]
 mod streams;
 
-use std::process::Command;
 use std::time::Duration;
 
+use programs::installed;
 use streams::{START, Streams};
 use tortie_lab::{Lab, Rules, wait};
 use tortie_netlink::{Route, RouteFilter};
@@ -22,14 +24,6 @@ fn two_nodes() -> Streams {
 fn in_netns(streams: &Streams, node: usize, program: &str, args: &[&str]) -> bool {
     let mut command = streams.lab.node(node).command(program).unwrap();
     command.args(args).output().is_ok_and(|output| output.status.success())
-}
-
-fn installed(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        println!("skipped: {program} is not installed");
-    }
-    there
 }
 
 #[test]
@@ -57,7 +51,7 @@ fn kill_9_of_the_node_at_any_time_loses_no_packet_and_opens_nothing() {
 #[ignore = "needs root"]
 fn a_foreign_flush_of_all_rules_opens_nothing() {
     // Rules in iptables belong to nobody; docs/limits.md says what that means.
-    if !installed("nft") || Rules::from_env().unwrap() != Rules::Nftables {
+    if !installed(&["nft"]) || Rules::from_env().unwrap() != Rules::Nftables {
         return;
     }
     let streams = two_nodes();
