@@ -85,11 +85,11 @@ use tunnel_addresses::TunnelAddresses;
 
 pub use addresses::show as show_addresses;
 pub use bgp::{Bgp, SecretSource as BgpSecrets, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
-/// The word after which the binary is a WireGuard device in user space: its name and its socket follow.
-pub const WIREGUARD_PROCESS: &str = "wireguard-device";
+pub use clean::{Options as CleanOptions, clean};
 pub use tortie_wireguard::run as wireguard_device;
 
-pub use clean::{Options as CleanOptions, clean};
+/// The word after which the binary is a WireGuard device in user space: its name and its socket follow.
+pub const WIREGUARD_PROCESS: &str = "wireguard-device";
 
 /// The version of Tortie.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));

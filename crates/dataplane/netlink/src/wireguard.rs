@@ -83,7 +83,7 @@ pub struct WireguardPeer {
 }
 
 /// A peer as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireguardPeerState {
     /// What can be set; `None` as endpoint until one is known.
     pub endpoint: Option<SocketAddr>,
@@ -346,14 +346,7 @@ pub(crate) fn read_device(body: &[u8], state: &mut WireguardState) {
 fn read_peer(body: &[u8], state: &mut WireguardState) {
     let key = attributes(body).find(|(kind, _)| *kind == PEER_PUBLIC_KEY);
     let Some(key) = key.and_then(|(_, value)| <[u8; 32]>::try_from(value).ok()) else { return };
-    let peer = state.peers.entry(PublicKey(key)).or_insert_with(|| WireguardPeerState {
-        endpoint: None,
-        allowed: BTreeSet::new(),
-        keepalive_secs: 0,
-        last_handshake: None,
-        rx_bytes: 0,
-        tx_bytes: 0,
-    });
+    let peer = state.peers.entry(PublicKey(key)).or_default();
     for (kind, value) in attributes(body) {
         match kind {
             PEER_ENDPOINT => peer.endpoint = read_socket_address(value),

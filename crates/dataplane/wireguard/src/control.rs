@@ -154,7 +154,7 @@ pub fn parse_state(text: &str) -> Result<WireguardState, i32> {
         } else if key == "public_key" {
             current = unhex(value).map(PublicKey);
             if let Some(key) = current {
-                state.peers.insert(key, nobody());
+                state.peers.insert(key, WireguardPeerState::default());
             }
         } else if let Some(peer) = current.as_ref().and_then(|key| state.peers.get_mut(key)) {
             read_peer(peer, key, value);
@@ -170,17 +170,6 @@ pub fn parse_state(text: &str) -> Result<WireguardState, i32> {
     match errno {
         Some(0) => Ok(state),
         other => Err(other.unwrap_or(libc::EPROTO)),
-    }
-}
-
-fn nobody() -> WireguardPeerState {
-    WireguardPeerState {
-        endpoint: None,
-        allowed: BTreeSet::new(),
-        keepalive_secs: 0,
-        last_handshake: None,
-        rx_bytes: 0,
-        tx_bytes: 0,
     }
 }
 

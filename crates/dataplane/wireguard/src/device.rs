@@ -99,6 +99,11 @@ impl Device {
         }
     }
 
+    /// The port and the mark of its sockets.
+    pub(crate) fn socket(&self) -> (u16, u32) {
+        (self.port, self.mark)
+    }
+
     /// Changes it. Peers whose key and interval stay keep their sessions.
     pub fn change(&mut self, change: &WireguardChange) {
         let WireguardChange { private_key, port, mark, peers } = change;

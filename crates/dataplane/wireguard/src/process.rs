@@ -169,11 +169,11 @@ impl Process {
 
     /// The sockets first: a device with a port that it has not got would be a lie.
     fn change(&mut self, change: &WireguardChange) -> io::Result<()> {
-        let held = self.device.state();
-        let mark = change.mark.unwrap_or(held.mark);
-        match change.port.filter(|port| *port != held.port) {
+        let (held_port, held_mark) = self.device.socket();
+        let mark = change.mark.unwrap_or(held_mark);
+        match change.port.filter(|port| *port != held_port) {
             Some(port) => self.sockets = Sockets::open(port, mark)?,
-            None if mark != held.mark => self.sockets.mark(mark)?,
+            None if mark != held_mark => self.sockets.mark(mark)?,
             None => {}
         }
         self.device.change(change);
