@@ -16,6 +16,7 @@ mod text;
 pub use expect::judge;
 pub use memory::MemoryStore;
 pub use mirror::Mirror;
+pub use policy_name::older_key;
 pub use port::{
     Entry, Event, Expect, InvalidEntry, Listing, Reader, Store, StoreError, Watch, WatchError, Write, WriteError,
 };

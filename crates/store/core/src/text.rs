@@ -60,7 +60,12 @@ pub(crate) fn check(write: &Write) -> Result<String, WriteError> {
 pub fn encode(write: &Write) -> Result<TextWrite, WriteError> {
     let path = check(write)?;
     let Write { key, expect, value } = write;
-    Ok(TextWrite { name: key.to_string(), path, expect: *expect, value: value.as_ref().map(policy_name::to_json) })
+    Ok(TextWrite {
+        name: key.to_string(),
+        path,
+        expect: *expect,
+        value: value.as_ref().map(|value| policy_name::to_json(key, value)),
+    })
 }
 
 /// Reads what a store holds.
@@ -68,7 +73,10 @@ pub fn decode(path: &str, text: &str, revision: Revision) -> Result<Entry, Inval
     let invalid = |reason| InvalidEntry { path: path.to_owned(), reason, revision };
     let key = Key::from_path(path).map_err(|error| invalid(error.to_string()))?;
     match Value::from_json(&key, text) {
-        Ok(value) => Ok(Entry { key, value: policy_name::read(value), revision }),
+        Ok(value) => match policy_name::read(value) {
+            Ok(value) => Ok(Entry { key, value, revision }),
+            Err(reason) => Err(invalid(format!("the value of {key} can't be read: {reason}"))),
+        },
         Err(error) => Err(invalid(error.to_string())),
     }
 }

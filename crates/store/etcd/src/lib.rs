@@ -11,6 +11,7 @@ mod dial;
 mod dns;
 mod endpoint;
 mod fault;
+mod older;
 mod options;
 mod read;
 mod runtime;

@@ -12,7 +12,7 @@ use tortie_store::{
 use crate::client::Client;
 use crate::options::Options;
 use crate::watch::EtcdWatch;
-use crate::{read, runtime, tls, write};
+use crate::{older, read, runtime, tls, write};
 
 /// The etcd store. Clones share its connection, which is made at the first call.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl EtcdStore {
 
 impl Reader for EtcdStore {
     fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        runtime::wait(read::get(&self.client, key.path()))
+        runtime::wait(older::get(&self.client, key))
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
@@ -87,11 +87,10 @@ impl Store for EtcdStore {
             };
             return encoded.into_iter().enumerate().map(one).collect();
         }
-        let writes: Vec<TextWrite> = encoded.into_iter().flatten().collect();
-        let count = writes.len();
+        let texts: Vec<TextWrite> = encoded.into_iter().flatten().collect();
         let stay = self.report_seconds.load(Ordering::Relaxed);
-        let done = runtime::wait(async { Ok::<_, WriteError>(write::write(&self.client, &writes, stay).await) });
-        done.unwrap_or_else(|error| vec![Err(error); count])
+        let done = runtime::wait(async { Ok::<_, WriteError>(older::write(&self.client, writes, texts, stay).await) });
+        done.unwrap_or_else(|error| vec![Err(error); writes.len()])
     }
 
     fn expire_reports_after(&self, age: Duration) {

@@ -19,11 +19,19 @@ const MAX_BYTES: usize = 1_200_000;
 pub(crate) const REPORT_SECONDS: i64 = 90;
 
 /// The result of each write of a call.
-type Results = Vec<Result<Revision, WriteError>>;
+pub(crate) type Results = Vec<Result<Revision, WriteError>>;
+
+/// A write, and what else must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) text: TextWrite,
+    /// A key that must not be there either: an older version's for the same thing.
+    pub(crate) unless: Option<String>,
+}
 
 /// Does the writes in order and stops at the first that fails. Those of one transaction are all done or none. The report
 /// that a node is alive stays for some seconds; for none: for ever.
-pub(crate) async fn write(client: &Client, writes: &[TextWrite], stay: i64) -> Results {
+pub(crate) async fn write(client: &Client, writes: &[Step], stay: i64) -> Results {
     let mut results = Results::with_capacity(writes.len());
     let mut rest = writes;
     while !rest.is_empty() {
@@ -38,12 +46,14 @@ pub(crate) async fn write(client: &Client, writes: &[TextWrite], stay: i64) -> R
 }
 
 /// How many of the writes fit into one transaction: at least one, and each key once.
-fn first_part(writes: &[TextWrite]) -> usize {
+fn first_part(writes: &[Step]) -> usize {
     let mut keys = HashSet::new();
-    let mut bytes = 0;
-    for (at, TextWrite { name: _, path, expect: _, value }) in writes.iter().enumerate().take(MAX_OPS) {
-        bytes += 3 * path.len() + value.as_ref().map_or(0, String::len) + 64;
-        if !keys.insert(path) || (at > 0 && bytes > MAX_BYTES) {
+    let (mut bytes, mut conditions) = (0, 0);
+    for (at, step) in writes.iter().enumerate().take(MAX_OPS) {
+        let Step { text: TextWrite { name: _, path, expect: _, value }, unless } = step;
+        conditions += 1 + usize::from(unless.is_some());
+        bytes += 3 * path.len() + unless.as_ref().map_or(0, String::len) + value.as_ref().map_or(0, String::len) + 64;
+        if !keys.insert(path) || (at > 0 && (bytes > MAX_BYTES || conditions > MAX_OPS)) {
             return at;
         }
     }
@@ -51,7 +61,7 @@ fn first_part(writes: &[TextWrite]) -> usize {
 }
 
 /// One transaction, or several if etcd finds it too large; whether all was done.
-async fn commit(client: &Client, writes: &[TextWrite], stay: i64, results: &mut Results) -> bool {
+async fn commit(client: &Client, writes: &[Step], stay: i64, results: &mut Results) -> bool {
     match transact(client, writes, stay).await {
         Ok(Ok(revision)) => {
             results.extend(std::iter::repeat_n(Ok(revision), writes.len()));
@@ -74,15 +84,15 @@ async fn commit(client: &Client, writes: &[TextWrite], stay: i64, results: &mut 
 }
 
 /// The revision of what was written, or what each write found.
-async fn transact(client: &Client, writes: &[TextWrite], stay: i64) -> Result<Result<Revision, Results>, Fault> {
+async fn transact(client: &Client, writes: &[Step], stay: i64) -> Result<Result<Revision, Results>, Fault> {
     let mut lease = 0;
-    if stay > 0 && writes.iter().any(expires) {
+    if stay > 0 && writes.iter().any(|step| expires(&step.text)) {
         lease = client.lease(stay).await?;
     }
     let request = proto::TxnRequest {
         compare: writes.iter().flat_map(comparisons).collect(),
-        success: writes.iter().map(|write| operation(write, lease)).collect(),
-        failure: writes.iter().map(look).collect(),
+        success: writes.iter().map(|step| operation(&step.text, lease)).collect(),
+        failure: writes.iter().map(|step| look(&step.text)).collect(),
     };
     let answer = client.txn(request).await?;
     if answer.succeeded {
@@ -92,7 +102,14 @@ async fn transact(client: &Client, writes: &[TextWrite], stay: i64) -> Result<Re
         Some(Response::ResponseRange(range)) => range.kvs.first().map(|kv| revision(kv.mod_revision)),
         Some(Response::ResponsePut(_) | Response::ResponseDeleteRange(_)) | None => None,
     });
-    let judged: Vec<_> = writes.iter().zip(found).map(|(write, found)| verdict(write, found)).collect();
+    let mut judged: Vec<_> = writes.iter().zip(found).map(|(step, found)| verdict(&step.text, found)).collect();
+    if judged.iter().all(Result::is_ok)
+        && let Some(at) = writes.iter().position(|step| step.unless.is_some())
+    {
+        // One of the older keys is there; who reads them knows which.
+        let zero = Revision(0);
+        judged[at] = Err(WriteError::Conflict { key: writes[at].text.name.clone(), found: zero, expected: zero });
+    }
     let Some(first) = judged.iter().position(Result::is_err) else {
         return Err(Fault::Unavailable("etcd refused a transaction whose conditions hold".to_owned()));
     };
@@ -113,29 +130,39 @@ fn expires(write: &TextWrite) -> bool {
     write.value.is_some() && write.path.starts_with("/calico/felix/v2/") && write.path.ends_with("/status")
 }
 
-/// What must hold; [`judge`] is the same rule.
-fn comparisons(write: &TextWrite) -> Vec<proto::Compare> {
-    let TextWrite { name: _, path, expect, value } = write;
-    let compare = |result: CompareResult, target: CompareTarget, union: TargetUnion| proto::Compare {
+fn compare(path: &str, result: CompareResult, target: CompareTarget, union: TargetUnion) -> proto::Compare {
+    proto::Compare {
         result: result.into(),
         target: target.into(),
-        key: path.clone().into(),
+        key: path.to_owned().into(),
         target_union: Some(union),
-    };
-    let exists = || compare(CompareResult::Greater, CompareTarget::Version, TargetUnion::Version(0));
-    let absent = || compare(CompareResult::Equal, CompareTarget::Version, TargetUnion::Version(0));
-    let never = || compare(CompareResult::Less, CompareTarget::Version, TargetUnion::Version(0));
-    match (expect, value.is_none()) {
-        (Expect::Any, false) => Vec::new(),
-        (Expect::Any, true) => vec![exists()],
-        (Expect::Absent, false) => vec![absent()],
+    }
+}
+
+/// That nothing is there.
+fn absent(path: &str) -> proto::Compare {
+    compare(path, CompareResult::Equal, CompareTarget::Version, TargetUnion::Version(0))
+}
+
+/// What must hold; [`judge`] is the same rule.
+fn comparisons(step: &Step) -> Vec<proto::Compare> {
+    let Step { text: TextWrite { name: _, path, expect, value }, unless } = step;
+    let own = match (expect, value.is_none()) {
+        (Expect::Any, false) => None,
+        (Expect::Any, true) => {
+            Some(compare(path, CompareResult::Greater, CompareTarget::Version, TargetUnion::Version(0)))
+        }
+        (Expect::Absent, false) => Some(absent(path)),
         // Nothing can be deleted that must not be there, and nothing that is there has the revision zero.
-        (Expect::Absent, true) | (Expect::Revision(Revision(0)), _) => vec![never()],
+        (Expect::Absent, true) | (Expect::Revision(Revision(0)), _) => {
+            Some(compare(path, CompareResult::Less, CompareTarget::Version, TargetUnion::Version(0)))
+        }
         (Expect::Revision(Revision(expected)), _) => {
             let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
-            vec![compare(CompareResult::Equal, CompareTarget::Mod, TargetUnion::ModRevision(expected))]
+            Some(compare(path, CompareResult::Equal, CompareTarget::Mod, TargetUnion::ModRevision(expected)))
         }
-    }
+    };
+    own.into_iter().chain(unless.as_deref().map(absent)).collect()
 }
 
 fn operation(write: &TextWrite, lease: i64) -> proto::RequestOp {
@@ -168,8 +195,11 @@ mod tests {
 
     #[test]
     fn a_transaction_holds_what_etcd_takes_and_each_key_once() {
-        let many: Vec<_> = (0..300).map(|n| put(&format!("/k{n}"), 1)).collect();
+        let put = |path: &str, bytes: usize| Step { text: put(path, bytes), unless: None };
+        let mut many: Vec<_> = (0..300).map(|n| put(&format!("/k{n}"), 1)).collect();
         assert_eq!(first_part(&many), MAX_OPS);
+        many.iter_mut().for_each(|step| step.unless = Some("/old".to_owned()));
+        assert_eq!(first_part(&many), MAX_OPS / 2);
         assert_eq!(first_part(&many[..5]), 5);
         assert_eq!(first_part(&[put("/a", 1), put("/b", 1), put("/a", 1)]), 2);
         assert_eq!(first_part(&[put("/a", 900_000), put("/b", 900_000)]), 1);

@@ -1,14 +1,18 @@
 //! The etcd store keeps the port's promises on a real etcd: as plain as it comes, and with TLS and users.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tortie_etcd_server::{Server, Wish};
 use tortie_facts::Revision;
 use tortie_store::Store;
 use tortie_store::conformance::Subject;
-use tortie_store_etcd::EtcdStore;
+use tortie_store_etcd::{EtcdStore, Options};
 
 mod common;
+
+/// How long a store may take to answer.
+const LONG: Duration = Duration::from_secs(30);
 
 struct Etcd(Server);
 
@@ -17,8 +21,15 @@ impl Etcd {
         tortie_etcd_server::installed().then(|| Etcd(Server::start(wish).ready()))
     }
 
+    /// Connected: on a busy machine with thirty etcds a handshake may take longer than a call does.
     fn store(&self) -> EtcdStore {
-        EtcdStore::open(common::options(&self.0)).expect("good settings")
+        let options = Options { patience: LONG, ..common::options(&self.0) };
+        let store = EtcdStore::open(options).expect("good settings");
+        let deadline = Instant::now() + LONG;
+        while let Err(error) = store.revision() {
+            assert!(Instant::now() < deadline, "{error}");
+        }
+        store
     }
 }
 

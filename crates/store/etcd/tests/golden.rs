@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tortie_api::Kind;
 use tortie_etcd_server::{Server, installed};
-use tortie_facts::{Key, Value};
-use tortie_store::{Expect, Reader, Store, Write};
+use tortie_facts::{Filter, Key, Value};
+use tortie_store::{Expect, Reader, Store, Write, WriteError};
 use tortie_store_etcd::EtcdStore;
 
 /// Each key with the value that is written, and the value that is stored where that is another one.
@@ -219,4 +219,100 @@ fn what_upstream_writes_is_read_and_what_it_does_not_know_stays() {
         .expect("nobody else wrote");
     let (_, text) = server.get_prefix(&key.path()).remove(0);
     assert_eq!(json(&text)["metadata"]["annotations"], json(stored)["metadata"]["annotations"]);
+}
+
+/// A policy of the default tier as versions of upstream stored it: up to 3.29, and in 3.30 and 3.31.
+fn older_forms(kind: Kind, namespace: &str, name: &str) -> [String; 2] {
+    let head = format!(r#""kind":"{kind}","apiVersion":"projectcalico.org/v3""#);
+    let namespace = if namespace.is_empty() { String::new() } else { format!(r#","namespace":"{namespace}""#) };
+    let noted = format!(r#","annotations":{{"projectcalico.org/metadata":"{{\"name\":\"{name}\"}}"}}"#);
+    ["", &noted].map(|noted| {
+        format!(
+            r#"{{{head},"metadata":{{"name":"default.{name}"{namespace}{noted}}},"spec":{{"tier":"default","order":5,"selector":"all()","types":["Ingress"]}}}}"#
+        )
+    })
+}
+
+#[test]
+fn policies_of_older_versions_go_by_either_name() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    let at = |key: &Key| server.get_prefix(&key.path());
+    for (kind, namespace) in [
+        (Kind::NetworkPolicy, "prod"),
+        (Kind::GlobalNetworkPolicy, ""),
+        (Kind::StagedNetworkPolicy, "prod"),
+        (Kind::StagedGlobalNetworkPolicy, ""),
+    ] {
+        let (new, old) = (Key::resource(kind, namespace, "web"), Key::resource(kind, namespace, "default.web"));
+        for text in older_forms(kind, namespace, "web") {
+            server.put(&old.path(), &text);
+            for key in [&new, &old] {
+                let entry = store.get(key).expect("a read").expect("it is there");
+                assert_eq!(
+                    (&entry.key, entry.value.as_resource().expect("a policy").metadata().name.as_str()),
+                    (key, "web")
+                );
+                // A change by either name is made where it is, in the form of those versions.
+                let write =
+                    Write { key: key.clone(), expect: Expect::Revision(entry.revision), value: Some(entry.value) };
+                store.write_one(write.clone()).expect("nobody else wrote");
+                assert!(matches!(store.write_one(write), Err(WriteError::Conflict { .. })), "{key}: an old revision");
+                assert_eq!(at(&new), []);
+                let (_, text) = at(&old).remove(0);
+                assert_eq!(
+                    json(&text)["metadata"],
+                    json(&older_forms(kind, namespace, "web")[1])["metadata"],
+                    "{text}"
+                );
+                // It is not made a second time.
+                let value = store.get(key).expect("a read").expect("it is there").value;
+                let create = Write { key: new.clone(), expect: Expect::Absent, value: Some(value) };
+                assert!(matches!(store.write_one(create), Err(WriteError::Conflict { .. })), "{key}");
+            }
+            assert_eq!(store.list(&Filter::Kind(kind)).expect("a listing").entries.len(), 1);
+            let revision = store.get(&new).expect("a read").expect("it is there").revision;
+            store
+                .write_one(Write { key: new.clone(), expect: Expect::Revision(revision), value: None })
+                .expect("deleted");
+            assert_eq!((at(&new), at(&old)), (vec![], vec![]));
+        }
+    }
+}
+
+#[test]
+fn what_only_looks_like_an_older_name_is_another_policy() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    let kind = Kind::GlobalNetworkPolicy;
+    let (new, old) = (Key::resource(kind, "", "web"), Key::resource(kind, "", "default.web"));
+    // 3.32 and later were told to name it so.
+    let text = older_forms(kind, "", "web")[1].replace(r#"{\"name\":\"web\"}"#, r#"{\"name\":\"default.web\"}"#);
+    server.put(&old.path(), &text);
+    assert_eq!(store.get(&new).expect("a read"), None);
+    let value = |name: &str| {
+        let text = text.replacen("default.web", name, 1).replace("default.web", name);
+        Some(Value::from_json(&new, &text).expect("a policy"))
+    };
+    let missing = store.write_one(Write { key: new.clone(), expect: Expect::Any, value: None });
+    assert!(matches!(missing, Err(WriteError::Missing(_))), "{missing:?}");
+    // Many in one call, of which some have a namesake.
+    let mut writes = vec![Write { key: new.clone(), expect: Expect::Absent, value: value("web") }];
+    for n in 0..200 {
+        let name = format!("p{n}");
+        writes.push(Write { key: Key::resource(kind, "", &name), expect: Expect::Absent, value: value(&name) });
+    }
+    store.write_all(&writes).expect("none of them is there");
+    assert_eq!(store.list(&Filter::Kind(kind)).expect("a listing").entries.len(), 202);
+    // What can't be read may be the policy of that name.
+    let (new, old) = (Key::resource(kind, "", "x"), Key::resource(kind, "", "default.x"));
+    server.put(&old.path(), "{");
+    let create = store.write_one(Write { key: new, expect: Expect::Absent, value: value("x") });
+    assert!(matches!(create, Err(WriteError::Conflict { .. })), "{create:?}");
 }

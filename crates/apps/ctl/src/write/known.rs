@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tortie_api::{Kind, Resource};
 use tortie_facts::{Filter, Key, Revision};
-use tortie_store::{Listing, Reader, Store, StoreError};
+use tortie_store::{Listing, Reader, Store, StoreError, resource as stored};
 
 use crate::settings::hint;
 
@@ -57,9 +57,16 @@ impl Known {
     }
 
     fn keep(&mut self, listing: Listing, wanted: impl Fn(&Key) -> bool) {
-        for entry in listing.entries.into_iter().filter(|entry| wanted(&entry.key)) {
-            if let Some(resource) = entry.value.as_resource() {
-                self.found.insert(entry.key, Ok((resource.clone(), entry.revision)));
+        for entry in listing.entries {
+            let Some(resource) = entry.value.as_resource() else { continue };
+            let known = (resource.clone(), entry.revision);
+            // A policy that older versions keep under another key is known by its name too.
+            let named = stored::resource_key(resource);
+            if named != entry.key && wanted(&named) {
+                self.found.entry(named).or_insert_with(|| Ok(known.clone()));
+            }
+            if wanted(&entry.key) {
+                self.found.insert(entry.key, Ok(known));
             }
         }
         for invalid in listing.invalid {

@@ -96,10 +96,18 @@ pub fn a_watch_of_concurrent_writers_has_no_gap(subject: &dyn Subject) {
 
 /// A picture made of a listing and the changes behind it becomes the store's state, whenever the listing is taken.
 pub fn listing_then_watching_misses_nothing(subject: &dyn Subject) {
+    /// Stops the writer however the test ends: who waits for it would wait for ever.
+    struct Stops<'a>(&'a AtomicBool);
+    impl Drop for Stops<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = subject.open();
         let stop = &stop;
+        let stops = Stops(stop);
         scope.spawn(move || {
             for n in 0_u32.. {
                 if stop.load(Ordering::Relaxed) {
@@ -125,7 +133,7 @@ pub fn listing_then_watching_misses_nothing(subject: &dyn Subject) {
                 follow()
             })
             .collect();
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         for (watching, picture, store) in &mut followers {
             while !picture.contains_key(&handle("end")) {
                 for event in collect(&mut **watching, 1).expect("nothing was compacted") {

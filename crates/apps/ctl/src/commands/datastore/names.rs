@@ -1,8 +1,8 @@
 //! `calicoctl datastore migrate-policy-names`: policies of the default tier that old versions keep as `default.NAME`
 //! are kept by their name.
 //!
-//! Each is created anew and then deleted under its old key, so that one is there at any time and a second run goes on
-//! where a first one ended.
+//! Each is created anew and deleted under its old key in one call, so that one is there at any time and a second run goes
+//! on where a first one ended.
 
 use anyhow::Result;
 use tortie_api::Kind;
@@ -37,12 +37,14 @@ fn one(store: &dyn Store, entry: Entry) -> Result<bool> {
         return Ok(false);
     }
     let new = Write { key: Key::resource(*kind, namespace, name), expect: Expect::Absent, value: Some(value.clone()) };
-    match store.write_one(new) {
-        // It is there from an earlier run, or somebody made it meanwhile.
-        Ok(_) | Err(WriteError::Conflict { .. }) => {}
+    let gone = Write { key, expect: Expect::Revision(revision), value: None };
+    match store.write_all(&[new, gone.clone()]) {
+        Ok(_) => return Ok(true),
+        // It is there under its name from an earlier run, or somebody made it meanwhile.
+        Err(WriteError::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    match store.write_one(Write { key, expect: Expect::Revision(revision), value: None }) {
+    match store.write_one(gone) {
         Ok(_) | Err(WriteError::Missing(_)) => Ok(true),
         Err(error) => Err(error.into()),
     }
