@@ -41,6 +41,8 @@ fn nodes_and_plugins_leave_a_locked_datastore_alone() {
     node.wait_in_sync(START).unwrap();
     let early = node.add_pod("default", "early", &[]).unwrap();
     assert_eq!(lab.ctl(&["datastore", "migrate", "lock"], "").unwrap(), "Datastore locked.\n");
+    // On the Kubernetes API plugins know of the lock what the node does.
+    assert!(wait(START, || node.log().contains("the datastore's lock changed").then_some(())).is_some());
     lab.apply(POLICY).unwrap();
     let before = facts(&lab);
     let failure = node.add_pod("default", "late", &[]).unwrap_err();
@@ -49,7 +51,6 @@ fn nodes_and_plugins_leave_a_locked_datastore_alone() {
     holds(&failure.msg, &["locked", "calicoctl datastore migrate unlock"]);
     let failure = early.cni("DEL").unwrap().unwrap_err();
     assert_eq!(failure.code, 11, "{failure}");
-    assert!(wait(START, || node.log().contains("the datastore's lock changed").then_some(())).is_some());
     // The policy came after the lock, and so did everything that the agent does by now.
     assert!(wait(Duration::from_secs(2), || holds_policy(node).then_some(())).is_none());
     node.kill9().unwrap();

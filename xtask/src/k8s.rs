@@ -145,7 +145,7 @@ impl Suite {
             Suite::Controllers => controllers::run(counts),
             Suite::Faults => life::faults(counts, options.full),
             Suite::Swap => swap::run(counts),
-            Suite::Figures => figures::run(100),
+            Suite::Figures => figures::run(100, options.nodes),
             // It needs the cluster as it was.
             Suite::Uninstall => Ok(()),
         }
@@ -272,7 +272,8 @@ impl Cluster {
         let text = text.replace("value: \"CrossSubnet\"", &format!("value: \"{tunnel}\"")).replace(
             "            - name: FELIX_HEALTHENABLED",
             &format!(
-                "            - {{name: FELIX_NFTABLESMODE, value: {mode}}}\n            - name: FELIX_HEALTHENABLED"
+                "            - {{name: FELIX_NFTABLESMODE, value: {mode}}}\n            - {{name: \
+                 FELIX_PROMETHEUSMETRICSENABLED, value: \"true\"}}\n            - name: FELIX_HEALTHENABLED"
             ),
         );
         let file = target().join(format!("lab-k8s-{name}"));

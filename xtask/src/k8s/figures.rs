@@ -1,6 +1,7 @@
 //! Figures: how long pods take to start, beside pods without a network of their own and beside pods on the `ptp` plugin,
 //! and what the agent needs.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -26,28 +27,33 @@ const PTP: &str = r#"{"cniVersion": "1.0.0", "name": "floor", "plugins": [
     {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
 
 /// Measures on a cluster that Tortie is installed on, and prints.
-pub fn run(count: u32) -> Result<()> {
+pub fn run(count: u32, nodes: u8) -> Result<()> {
     for round in 1..=2 {
         let mut means = Vec::new();
         for (name, network) in [("many-host", Network::Host), ("many-ptp", Network::Ptp), ("many-pods", Network::Ours)]
         {
             let load = std::fs::read_to_string("/proc/loadavg")?;
             let before = Operations::of_n1()?;
+            let phases = (network == Network::Ours).then(phases_of_n1).transpose()?;
             let taken = on(network, || start(name, count, network))?;
             let seen = Operations::of_n1()?.since(&before);
+            let phases = phases.map(|before| Ok::<_, anyhow::Error>((phases_of_n1()?, before))).transpose()?;
             println!(
                 "round {round}: {count} pods of {name} on one node, create to Ready: {:.1} s; network: {}; load before {}",
                 taken.as_secs_f64(),
                 seen.told(),
                 load.trim()
             );
+            if let Some((after, before)) = phases {
+                println!("round {round}: of that, on average: {}", phases_told(&after, &before));
+            }
             means.push(seen.mean());
         }
         if let [_, Some(ptp), Some(ours)] = means[..] {
             println!("round {round}: network time of a pod, ours to ptp: {:.2}", ours / ptp);
         }
     }
-    agents(3)
+    agents(nodes)
 }
 
 /// Prints what the agents of the nodes take of memory, now and at their peak.
@@ -170,9 +176,53 @@ impl Operations {
     }
 }
 
+/// What the agent of n1 says of the parts of CNI calls: by part, how often and how many seconds in all.
+fn phases_of_n1() -> Result<BTreeMap<String, (u64, f64)>> {
+    phases(&node(1, &["curl", "-sf", "http://127.0.0.1:9091/metrics"])?)
+}
+
+fn phases(metrics: &str) -> Result<BTreeMap<String, (u64, f64)>> {
+    let mut phases = BTreeMap::<String, (u64, f64)>::new();
+    for line in metrics.lines() {
+        let Some((what, rest)) = line.strip_prefix("tortie_cni_seconds_").and_then(|rest| rest.split_once("{phase=\""))
+        else {
+            continue;
+        };
+        let (phase, value) = rest.split_once("\"} ").unwrap_or_default();
+        match what {
+            "count" => phases.entry(phase.to_owned()).or_default().0 = value.parse()?,
+            "sum" => phases.entry(phase.to_owned()).or_default().1 = value.parse()?,
+            _ => {}
+        }
+    }
+    Ok(phases)
+}
+
+/// The average of each part between two looks.
+fn phases_told(after: &BTreeMap<String, (u64, f64)>, before: &BTreeMap<String, (u64, f64)>) -> String {
+    let told = after.iter().filter_map(|(phase, (count, sum))| {
+        let (earlier, taken) = before.get(phase).copied().unwrap_or_default();
+        let times = count - earlier;
+        (times > 0).then(|| format!("{phase} {:.0} ms ({times})", (sum - taken) / times as f64 * 1000.0))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_calls_are_averaged_between_two_looks() {
+        let text = |count, sum| {
+            format!(
+                "tortie_cni_seconds_bucket{{phase=\"add\",le=\"0.03\"}} 1\ntortie_cni_seconds_sum{{phase=\"add\"}} {sum}\n\
+                 tortie_cni_seconds_count{{phase=\"add\"}} {count}\ntortie_cni_seconds_count{{phase=\"del\"}} 2\n"
+            )
+        };
+        let looks = [phases(&text(2, 1.5)).expect("numbers"), phases(&text(6, 2.5)).expect("numbers")];
+        assert_eq!(phases_told(&looks[1], &looks[0]), "add 250 ms (4)");
+    }
 
     fn metrics(low: u64, all: u64, sum: f64) -> Operations {
         let name = "containerd_cri_network_plugin_operations_duration_seconds_seconds";

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tortie_http::Listener;
 use tracing::info;
 
+use crate::cni::Phases;
 use crate::drops::Drops;
 
 /// The loop turns at least once a second; longer than this means that it hangs.
@@ -28,6 +29,8 @@ pub struct Health {
     pub numbers: Numbers,
     /// Packets that ended.
     pub drops: Drops,
+    /// How long CNI calls take.
+    pub cni: Arc<Phases>,
 }
 
 /// Numbers for `/metrics`, with upstream's names where it has them.
@@ -64,6 +67,7 @@ impl Default for Health {
             refused: AtomicBool::new(false),
             numbers: Numbers::default(),
             drops: Drops::default(),
+            cni: Arc::default(),
         }
     }
 }
@@ -149,6 +153,7 @@ impl Health {
             get(applies)
         ));
         text.push_str(&self.drops.metrics());
+        text.push_str(&self.cni.metrics());
         text
     }
 }

@@ -150,6 +150,9 @@ fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
         Role::Node => Condition::of(environment, &name)?,
         Role::Felix => None,
     };
+    if let Some(recent) = environment.kubernetes.as_ref().and_then(|options| options.recent.as_ref()) {
+        recent.follow(&name);
+    }
     let store = environment.datastore.clone().open()?;
     if !patience::wait(&*store, environment.wait_for_datastore, condition.as_ref(), &mut signals)? {
         return Ok(());

@@ -3,12 +3,13 @@
 //! While it is false, a node changes nothing in the datastore and follows nothing that changes there: what the kernel
 //! holds stays, and is kept as it is.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use signal_hook::iterator::Signals;
 use tortie_api::{Kind, Resource};
-use tortie_facts::{Key, Update, Value};
+use tortie_facts::{Key, SyncStatus, Update, Value};
 use tortie_store::{Reader, Store, StoreError};
 use tracing::{info, warn};
 
@@ -37,6 +38,44 @@ pub fn told(updates: &[Update]) -> Option<bool> {
     let key = key();
     let last = updates.iter().rfind(|update| update.key == key)?;
     Some(says_locked(last.value.as_ref()))
+}
+
+/// What a follower of the datastore was told of its lock: as old as its watch is late.
+pub struct Told {
+    /// Whether it is asked at all: a look at a store of this machine costs less than being late.
+    used: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    in_sync: bool,
+    locked: Option<bool>,
+}
+
+impl Told {
+    /// Nothing was told yet.
+    pub fn of(store: &dyn Store) -> Told {
+        Told { used: store.one_by_one(), state: Mutex::default() }
+    }
+
+    /// Takes what the follower was told.
+    pub fn observe(&self, updates: &[Update], status: Option<SyncStatus>, trouble: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(locked) = told(updates) {
+            state.locked = Some(locked);
+        }
+        match status {
+            Some(status) => state.in_sync = status == SyncStatus::InSync,
+            None => state.in_sync &= !trouble,
+        }
+    }
+
+    /// Whether the datastore is locked; `None`: it has to be asked.
+    pub fn told(&self) -> Option<bool> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.locked.filter(|_| self.used && state.in_sync)
+    }
 }
 
 /// Waits until the datastore is not locked; `false`: a signal came first.
@@ -76,6 +115,26 @@ mod tests {
             resource::update(&store, &key(), |_| info(ready)).expect("written");
             assert_eq!(is_locked(&store), Ok(locked), "{ready:?}");
         }
+    }
+
+    #[test]
+    fn what_was_told_counts_while_the_store_is_followed() {
+        let told = Told { used: true, state: Mutex::default() };
+        let update =
+            |ready| [Update { key: key(), value: Some(Value::resource(info(Some(ready)))), revision: Revision(1) }];
+        told.observe(&update(false), None, false);
+        assert_eq!(told.told(), None, "the picture is not complete");
+        told.observe(&[], Some(SyncStatus::InSync), false);
+        assert_eq!(told.told(), Some(true));
+        told.observe(&update(true), None, false);
+        assert_eq!(told.told(), Some(false));
+        told.observe(&[], Some(SyncStatus::WaitForDatastore), true);
+        assert_eq!(told.told(), None, "nobody would tell");
+        told.observe(&[], Some(SyncStatus::InSync), false);
+        assert_eq!(told.told(), Some(false));
+        let near = Told::of(&MemoryStore::new());
+        near.observe(&update(false), Some(SyncStatus::InSync), false);
+        assert_eq!(near.told(), None, "a store of this machine is asked");
     }
 
     #[test]

@@ -139,6 +139,13 @@ pub trait Reader: Send + Sync {
     /// The fact under a key, if there is one.
     fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
 
+    /// The fact under a key as it was told last to who follows this very store, with what was written by it since; a
+    /// store that keeps nothing of that asks, as [`Reader::get`] does. For who does not mind that it may be older than
+    /// the store by as much as a watch is late.
+    fn get_recent(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.get(key)
+    }
+
     /// A consistent picture of everything that the filter covers.
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError>;
 

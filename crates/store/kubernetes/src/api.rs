@@ -18,7 +18,7 @@ use crate::fault::{Fault, Status, Verb};
 use crate::limit::{Limiter, Urgency};
 use crate::object::Lens;
 use crate::types::Type;
-use crate::{Group, Options};
+use crate::{Group, Options, Recent};
 
 /// Pauses between attempts: they double from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -104,6 +104,11 @@ impl Api {
     pub(crate) fn pod_seen(&self, key: &Key, revision: Revision) -> Option<String> {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.iter().rev().find(|(k, r, _)| k == key && *r == revision).map(|(_, _, uid)| uid.clone())
+    }
+
+    /// What watches told of the node's pods, if that is kept.
+    pub(crate) fn recent(&self) -> Option<&Recent> {
+        self.options.recent.as_ref()
     }
 
     fn known_group(&self) -> Group {

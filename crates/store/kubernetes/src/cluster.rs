@@ -16,7 +16,7 @@ use crate::api::{Api, Ask};
 use crate::fault::{Fault, Verb};
 use crate::limit::Urgency;
 use crate::types::Type;
-use crate::{Group, Options, read};
+use crate::{Group, Options, Recent, read};
 
 /// A client of the API server for such questions. Cheap to make: nothing is asked before the first call.
 pub struct Cluster {
@@ -35,6 +35,13 @@ pub struct PodOf {
     pub namespace_annotations: BTreeMap<String, String>,
 }
 
+impl PodOf {
+    fn new(pod: Pod, namespace: &Namespace) -> PodOf {
+        let Namespace { metadata } = namespace;
+        PodOf { pod, namespace_labels: metadata.labels.clone(), namespace_annotations: metadata.annotations.clone() }
+    }
+}
+
 impl Cluster {
     /// A client with these settings.
     ///
@@ -45,22 +52,38 @@ impl Cluster {
         Ok(Cluster { runtime, api: Api::new(options) })
     }
 
-    /// A pod with its namespace; `None` if either is not there.
+    /// A pod with its namespace; `None` if either is not there. Where the watches of a store tell of pods, the pod of
+    /// this uid is what they told last; an empty uid is always asked for.
     ///
     /// # Errors
     /// If the API server can't be asked, may not be asked, or answers with something else.
-    pub fn pod(&self, namespace: &str, name: &str) -> Result<Option<PodOf>, StoreError> {
+    pub fn pod(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<PodOf>, StoreError> {
+        let told = self.api.recent().and_then(|recent| Some((recent, recent.pod(namespace, name)?.object)));
+        if let Some((recent, pod)) = told.filter(|(_, pod)| !uid.is_empty() && pod.metadata.uid == uid) {
+            return Ok(self.namespace(recent, namespace)?.map(|space| PodOf::new((*pod).clone(), &space)));
+        }
         self.runtime.block_on(async {
             let pod = self.object::<Pod>(Type::Pod, namespace, name);
             let space = self.object::<Namespace>(Type::Namespace, "", namespace);
             let (pod, space) = futures_util::future::join(pod, space).await;
             Ok(match (pod?, space?) {
-                (Some(pod), Some(Namespace { metadata })) => {
-                    Some(PodOf { pod, namespace_labels: metadata.labels, namespace_annotations: metadata.annotations })
-                }
+                (Some(pod), Some(space)) => Some(PodOf::new(pod, &space)),
                 (_, _) => None,
             })
         })
+    }
+
+    /// A namespace as watches told of it last, or as the server has it.
+    fn namespace(&self, recent: &Recent, name: &str) -> Result<Option<Arc<Namespace>>, StoreError> {
+        let mark = match recent.namespace(name) {
+            Ok(space) => return Ok(Some(space)),
+            Err(mark) => mark,
+        };
+        let found = self.runtime.block_on(self.object::<Namespace>(Type::Namespace, "", name))?;
+        Ok(found.map(|space| {
+            recent.keep_namespace(&space, &mark);
+            Arc::new(space)
+        }))
     }
 
     /// The ranges that the cluster gave to a Node for its pods; none if it gave none, or there is no such Node.

@@ -35,17 +35,20 @@ pub(crate) fn read(lens: &Lens, ty: Type, text: &str) -> Vec<Told> {
         Type::Custom(_) => return Vec::new(),
     };
     vec![match converted {
-        Ok(Converted { mut resource, problems }) => {
-            for problem in problems {
-                tracing::warn!(%problem, "a part of an object is not understood and left out");
-            }
-            let metadata = resource.metadata_mut();
-            metadata.resource_version.clear();
-            let key = Key::resource(resource.kind(), &resource.metadata().namespace, &resource.metadata().name);
-            Told::Put(key, Value::resource(resource))
-        }
+        Ok(converted) => put(converted),
         Err(reason) => Told::Invalid { path: path(ty, text), reason },
     }]
+}
+
+fn put(converted: Converted) -> Told {
+    let Converted { mut resource, problems } = converted;
+    for problem in problems {
+        tracing::warn!(%problem, "a part of an object is not understood and left out");
+    }
+    let metadata = resource.metadata_mut();
+    metadata.resource_version.clear();
+    let key = Key::resource(resource.kind(), &resource.metadata().namespace, &resource.metadata().name);
+    Told::Put(key, Value::resource(resource))
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -115,6 +118,17 @@ pub(crate) fn source(key: &Key) -> Option<(Type, String, String)> {
     };
     let placed = namespace.is_empty() || names::usable(namespace);
     (placed && names::usable(&name)).then(|| (ty, namespace.to_owned(), name))
+}
+
+/// The endpoint of a pod as watches told of it last; `None` if they did not.
+pub(crate) fn recent(api: &Api, lens: &Lens, key: &Key) -> Option<Entry> {
+    let (_, namespace, name) = source(key).filter(|(ty, _, _)| *ty == Type::Pod)?;
+    let seen = api.recent()?.pod(&namespace, &name)?;
+    let converted = k8s::pod(&seen.object, &lens.interface_prefix).ok()??;
+    let Told::Put(found, value) = put(converted) else { return None };
+    let revision = Revision(seen.revision);
+    api.saw_pod(key, revision, &seen.object.metadata.uid);
+    (found == *key).then_some(Entry { key: found, value, revision })
 }
 
 /// The fact under a key, or why it can't be read.

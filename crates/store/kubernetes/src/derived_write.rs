@@ -74,6 +74,9 @@ async fn pod(
     match send(api, ty, Verb::Patch, format!("{path}/status"), Some(&patch)).await {
         Ok(answer) => {
             let revision = Revision(revision_of(&answer));
+            if let Some(recent) = api.recent() {
+                recent.told(ty, &answer.to_string(), revision.0, false);
+            }
             api.saw_pod(key, revision, answer["metadata"]["uid"].as_str().unwrap_or_default());
             Ok(revision)
         }

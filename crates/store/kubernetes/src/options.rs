@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Group;
+use crate::{Group, Recent};
 
 /// Where the API server is, as whom to talk to it, and how fast. The names in brackets are upstream's settings.
 ///
@@ -45,6 +45,8 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// How long a watch tries to go on by itself before it says that the store is away; none means 10 seconds.
     pub patience: Option<Duration>,
+    /// Where watches keep what they tell of a node's pods, for who asks for one of them; none: nothing is kept.
+    pub recent: Option<Recent>,
 }
 
 /// The rate, the one number with a point, is never NaN where it was read.

@@ -9,7 +9,7 @@ use tortie_store::{Entry, Listing, Reader, Store, StoreError, Watch, WatchError,
 use crate::api::Api;
 use crate::types::Type;
 use crate::watch::{self, Positions};
-use crate::{Group, Options, read, write};
+use crate::{Group, Options, derived, read, write};
 
 /// A client of the Kubernetes API as a store. Cheap to make: nothing is asked before the first call.
 pub struct KubernetesStore {
@@ -90,6 +90,14 @@ impl Drop for Shared {
 impl Reader for KubernetesStore {
     fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.shared.runtime().block_on(read::get(&self.shared.api, key))
+    }
+
+    fn get_recent(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let lens = self.shared.runtime().block_on(self.shared.api.lens());
+        match lens.ok().and_then(|lens| derived::recent(&self.shared.api, &lens, key)) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.get(key),
+        }
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {

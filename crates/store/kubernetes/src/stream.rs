@@ -77,6 +77,9 @@ impl Stream {
         let mut pause = FIRST_PAUSE;
         let mut good = Instant::now();
         let mut errors = 0;
+        if let Some(recent) = self.api.recent() {
+            recent.forget(self.ty);
+        }
         loop {
             let body = match self.open().await {
                 Ok(body) => Some(body),
@@ -92,7 +95,12 @@ impl Stream {
                 continue;
             };
             let (place, since) = (self.at, Instant::now());
-            let error = match self.follow(body).await {
+            // All namespaces are followed, or it would be no picture of the node.
+            let recent = self.api.recent().filter(|_| self.scope.namespace.is_empty());
+            let open = recent.map(|recent| recent.opened(self.ty));
+            let followed = self.follow(body).await;
+            drop(open);
+            let error = match followed {
                 Ok(()) | Err(End::Broken) => false,
                 Err(End::Error) => true,
                 Err(End::Unheard) => return,
@@ -181,6 +189,9 @@ impl Stream {
             return Ok(());
         }
         if kind != "BOOKMARK" {
+            if let Some(recent) = self.api.recent() {
+                recent.told(self.ty, object, revision, kind == "DELETED");
+            }
             let told = object::read(&self.lens, self.ty, object, self.scope.faces);
             events.extend(object::changed(told, Revision(revision), kind == "DELETED", &self.interest));
         }

@@ -26,6 +26,7 @@ pub use inbox::{Inbox, Post};
 pub use interfaces::Interfaces;
 pub use run::{Agent, Parts};
 
+use crate::cni::Phases;
 use crate::health::Health;
 use crate::revoke::Question;
 
@@ -106,6 +107,11 @@ impl AgentHandle {
     /// A handle on the agent that reads this post.
     pub fn new(post: Post, health: Arc<Health>) -> AgentHandle {
         AgentHandle { post, health }
+    }
+
+    /// Where the times of CNI calls are kept.
+    pub fn cni_phases(&self) -> Arc<Phases> {
+        self.health.cni.clone()
     }
 
     /// Whether the kernel holds the first picture.

@@ -327,6 +327,7 @@ impl Agent {
         self.health.numbers.updates.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
         self.heap_has_gaps |= batch.updates.len() >= memory::MANY;
         self.service.addresses.observe(&batch.updates);
+        self.service.lock.observe(&batch.updates, batch.status, batch.trouble.is_some());
         if let Some(locked) = lock::told(&batch.updates)
             && std::mem::replace(&mut self.locked, locked) != locked
         {

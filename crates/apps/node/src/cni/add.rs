@@ -1,4 +1,4 @@
-//! ADD: record, make, wait until the kernel holds it.
+//! ADD: record, make, wait until the kernel holds it. What only others need to read is recorded while the device is made.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,16 +14,33 @@ use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
 use tortie_net::{Mac, host_net};
 use tortie_netlink::{Handle, Netns};
-use tortie_store::{Expect, Reader, Write, WriteError, resource};
+use tortie_store::{Entry, Expect, Reader, Write, WriteError, resource};
 use tracing::warn;
 
-use super::addresses::Ask;
+use super::addresses::{Ask, Given};
 use super::asked::Asked;
 use super::device::{self, DeviceError, Wanted};
 use super::mend::{Kept, own_cookie};
 use super::workload::Workload;
-use super::{POLICY_PATIENCE, Service, store_fault};
+use super::{POLICY_PATIENCE, Phase, Service, store_fault};
 use crate::agent::Until;
+
+/// What is recorded of a new pod.
+enum Recorded {
+    /// Its addresses and its endpoint.
+    Done(Vec<IpAddr>),
+    /// Its addresses; the rest, with its endpoint, is to be written.
+    Begun(Given, Write),
+}
+
+impl Recorded {
+    fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Recorded::Done(addresses) => addresses,
+            Recorded::Begun(given, _) => &given.addresses,
+        }
+    }
+}
 
 impl Service {
     pub(super) fn add(&self, request: &Request, netns: Option<Netns>) -> Result<Outcome, CniError> {
@@ -35,24 +52,28 @@ impl Service {
         if !self.agent.is_in_sync() {
             return Err(CniError::new(code::TRY_AGAIN, "the node agent is not in sync with its datastore yet"));
         }
-        let _turn = self.turn(&workload.interface)?;
-        let cookie = self.taken(request, &workload, &netns)?;
+        let (_turn, cookie) = self.phases.time(Phase::Look, || {
+            let turn = self.turn(&workload.interface)?;
+            Ok((turn, self.taken(request, &workload, &netns)?))
+        })?;
         self.foreign(&workload)?;
         if conf.require_mtu_file && !self.mtu_file.exists() {
             let file = self.mtu_file.display();
             return Err(CniError::new(code::TRY_AGAIN, format!("require_mtu_file is set, but there is no {file} yet")));
         }
         self.ensure_profile(&conf, &workload)?;
-        let asked = self.asked(&conf, &workload)?;
+        let asked = self.phases.time(Phase::Asked, || self.asked(&conf, &workload))?;
         let mac = asked.as_ref().and_then(|asked| asked.mac).unwrap_or_else(device::random_mac);
-        let addresses = self.record(&conf, &workload, request, asked.as_ref(), mac)?;
-        let made = self.make(&conf, &workload, request, (&netns, cookie), &addresses, mac);
+        let recorded = self.record(&conf, &workload, request, asked.as_ref(), mac)?;
+        let addresses = recorded.addresses();
+        let made = self.beside(&recorded, || self.device(&conf, &workload, request, (&netns, cookie), addresses, mac));
+        let made = made.and_then(|()| self.programmed(&conf, &workload, addresses));
         if made.is_err() {
             // The runtime calls DEL too, but an address should not wait for that.
             let _ = self.forget(&workload, None);
         }
         made?;
-        Ok(outcome(&workload, request, &addresses, mac, self.mtu(&conf)))
+        Ok(outcome(&workload, request, addresses, mac, self.mtu(&conf)))
     }
 
     pub(super) fn mtu(&self, conf: &Conf) -> u32 {
@@ -133,7 +154,8 @@ impl Service {
         })
     }
 
-    /// Gets addresses and writes them and the endpoint in one call of the store.
+    /// Gets addresses and writes them and the endpoint: in one call of the store, or, where each write is a request of
+    /// its own, the block at once and the rest while the device is made.
     fn record(
         &self,
         conf: &Conf,
@@ -141,17 +163,21 @@ impl Service {
         request: &Request,
         asked: Option<&Asked>,
         mac: Mac,
-    ) -> Result<Vec<IpAddr>, CniError> {
+    ) -> Result<Recorded, CniError> {
         if let Some(asked) = asked {
             // What the pod asks for beside addresses is read before any is given.
             asked.endpoint(&[])?;
         }
         let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
-        let old = Reader::get(&*self.store, &key).map_err(store_fault)?;
-        if let Some(old) = &old {
+        let old = self.phases.time(Phase::Before, || {
+            let old = match asked {
+                Some(asked) => self.endpoint_of(&key, asked)?,
+                None => Reader::get(&*self.store, &key).map_err(store_fault)?,
+            };
             // A pod of the same name that is not this container: its addresses go first.
-            self.release_old(old, workload)?;
-        }
+            old.as_ref().map_or(Ok(()), |old| self.release_old(old, workload))?;
+            Ok(old)
+        })?;
         let endpoint = |addresses: &[IpAddr]| {
             let mut new = Resource::from(endpoint(conf, workload, asked, addresses, mac, &self.node));
             resource::stamp_new(&mut new);
@@ -164,16 +190,52 @@ impl Service {
                 return Err(CniError::new(code::NO_ADDRESS, "the IPAM plugin gave no address"));
             }
             self.store.write_one(endpoint(&addresses)).map_err(store_fault)?;
-            return Ok(addresses);
+            return Ok(Recorded::Done(addresses));
         }
         if let Some(asked) = asked.filter(|asked| !asked.bare.is_empty()) {
             self.store.write_one(endpoint(&asked.bare)).map_err(store_fault)?;
-            return Ok(asked.bare.clone());
+            return Ok(Recorded::Done(asked.bare.clone()));
         }
-        self.addresses.assign(&Ask::of(conf, workload, &request.args, asked)?, Some(&endpoint))
+        let ask = Ask::of(conf, workload, &request.args, asked)?;
+        if self.store.one_by_one() {
+            let given = self.addresses.begin(&ask)?;
+            let endpoint = endpoint(&given.addresses);
+            return Ok(Recorded::Begun(given, endpoint));
+        }
+        self.addresses.assign(&ask, Some(&endpoint)).map(Recorded::Done)
     }
 
-    fn make(
+    /// The endpoint of a pod that was just looked at.
+    fn endpoint_of(&self, key: &Key, asked: &Asked) -> Result<Option<Entry>, CniError> {
+        let found = self.store.get_recent(key).map_err(store_fault)?;
+        match found.as_ref().and_then(|entry| entry.value.as_resource()).map(|resource| &resource.metadata().uid) {
+            Some(uid) if self.store.one_by_one() && uid != asked.uid() => Err(CniError::new(
+                code::UNKNOWN_CONTAINER,
+                format!("the pod of uid {} is not there any more", asked.uid()),
+            )),
+            Some(_) | None => Ok(found),
+        }
+    }
+
+    /// Does something while what is still to be recorded is written. Both must succeed, and both have ended.
+    fn beside(&self, recorded: &Recorded, what: impl FnOnce() -> Result<(), CniError>) -> Result<(), CniError> {
+        let Recorded::Begun(given, endpoint) = recorded else { return what() };
+        std::thread::scope(|scope| {
+            let finish = || self.addresses.finish(given, Some(endpoint.clone()));
+            let thread = std::thread::Builder::new().name("cni-record".to_owned()).stack_size(256 * 1024);
+            let Ok(finished) = thread.spawn_scoped(scope, finish) else {
+                return finish().and_then(|()| what());
+            };
+            let done = what();
+            let finished = finished.join().unwrap_or_else(|_| {
+                Err(CniError::new(code::INTERNAL, "the pod's record could not be written: the node's log says why"))
+            });
+            finished.and(done)
+        })
+    }
+
+    /// Makes the pod's device.
+    fn device(
         &self,
         conf: &Conf,
         workload: &Workload,
@@ -196,17 +258,22 @@ impl Service {
         let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
         let mut host = Handle::open().map_err(internal)?;
         self.keep(&wanted, workload, request, cookie);
-        device::create(&mut host, &wanted).map_err(|error| match error {
+        self.phases.time(Phase::Device, || device::create(&mut host, &wanted)).map_err(|error| match error {
             DeviceError::TakenInPod(name) => taken(&name),
             DeviceError::Kernel(error) => internal(error),
-        })?;
+        })
+    }
+
+    /// Waits until the kernel holds the endpoint.
+    fn programmed(&self, conf: &Conf, workload: &Workload, addresses: &[IpAddr]) -> Result<(), CniError> {
         let patience = match conf.policy_setup_timeout_seconds {
             0 => POLICY_PATIENCE,
             seconds => Duration::from_secs(seconds),
         };
         let until =
             Until::Programmed { interface: Arc::from(workload.interface.as_str()), addresses: addresses.to_vec() };
-        self.agent.wait(&endpoint_id(workload), until, patience).map_err(|why| {
+        let waited = self.phases.time(Phase::Policy, || self.agent.wait(&endpoint_id(workload), until, patience));
+        waited.map_err(|why| {
             CniError::new(code::TRY_AGAIN, format!("the kernel does not hold the pod's policy and routes: {why}"))
         })
     }

@@ -23,11 +23,12 @@ use tortie_ipam::{
 use tortie_net::{Family, IpNet, host_net};
 use tortie_store::{Reader, Store, Write, WriteError};
 
+pub use apart::Given;
 use together::Together;
 
 use super::asked::Asked;
 use super::workload::Workload;
-use super::{Service, store_fault};
+use super::{Phase, Phases, Service, store_fault};
 
 /// A request of one workload, or of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ struct Known {
     facts: BTreeMap<Key, Fact>,
     settings: Option<Arc<Settings>>,
     node_labels: BTreeMap<String, String>,
+    /// Whether a block may have been written without anybody knowing.
+    doubt: bool,
 }
 
 /// Who gives addresses on this node.
@@ -113,13 +116,20 @@ pub struct Addresses {
     /// What changed while `known` was in use, to be learned before its next use. Locked after `known`, or alone.
     aside: Mutex<BTreeMap<Key, Update>>,
     /// Who waits for an address of a store that does one thing at a time.
-    queue: Together<Ask, Result<Vec<IpAddr>, CniError>>,
+    queue: Together<Ask, Result<Given, CniError>>,
+    phases: Arc<Phases>,
 }
 
 impl Addresses {
     /// For one node, against one store.
     pub fn new(store: Arc<dyn Store>, node: String) -> Addresses {
-        Addresses { store, node, known: Mutex::default(), aside: Mutex::default(), queue: Together::default() }
+        let (known, aside, queue) = (Mutex::default(), Mutex::default(), Together::default());
+        Addresses { store, node, known, aside, queue, phases: Arc::default() }
+    }
+
+    /// The same, whose times are kept there.
+    pub fn timed_by(self, phases: Arc<Phases>) -> Addresses {
+        Addresses { phases, ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -187,7 +197,7 @@ impl Addresses {
             return self.assign_apart(ask, endpoint);
         }
         let mut known = self.known();
-        let result = self.assign_known(&mut known, ask, endpoint);
+        let result = self.phases.time(Phase::Address, || self.assign_known(&mut known, ask, endpoint));
         if result.is_err() {
             // Whatever was given before the fault goes back; what can't go back now is found by DEL or GC.
             let _ = self.release_known(&mut known, &ask.handle, None);
@@ -390,7 +400,9 @@ impl Addresses {
                     None => drop(known.facts.remove(&write.key)),
                 },
                 Outcome::Conflict => drop(known.facts.remove(&write.key)),
-                Outcome::Done(_) | Outcome::NotTried | Outcome::Failed(_) => {}
+                // It may have been written: what is known of it is no good any more.
+                Outcome::Failed(_) => known.doubt |= known.facts.remove(&write.key).is_some(),
+                Outcome::Done(_) | Outcome::NotTried => {}
             }
             outcomes.push(outcome);
         }

@@ -43,7 +43,7 @@ impl Service {
             return Ok(None);
         };
         let (namespace, name) = (&workload.namespace, &workload.pod);
-        let found = cluster.pod(namespace, name).map_err(store_fault)?;
+        let found = cluster.pod(namespace, name, &workload.uid).map_err(store_fault)?;
         let Some(found) = found.filter(|found| workload.uid.is_empty() || found.pod.metadata.uid == workload.uid)
         else {
             let uid = if workload.uid.is_empty() { String::new() } else { format!(" (uid {})", workload.uid) };
@@ -118,6 +118,11 @@ impl Asked {
             }
         }
         wanted
+    }
+
+    /// Which pod it is.
+    pub(super) fn uid(&self) -> &str {
+        &self.of.pod.metadata.uid
     }
 
     /// Labels of the pod's namespace, by which pools may be chosen.

@@ -1,7 +1,7 @@
 //! The node's side of the CNI plugin: one socket, one short thread a call.
 //!
-//! Order of ADD: addresses and endpoint are recorded, the device is made, and the answer waits until the kernel holds
-//! the endpoint's policy and routes. Order of DEL: the record goes, the kernel forgets, the answer goes out, the device
+//! Order of ADD: addresses are recorded, the endpoint too (on a store where each write is a request, while the device is
+//! made), the device is made, and the answer waits until the kernel holds the endpoint's policy and routes. Order of DEL: the record goes, the kernel forgets, the answer goes out, the device
 //! follows. So no interface without policy ever passes traffic, whatever dies in between.
 
 mod add;
@@ -12,6 +12,7 @@ mod del;
 mod device;
 mod gc;
 mod mend;
+mod phases;
 mod reaper;
 mod server;
 mod turns;
@@ -19,6 +20,8 @@ mod workload;
 
 use addresses::Addresses;
 pub use addresses::Ask;
+use phases::Phase;
+pub use phases::Phases;
 pub use server::Server;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +69,9 @@ pub struct Service {
     reaper: Reaper,
     keeper: Keeper,
     turns: Turns,
+    phases: Arc<Phases>,
+    /// The datastore's lock, where each look at it would be a request.
+    pub lock: lock::Told,
 }
 
 impl Service {
@@ -77,12 +83,14 @@ impl Service {
         mtu: u32,
         state_dir: &Path,
     ) -> std::io::Result<Service> {
-        let addresses = Addresses::new(store.clone(), node.clone());
+        let phases = agent.cni_phases();
+        let addresses = Addresses::new(store.clone(), node.clone()).timed_by(phases.clone());
         let keeper = Keeper::open(state_dir)?;
         let (mtu, turns) = (AtomicU32::new(mtu), Turns::default());
         let (cluster, mtu_file) = (None, PathBuf::new());
         let reaper = Reaper::start()?;
-        Ok(Service { store, agent, addresses, node, cluster, mtu, mtu_file, reaper, keeper, turns })
+        let lock = lock::Told::of(&*store);
+        Ok(Service { store, agent, addresses, node, cluster, mtu, mtu_file, reaper, keeper, turns, phases, lock })
     }
 
     /// The same, which asks the Kubernetes around the node what pods want.
@@ -136,8 +144,8 @@ impl Service {
         }
         let done = |result: Result<(), CniError>| result.map(|()| Outcome::default());
         let result = match request.operation {
-            Operation::Add => self.add(request, netns),
-            Operation::Del => done(self.del(request)),
+            Operation::Add => self.phases.time(Phase::Add, || self.add(request, netns)),
+            Operation::Del => done(self.phases.time(Phase::Del, || self.del(request))),
             Operation::Check => done(self.check(request, netns)),
             Operation::Status => done(self.status()),
             Operation::Gc => done(self.gc(request)),
@@ -169,7 +177,7 @@ impl Service {
             | Operation::PodCidrs => false,
         };
         // A datastore that can't be read is for the operation itself to deal with.
-        if !writes || !lock::is_locked(&*self.store).unwrap_or(false) {
+        if !writes || !self.lock.told().map_or_else(|| lock::is_locked(&*self.store), Ok).unwrap_or(false) {
             return Ok(());
         }
         let code = if operation == Operation::Status { code::NOT_AVAILABLE } else { code::TRY_AGAIN };

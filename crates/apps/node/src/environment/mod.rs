@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use tortie_api::FelixConfigurationSpec;
 use tortie_datastore::{Choice, Felix, Sources};
 use tortie_net::{AsNumber, IpNet};
+use tortie_store_kubernetes::Recent;
 
 use felix_file::FelixFile;
 pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings, WireguardDevice};
@@ -123,7 +124,11 @@ impl Environment {
         let mut faults = Vec::new();
         let unknown = known::check_names(vars, &mut faults);
         let mut reader = values::Reader { vars, faults: &mut faults };
-        let datastore = datastore(vars, felix, reader.faults);
+        let mut datastore = datastore(vars, felix, reader.faults);
+        if let Choice::Kubernetes(options) = &mut datastore {
+            // What the store's watches tell of this node's pods is for CNI calls, too.
+            options.recent = Some(Recent::default());
+        }
         let environment = Environment {
             node_name: reader.text("NODENAME"),
             node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),

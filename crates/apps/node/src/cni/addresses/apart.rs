@@ -1,24 +1,30 @@
 //! Addresses on a store that knows no transactions, where each write is a request of its own: the Kubernetes API.
 //!
 //! All pods of a node share its blocks, so one write of a block at a time is all that there can be. It carries the
-//! addresses of everybody who waits, and nothing else happens meanwhile: handles are made side by side before it, and
-//! endpoints are written, and handles read and deleted, while the next one may write. The order of IPAM holds: a handle
-//! is made before its block is written, and read before and deleted after the block lets go.
+//! addresses of everybody who waits, and nothing else happens meanwhile: handles and endpoints are written after it, and
+//! handles are read and deleted, while the next one may write.
+//!
+//! A block says whose its addresses are, so an address without a handle is not lost: DEL looks for it in this node's
+//! blocks, as the collection of addresses does in all. A handle is read before and deleted after its block lets go.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::MutexGuard;
 
+use tortie_api::ipam::Handle;
 use tortie_cni::spec::{CniError, code};
 use tortie_datastore::ipam;
-use tortie_facts::{Key, Value};
+use tortie_facts::{Filter, Key, Revision, Value};
 use tortie_ipam::{
-    Answer, Ask as Question, CasWrite, Expect, Fact, IpamError, Machine, Next, Outcome, ReleaseHandle, drive,
+    Answer, Ask as Question, CasWrite, Expect, Fact, IpamError, Machine, Next, Outcome, ReleaseHandle, block, drive,
 };
-use tortie_store::{Reader, Write, WriteError};
+use tortie_store::{Entry, Expect as StoreExpect, Reader, Write, WriteError};
 
 use super::{Addresses, Ask, EndpointWrite, Known, fault, given_to, hints, store_writes};
-use crate::cni::{TURN_PATIENCE, store_fault};
+use crate::cni::{Phase, TURN_PATIENCE, store_fault};
+
+/// How often a handle is read and written anew when others are faster.
+const ATTEMPTS: u32 = 10;
 
 /// A new handle, and its block with the handle's address and those of all who asked before.
 struct Staged {
@@ -27,42 +33,97 @@ struct Staged {
     given: Vec<IpAddr>,
 }
 
+/// Addresses that are given, so that nobody else gets them.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The handle that is still to be written.
+    handle: Option<CasWrite>,
+}
+
 impl Addresses {
-    /// Gives addresses, then writes the endpoint that has them.
+    /// Gives addresses, then writes their handle and the endpoint that has them.
     pub(super) fn assign_apart(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Vec<IpAddr>, CniError> {
-        let written = self.give_apart(ask).and_then(|given| {
-            if let Some(endpoint) = endpoint {
-                self.store.write_one(endpoint(&given)).map_err(store_fault)?;
-            }
-            Ok(given)
-        });
-        if written.is_err() {
-            // Whatever was given before the fault goes back; what can't go back now is found by DEL or GC.
+        let given = self.begin(ask)?;
+        if let Err(error) = self.finish(&given, endpoint.map(|endpoint| endpoint(&given.addresses))) {
+            // What can't go back now is found by DEL or GC.
             let _ = self.release_apart(&ask.handle, None);
+            return Err(error);
         }
-        written
+        Ok(given.addresses)
     }
 
-    fn give_apart(&self, ask: &Ask) -> Result<Vec<IpAddr>, CniError> {
+    /// Gives addresses. They stay given whatever becomes of the caller; [`Addresses::finish`] is to be called next, and
+    /// if that fails, or anything else does, [`Addresses::release`].
+    pub fn begin(&self, ask: &Ask) -> Result<Given, CniError> {
+        let given = self.phases.time(Phase::Address, || self.give_apart(ask));
+        if given.is_err() {
+            // Whether it was given is not known for certain.
+            let _ = self.release_apart(&ask.handle, None);
+        }
+        given
+    }
+
+    /// Writes the handle of addresses that are given, and whatever has to be written beside it.
+    pub fn finish(&self, given: &Given, beside: Option<Write>) -> Result<(), CniError> {
+        let handle = given.handle.clone().map(ipam::write);
+        let writes: Vec<Write> = handle.into_iter().chain(beside).collect();
+        let mut results = self.phases.time(Phase::Records, || self.store.write_each(&writes)).into_iter();
+        if let Some(handle) = &given.handle {
+            match results.next().map(ipam::outcome) {
+                Some(Outcome::Done(_)) => {}
+                Some(Outcome::Failed(why)) => return Err(fault(IpamError::Store(why))),
+                None | Some(Outcome::Conflict | Outcome::NotTried) => self.add_to_handle(handle)?,
+            }
+        }
+        results.try_for_each(|result| result.map(drop).map_err(store_fault))
+    }
+
+    /// A handle that was there gets the blocks of this one, too.
+    fn add_to_handle(&self, new: &CasWrite) -> Result<(), CniError> {
+        let Some(Value::Handle(new_blocks)) = &new.value else { return Ok(()) };
+        let mut last = WriteError::NotTried;
+        for _ in 0..ATTEMPTS {
+            let there = Reader::get(&*self.store, &new.key).map_err(store_fault)?;
+            let expect = there.as_ref().map_or(StoreExpect::Absent, |entry| StoreExpect::Revision(entry.revision));
+            let mut handle = match there {
+                Some(Entry { value: Value::Handle(handle), .. }) => Handle::clone(&handle),
+                _ => Handle::default(),
+            };
+            for (cidr, count) in &new_blocks.block {
+                *handle.block.entry(cidr.clone()).or_default() += count;
+            }
+            let write = Write { key: new.key.clone(), expect, value: Some(Value::Handle(handle.into())) };
+            match self.store.write_one(write) {
+                Ok(_) => return Ok(()),
+                Err(error @ (WriteError::Conflict { .. } | WriteError::Missing(_))) => last = error,
+                Err(error) => return Err(store_fault(error)),
+            }
+        }
+        Err(store_fault(last))
+    }
+
+    fn give_apart(&self, ask: &Ask) -> Result<Given, CniError> {
         if ask.families.len() != 1 || !ask.wanted.is_empty() {
-            return self.assign_known(&mut self.known(), ask, None);
+            return self.assign_known(&mut self.known(), ask, None).map(complete);
         }
         let late = || CniError::new(code::TRY_AGAIN, "addresses for other pods of this node are still under way");
         self.queue.call(ask.clone(), TURN_PATIENCE, |asks| self.give(&asks)).ok_or_else(late)?
     }
 
     /// Gives each its address.
-    pub(super) fn give(&self, asks: &[Ask]) -> Vec<Result<Vec<IpAddr>, CniError>> {
+    pub(super) fn give(&self, asks: &[Ask]) -> Vec<Result<Given, CniError>> {
         let mut known = self.known();
         let mut results = Vec::with_capacity(asks.len());
         while let Some(ask) = asks.get(results.len()) {
             let staged = self.stage(&mut known, &asks[results.len()..]);
             if staged.is_empty() {
                 // A new block is needed, or something has to be looked up first.
-                results.push(self.assign_known(&mut known, ask, None));
+                results.push(self.assign_known(&mut known, ask, None).map(complete));
             } else {
                 let these = &asks[results.len()..][..staged.len()];
-                results.extend(self.write_staged(&mut known, these, &staged));
+                results.extend(self.write_staged(&mut known, these, staged));
             }
         }
         results
@@ -92,30 +153,21 @@ impl Addresses {
         staged
     }
 
-    /// Writes the handles side by side, then each block once. Where that fails, each is looked at by itself.
-    fn write_staged(&self, known: &mut Known, asks: &[Ask], staged: &[Staged]) -> Vec<Result<Vec<IpAddr>, CniError>> {
-        let handles: Vec<Write> = staged.iter().map(|one| ipam::write(one.handle.clone())).collect();
-        let handles: Vec<Outcome> = self.store.write_each(&handles).into_iter().map(ipam::outcome).collect();
-        // A block has the addresses of all of them, so it is written for all or for none.
-        let all = handles.iter().all(|outcome| matches!(outcome, Outcome::Done(_)));
+    /// Writes each block once. Where that fails, each ask is looked at by itself.
+    fn write_staged(&self, known: &mut Known, asks: &[Ask], staged: Vec<Staged>) -> Vec<Result<Given, CniError>> {
         let newest: BTreeMap<&Key, &CasWrite> = staged.iter().map(|one| (&one.block.key, &one.block)).collect();
         let mut blocks = BTreeMap::new();
-        for (key, write) in newest.into_iter().filter(|_| all) {
-            let result = self.store.write_one(ipam::write(write.clone()));
+        for (key, write) in newest {
+            let result = self.phases.time(Phase::Block, || self.store.write_one(ipam::write(write.clone())));
             let outcome = self.outcomes(known, std::slice::from_ref(write), vec![result]).pop();
-            blocks.insert(key, outcome.unwrap_or(Outcome::NotTried));
+            blocks.insert(key.clone(), outcome.unwrap_or(Outcome::NotTried));
         }
         let mut results = Vec::with_capacity(staged.len());
-        for ((ask, one), handle) in asks.iter().zip(staged).zip(handles) {
-            results.push(match (handle, blocks.get(&one.block.key)) {
-                (Outcome::Done(_), Some(Outcome::Done(_))) => Ok(one.given.clone()),
-                (Outcome::Failed(why), _) => Err(fault(IpamError::Store(why))),
-                (Outcome::Done(_), Some(Outcome::Failed(why))) => Err(fault(IpamError::Store(why.clone()))),
-                // It was made here, and holds nothing.
-                (Outcome::Done(_), None | Some(Outcome::Conflict | Outcome::NotTried)) => {
-                    self.release_known(known, &ask.handle, None).and_then(|()| self.assign_known(known, ask, None))
-                }
-                (Outcome::Conflict | Outcome::NotTried, _) => self.assign_known(known, ask, None),
+        for (ask, Staged { handle, block, given }) in asks.iter().zip(staged) {
+            results.push(match blocks.get(&block.key) {
+                Some(Outcome::Done(_)) => Ok(Given { addresses: given, handle: Some(handle) }),
+                Some(Outcome::Failed(why)) => Err(fault(IpamError::Store(why.clone()))),
+                None | Some(Outcome::Conflict | Outcome::NotTried) => self.assign_known(known, ask, None).map(complete),
             });
         }
         results
@@ -127,13 +179,16 @@ impl Addresses {
             None | Some(Ok(_) | Err(WriteError::Missing(_))) => {}
             Some(Err(error)) => return Err(store_fault(error)),
         }
-        let Some(held) = Reader::get(&*self.store, &Key::Handle(handle.to_owned())).map_err(store_fault)? else {
+        let held = Reader::get(&*self.store, &Key::Handle(handle.to_owned())).map_err(store_fault)?;
+        let mut known = self.known();
+        let Some(held) =
+            held.map(ipam::fact).map_or_else(|| self.without_handle(&mut known, handle), |f| Ok(Some(f)))?
+        else {
             return Ok(());
         };
-        let mut known = self.known();
         let cooldown = self.settings(&mut known)?.config.ip_cooldown_seconds;
         let mut view = hints(&known, &self.node);
-        view.hint(ipam::fact(held));
+        view.hint(held);
         let mut machine = Machine::new(ReleaseHandle::new(handle, cooldown, ipam::now()), view);
         let mut known = Some(known);
         let result = drive(&mut machine, |question| self.answer_apart(known.take(), question))?;
@@ -141,6 +196,30 @@ impl Addresses {
             Ok(_) | Err(IpamError::UnknownHandle(_)) => Ok(()),
             Err(error) => Err(fault(error)),
         }
+    }
+
+    /// What a handle would say that was never written, if one of this node's blocks holds addresses under it.
+    fn without_handle(&self, known: &mut Known, handle: &str) -> Result<Option<Fact>, CniError> {
+        if known.doubt || !known.facts.keys().any(|key| matches!(key, Key::Block(_))) {
+            let listing = self.store.list(&Filter::Blocks).map_err(store_fault)?;
+            let own = listing.entries.into_iter().map(ipam::fact);
+            let own = own.filter(|fact| self.matters(&fact.key, Some(&fact.value)));
+            known.facts.extend(own.map(|fact| (fact.key.clone(), fact)));
+            known.doubt = false;
+        }
+        let mut blocks = BTreeMap::new();
+        for fact in known.facts.values() {
+            if let (Key::Block(cidr), Value::Block(block)) = (&fact.key, &fact.value) {
+                let count = block::ordinals_of(block, handle).len();
+                if let Some(count) = u32::try_from(count).ok().filter(|count| *count > 0) {
+                    blocks.insert(cidr.to_string(), count.into());
+                }
+            }
+        }
+        let (key, value) = (Key::Handle(handle.to_owned()), Handle { block: blocks, ..Handle::default() });
+        let held = !value.block.is_empty();
+        // A write that expects this revision is refused, as there is no such handle.
+        Ok(held.then(|| Fact { key, value: Value::Handle(value.into()), revision: Revision(1) }))
     }
 
     /// Answers a question, with what is known in use only while blocks are written.
@@ -162,6 +241,11 @@ impl Addresses {
         }
         Ok(Answer::Wrote(outcomes))
     }
+}
+
+/// Nothing is left to be written.
+fn complete(addresses: Vec<IpAddr>) -> Given {
+    Given { addresses, handle: None }
 }
 
 #[cfg(test)]

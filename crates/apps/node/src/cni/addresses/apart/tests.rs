@@ -1,11 +1,12 @@
 //! Addresses on a store that does one thing at a time, with tests that get in between.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tortie_api::{IpPool, IpPoolAllowedUse, IpPoolSpec, Metadata, Resource};
 use tortie_cni::conf::Conf;
-use tortie_facts::{Filter, Revision};
+use tortie_facts::{Filter, Revision, Update};
 use tortie_net::Family;
 use tortie_store::{Entry, Expect as StoreExpect, Listing, MemoryStore, Store, StoreError, Watch, WatchError};
 
@@ -17,6 +18,8 @@ struct OneByOne {
     wrote: Mutex<Vec<Key>>,
     /// Called before each write.
     before: Box<dyn Fn(&MemoryStore, &Write) + Send + Sync>,
+    /// Whether the answer to the next write of a block is lost on the way.
+    loses: AtomicBool,
 }
 
 impl OneByOne {
@@ -29,7 +32,7 @@ impl OneByOne {
         let key = Key::resource(pool.kind(), "", "pool");
         let made = Write { key, expect: StoreExpect::Absent, value: Some(Value::resource(pool)) };
         store.write_one(made).expect("written");
-        Arc::new(OneByOne { store, wrote: Mutex::default(), before: Box::new(before) })
+        Arc::new(OneByOne { store, wrote: Mutex::default(), before: Box::new(before), loses: AtomicBool::new(false) })
     }
 
     fn wrote(&self, is: impl Fn(&Key) -> bool) -> usize {
@@ -82,7 +85,9 @@ impl Store for OneByOne {
             }
             (self.before)(&self.store, write);
             self.wrote.lock().expect("no panic").push(write.key.clone());
-            results.push(self.store.write_one(write.clone()));
+            let result = self.store.write_one(write.clone());
+            let lost = is_block(&write.key) && self.loses.swap(false, Ordering::SeqCst);
+            results.push(if lost { Err(WriteError::Unavailable("no answer".to_owned())) } else { result });
         }
         results
     }
@@ -120,7 +125,12 @@ fn all_hold(store: &OneByOne, results: &[(String, Vec<IpAddr>)]) {
 fn give(addresses: &Addresses, numbers: std::ops::Range<usize>) -> Vec<(String, Vec<IpAddr>)> {
     let asks: Vec<Ask> = numbers.map(ask).collect();
     let given = addresses.give(&asks);
-    asks.iter().zip(given).map(|(ask, given)| (ask.handle.clone(), given.expect("there is room"))).collect()
+    let finished = asks.iter().zip(given).map(|(ask, given)| {
+        let given = given.expect("there is room");
+        addresses.finish(&given, None).expect("the handle is written");
+        (ask.handle.clone(), given.addresses)
+    });
+    finished.collect()
 }
 
 #[test]
@@ -201,4 +211,55 @@ fn an_endpoint_that_cannot_be_written_keeps_no_address() {
     let refused = |_: &[IpAddr]| Write { key: key.clone(), expect: StoreExpect::Revision(Revision(9)), value: None };
     assert!(addresses.assign(&ask(1), Some(&refused)).is_err());
     assert!(store.held().is_empty());
+}
+
+#[test]
+fn who_dies_before_the_handle_is_written_loses_no_address() {
+    let store = OneByOne::with_pool(|_, _| {});
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..2);
+    let given = addresses.begin(&ask(2)).expect("there is room");
+    assert_eq!(given.addresses.len(), 1);
+    drop(given);
+    // The next one to run knows what is in the store, or nothing at all.
+    let told: Vec<Update> = store.store.list(&Filter::All).expect("listed").entries.into_iter().map(told).collect();
+    for told in [told, Vec::new()] {
+        let begun = addresses.begin(&ask(3)).expect("there is room");
+        let next = Addresses::new(store.clone(), "n".into());
+        next.observe(&told);
+        next.release("net.c2", None).expect("it is looked for");
+        next.observe(&[told_of(&store, &begun)]);
+        next.release("net.c3", None).expect("it is looked for");
+    }
+    all_hold(&store, &results);
+    // And who is told of it again changes nothing.
+    let wrote = store.wrote(is_block);
+    addresses.release("net.c2", None).expect("nothing is there");
+    assert_eq!(store.wrote(is_block), wrote);
+    results.extend(give(&addresses, 2..5));
+    all_hold(&store, &results);
+}
+
+#[test]
+fn a_block_that_was_written_without_an_answer_keeps_no_address() {
+    let store = OneByOne::with_pool(|_, _| {});
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..2);
+    store.loses.store(true, Ordering::SeqCst);
+    assert!(addresses.begin(&ask(2)).is_err());
+    all_hold(&store, &results);
+    results.extend(give(&addresses, 2..4));
+    all_hold(&store, &results);
+}
+
+fn told(entry: Entry) -> Update {
+    let Entry { key, value, revision } = entry;
+    Update { key, value: Some(value), revision }
+}
+
+/// The block that holds what was given.
+fn told_of(store: &OneByOne, given: &Given) -> Update {
+    let listed = store.store.list(&Filter::Blocks).expect("listed").entries;
+    let holds = |entry: &Entry| matches!(&entry.key, Key::Block(cidr) if cidr.contains(&given.addresses[0]));
+    listed.into_iter().find(holds).map(told).expect("a block holds it")
 }
