@@ -1,8 +1,9 @@
 //! The node's side of the CNI plugin: one socket, one short thread a call.
 //!
-//! Order of ADD: addresses are recorded, the endpoint too (on a store where each write is a request, while the device is
-//! made), the device is made, and the answer waits until the kernel holds the endpoint's policy and routes. Order of DEL: the record goes, the kernel forgets, the answer goes out, the device
-//! follows. So no interface without policy ever passes traffic, whatever dies in between.
+//! Order of ADD: addresses are recorded, then the endpoint and the device are made (side by side on a store where each
+//! write is a request), and the answer waits until the kernel holds the endpoint's policy and routes. Order of DEL: the
+//! record goes, the kernel forgets, the answer goes out, the device follows. So no interface without policy ever passes
+//! traffic, whatever dies in between.
 
 mod add;
 mod addresses;

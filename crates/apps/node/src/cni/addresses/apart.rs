@@ -212,7 +212,7 @@ impl Addresses {
             if let (Key::Block(cidr), Value::Block(block)) = (&fact.key, &fact.value) {
                 let count = block::ordinals_of(block, handle).len();
                 if let Some(count) = u32::try_from(count).ok().filter(|count| *count > 0) {
-                    blocks.insert(cidr.to_string(), count.into());
+                    blocks.insert(cidr.to_string(), count);
                 }
             }
         }
