@@ -81,6 +81,7 @@ fn with_overrides(from: Kubeconfig, options: &Options) -> Result<Kubeconfig, Str
     let mut user: AuthInfo = find(&from.auth_infos, |u| u.name == user, |u| u.auth_info.clone());
     override_cluster(&mut cluster, options);
     override_user(&mut user, options);
+    read_token(&mut user)?;
     let context = kube::config::Context { cluster: OURS.into(), user: Some(OURS.into()), ..Default::default() };
     Ok(Kubeconfig {
         clusters: vec![NamedCluster { name: OURS.into(), cluster: Some(cluster), ..Default::default() }],
@@ -121,6 +122,23 @@ fn override_user(user: &mut AuthInfo, options: &Options) {
         user.token = Some(SecretString::from(options.token.clone()));
         user.token_file = None;
     }
+}
+
+/// Takes a token out of its file where there are blanks around it, such as a line's end, which the client would send. It
+/// is read again when the server refuses it; a file with nothing but a token is read again by the client each minute.
+fn read_token(user: &mut AuthInfo) -> Result<(), String> {
+    let (None, Some(file)) = (&user.token, &user.token_file) else { return Ok(()) };
+    let wrong = |what: &str| format!("tokenFile {file}: {what}");
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(wrong("it is empty: expected a token"));
+    }
+    if token != text {
+        user.token = Some(SecretString::from(token));
+        user.token_file = None;
+    }
+    Ok(())
 }
 
 /// An error with its causes, each told once.
