@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use tortie_datastore::Choice;
+
 use super::SettingError;
 
 /// Where upstream's Felix has it.
@@ -69,6 +71,19 @@ impl FelixFile {
     pub(super) fn locate(&self, fault: &mut SettingError) {
         if let Some((name, value)) = self.settings.get(&fault.name).filter(|(_, value)| *value == fault.value) {
             (fault.origin, fault.name, fault.value) = (format!("{}:", self.path), name.clone(), value.clone());
+        }
+    }
+
+    /// Says of the datastore's settings that came from the file that they stand there; `vars` are the variables alone.
+    pub(super) fn locate_datastore(&self, vars: &BTreeMap<String, String>, datastore: &mut Choice) {
+        let Choice::Etcd(etcd) = datastore else { return };
+        for setting in [&mut etcd.endpoints, &mut etcd.ca_file, &mut etcd.cert_file, &mut etcd.key_file] {
+            let Some(setting) = setting else { continue };
+            let variable = setting.origin.strip_prefix("environment variable ").unwrap_or_default();
+            let set = vars.keys().any(|name| name.eq_ignore_ascii_case(variable));
+            if let Some((name, _)) = self.settings.get(variable).filter(|_| !set) {
+                setting.origin = format!("{}: {name}", self.path);
+            }
         }
     }
 }

@@ -113,10 +113,16 @@ impl Environment {
         felix: Felix,
     ) -> Result<Environment, Vec<SettingError>> {
         let file = FelixFile::read(file).map_err(|fault| vec![fault])?;
-        Environment::read(&file.below(vars), felix).map_err(|mut faults| {
-            faults.iter_mut().for_each(|fault| file.locate(fault));
-            faults
-        })
+        match Environment::read(&file.below(vars.clone()), felix) {
+            Ok(mut environment) => {
+                file.locate_datastore(&vars, &mut environment.datastore);
+                Ok(environment)
+            }
+            Err(mut faults) => {
+                faults.iter_mut().for_each(|fault| file.locate(fault));
+                Err(faults)
+            }
+        }
     }
 
     /// Reads an environment; every fault at once.
@@ -312,12 +318,18 @@ mod tests {
         let good = read("[global]\nHealthPort = 9200\nInterfacePrefix = tap\n").expect("all are good");
         let wrong = read("[global]\nNFTablesMode = Enabeld\n").expect_err("misspelt");
         let unknown = read("HealthPrt = 1\n").expect_err("no such name");
+        let store = read("DatastoreType = etcdv4\n").expect_err("no such type");
+        let etcd = read("DatastoreType = etcdv3\nEtcdAddr = no-such-host.invalid:1\nEtcdCaFile = /ca\n").expect("good");
         std::fs::remove_file(&path).expect("it is ours");
         assert_eq!((good.felix.health_port, &*good.felix.interface_prefix), (Some(9199), "tap"));
         let place = path.display().to_string();
-        for (faults, parts) in
-            [(wrong, ["NFTablesMode=\"Enabeld\"", "Enabled"]), (unknown, ["HealthPrt", "HEALTHPORT"])]
-        {
+        let (problem, of_file) = (etcd.datastore.open().err(), format!("{place}: EtcdCaFile"));
+        assert!(problem.as_ref().is_some_and(|error| error.to_string().contains(&of_file)), "{problem:?}");
+        for (faults, parts) in [
+            (wrong, ["NFTablesMode=\"Enabeld\"", "Enabled"]),
+            (unknown, ["HealthPrt", "HEALTHPORT"]),
+            (store, ["DatastoreType=\"etcdv4\"", "etcdv3"]),
+        ] {
             let text = faults[0].to_string();
             assert!(text.starts_with(&place) && parts.iter().all(|part| text.contains(part)), "{text}");
         }
