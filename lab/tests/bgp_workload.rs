@@ -1,4 +1,5 @@
-//! A workload that is a router: it reaches its node's speaker at the address for such workloads, and routes pass both ways.
+//! A workload that is a router: it reaches its node's speaker at the address for such workloads, though that listens on
+//! the node's own address alone, and routes pass both ways; its filter goes by the interface.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
@@ -15,12 +16,12 @@ const PEERING: &str = "
 apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
 metadata: {name: default}
-spec: {localWorkloadPeeringIPV4: 169.254.1.179}
+spec: {localWorkloadPeeringIPV4: 169.254.1.179, bindMode: NodeIP}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPFilter
 metadata: {name: in}
-spec: {importV4: [{action: Accept}]}
+spec: {importV4: [{interface: 'cali*', action: Accept}, {action: Reject}]}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
@@ -85,7 +86,12 @@ fn a_workload_peers_with_its_node() {
     until("the kernel leads there through the workload", || {
         let output = node.command("ip").unwrap().args(["route", "show", "100.64.7.0/24"]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if text.contains(&peer) && text.contains(router.host_interface()) { Ok(()) } else { Err(text) }
+        let metric = (i32::MAX - 100).to_string();
+        if [peer.as_str(), router.host_interface(), &metric].iter().all(|part| text.contains(part)) {
+            Ok(())
+        } else {
+            Err(text)
+        }
     });
     until("the workload holds the node's block", || {
         let output = router.exec(&["birdc", "-s", &path("bird.ctl"), "show", "route"]).unwrap();

@@ -66,7 +66,7 @@ fn without_policy_packets_are_dropped_and_the_applied_policy_opens_them() {
     }
     let routes = lab.node(1).ip_route(false).unwrap();
     let block = |text: &str| routes.lines().any(|line| line.contains("/26") && line.trim_end().ends_with(text));
-    assert!(block("via 172.17.8.102 dev eth0 proto bird"), "{routes}");
+    assert!(block("via 172.17.8.102 dev eth0 proto bird metric 1024"), "{routes}");
     assert!(
         routes.lines().any(|l| l.starts_with("blackhole 192.168.") && l.trim_end().ends_with("/26 proto bird")),
         "{routes}"

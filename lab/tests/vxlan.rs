@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use support::Traces;
-use tortie_lab::{Lab, Matrix, Pod, Probe, Prober};
+use tortie_lab::{Lab, Matrix, Pod, Probe, Prober, wait};
 use tortie_net::Family;
 use tortie_netlink::{Route, RouteProtocol};
 
@@ -17,7 +17,12 @@ const START: Duration = Duration::from_secs(20);
 
 /// Nodes 1 and 2 in one subnet, node 3 in another, a router between; both families.
 fn lab(mode: &str, backend: &str) -> Lab {
+    lab_with(mode, backend, "CalicoIPAM")
+}
+
+fn lab_with(mode: &str, backend: &str, route_source: &str) -> Lab {
     let lab = Lab::builder()
+        .env("FELIX_ROUTESOURCE", route_source)
         .nodes(2)
         .subnet("172.17.8.0/24")
         .subnet("172.17.9.0/24")
@@ -127,6 +132,26 @@ fn cross_subnet_goes_direct_in_the_subnet_and_in_vxlan_beyond() {
         }
     }
     everybody_talks(&pods);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn routes_lead_to_workloads_alone_if_they_are_the_source() {
+    let lab = lab_with("CrossSubnet", "vxlan", "WorkloadIPs");
+    let mut pods = pods(&lab);
+    for (from, to, v4) in [(1, 1, "eth0"), (1, 2, "vxlan.calico"), (3, 0, "vxlan.calico")] {
+        for family in Family::ALL {
+            let route = route(&lab, from, &pods[to], family);
+            assert_eq!(route.net.prefix_len(), family.bits(), "{route}");
+            assert!(family == Family::V6 || device(&lab, from, &route) == v4, "{route}");
+        }
+    }
+    everybody_talks(&pods);
+    let gone = pods[2].ips()[0];
+    pods.pop().unwrap().delete().unwrap();
+    let left = |r: &Route| r.net.contains(&gone) && r.net.prefix_len() == 32;
+    let away = wait(START, || (!lab.node(1).routes().ok()?.iter().any(left)).then_some(()));
+    assert!(away.is_some(), "{}", lab.node(1).ip_route(false).unwrap());
 }
 
 #[test]

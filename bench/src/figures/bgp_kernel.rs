@@ -48,7 +48,10 @@ fn batch(netns: &Netns, routes: u32) -> Result<f64> {
     let mut handle = Handle::open_in(netns)?;
     let link = handle.link("eth0")?.index;
     let begun = Instant::now();
-    let add = |net| RouteChange::Add(Route::via(net, vec![NextHop::via(GATEWAY.into(), link)], RouteProtocol::BIRD));
+    let add = |net| {
+        let route = Route::via(net, vec![NextHop::via(GATEWAY.into(), link)], RouteProtocol::BIRD);
+        RouteChange::Add(Route { metric: 1024, ..route })
+    };
     let changes: Vec<RouteChange> = prefixes(routes).map(add).collect();
     handle.change_routes(&changes)?.into_iter().collect::<Result<Vec<()>, _>>()?;
     Ok(begun.elapsed().as_secs_f64() * 1e3)
@@ -61,7 +64,7 @@ fn routing(netns: &Netns, routes: u32) -> Result<f64> {
     let begun = Instant::now();
     let hops: Vec<IpAddr> = vec![GATEWAY.into()];
     for net in prefixes(routes) {
-        routing.set_learned(net, Some(Learned { next_hops: hops.clone() }));
+        routing.set_learned(net, Some(Learned { next_hops: hops.clone(), metric: 1024, over_workloads: false }));
     }
     let report = routing.apply(Instant::now());
     let took = begun.elapsed().as_secs_f64() * 1e3;

@@ -1,13 +1,15 @@
 //! What the node reads from its host, and what it sets there once.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use regex::Regex;
 use tortie_api::FelixConfigurationSpec;
 use tortie_desired::Wireguard;
-use tortie_net::Family;
+use tortie_net::{Family, IpNet};
 use tortie_netlink::{Handle, Link, LinkKind, RouteFilter, RouteProtocol};
 use tracing::warn;
 
@@ -39,6 +41,16 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         virtual_bridge: virtual_bridge(link),
     };
     Ok(up.map(read).collect())
+}
+
+/// Through which interface each prefix of the main table is reached that BGP did not bring.
+pub fn interfaces_of_routes() -> Result<BTreeMap<IpNet, Arc<str>>> {
+    let mut handle = Handle::open()?;
+    let names: BTreeMap<u32, Arc<str>> =
+        handle.links()?.into_iter().map(|link| (link.index, Arc::from(link.name))).collect();
+    let routes = handle.routes(&RouteFilter::MAIN)?;
+    let own = routes.iter().filter(|route| route.protocol != RouteProtocol::BIRD);
+    Ok(own.filter_map(|route| Some((route.net, names.get(&route.hops.first()?.interface)?.clone()))).collect())
 }
 
 /// The source address that the kernel would use towards a host or address, in a family; no packet is sent.

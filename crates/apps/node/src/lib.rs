@@ -295,7 +295,8 @@ impl Node {
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
         let revoker = if environment.revoke_flows { start_revoker(felix, &post, &mut unsupported)? } else { None };
-        let overrides = Overrides { revoke_flows: Some(revoker.is_some()), ..overrides };
+        let workload_routes = Some(felix.route_source == "WorkloadIPs");
+        let overrides = Overrides { revoke_flows: Some(revoker.is_some()), workload_routes, ..overrides };
         let handle = AgentHandle::new(post.clone(), health.clone());
         let speaks = role == Role::Node && environment.backend == Backend::Bird;
         let restarting = speaks && host::has_routes_of_an_earlier_run()?;

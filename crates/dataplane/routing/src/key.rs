@@ -1,6 +1,7 @@
 //! What identifies a route of ours in the main table.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use tortie_net::Family;
@@ -16,13 +17,19 @@ pub struct RouteKey {
 }
 
 impl RouteKey {
-    /// The key that we write a destination under: no metric for IPv4, the kernel's default of 1024 for IPv6.
+    /// The key of a destination without a metric of its own: none for IPv4, the kernel's default of 1024 for IPv6.
     pub fn of_net(net: IpNet) -> RouteKey {
         let metric = match Family::of_net(net) {
             Family::V4 => 0,
             Family::V6 => 1024,
         };
         RouteKey { net: net.trunc(), metric }
+    }
+
+    /// All keys of a destination.
+    pub(crate) fn all_of(net: IpNet) -> RangeInclusive<RouteKey> {
+        let key = |metric| RouteKey { net: net.trunc(), metric };
+        key(0)..=key(u32::MAX)
     }
 
     /// The key of a route as the kernel has it.

@@ -10,7 +10,7 @@ use tortie_netlink::{NextHop, Route, RouteProtocol};
 use crate::connected::Connected;
 use crate::links::Links;
 use crate::wants::Wanted;
-use crate::{Options, Waiting};
+use crate::{Learned, Options, Waiting};
 
 /// What is known of the kernel that routes depend on.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +45,13 @@ pub(crate) fn render(
         Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view, |_| None),
         // The far end's address is in no prefix on link; that it is behind the device is for us to know.
         Wanted::Tunnel(device, via) => tunnelled(net, device, &[via], RouteProtocol::CALICO, view),
-        Wanted::Learned(hops) => match in_ipip(net, hops, view) {
-            true => tunnelled(net, TunnelDevice::Ipip, hops, RouteProtocol::BIRD, view),
-            false => through(net, hops, RouteProtocol::BIRD, view, workload),
-        },
+        Wanted::Learned(Learned { next_hops, metric, over_workloads: _ }) => {
+            let (route, waiting) = match in_ipip(net, next_hops, view) {
+                true => tunnelled(net, TunnelDevice::Ipip, next_hops, RouteProtocol::BIRD, view),
+                false => through(net, next_hops, RouteProtocol::BIRD, view, workload),
+            };
+            (route.map(|route| Route { metric: *metric, ..route }.normal()), waiting)
+        }
     }
 }
 

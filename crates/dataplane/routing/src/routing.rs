@@ -132,7 +132,8 @@ impl<K: RouteKernel> Routing<K> {
 
     /// Whether the kernel is known to hold the wanted route of a prefix.
     pub fn programmed(&self, net: &IpNet) -> bool {
-        !self.dirty.contains(net) && self.applier.settled(&RouteKey::of_net(*net))
+        let wanted = || self.applier.tracker().all_wanted().range(RouteKey::all_of(*net));
+        !self.dirty.contains(net) && wanted().next().is_some() && wanted().all(|(key, _)| self.applier.settled(key))
     }
 
     /// Reads the kernel if that is due, then writes what differs.
@@ -148,7 +149,7 @@ impl<K: RouteKernel> Routing<K> {
         }
         self.conflicts = conflicts;
         routes.blind = blind;
-        let held = self.applier.tracker().kept().count();
+        let held = self.applier.tracker().kept().len();
         RoutingReport { routes, waiting: self.waiting.clone(), held }
     }
 
@@ -254,11 +255,24 @@ impl<K: RouteKernel> Routing<K> {
                 None => (None, None),
             };
             self.note_gateways(net, waiting.as_ref());
-            self.applier.want(RouteKey::of_net(net), route);
+            self.want(net, route);
             match waiting {
                 Some(waiting) => self.waiting.insert(net, waiting),
                 None => self.waiting.remove(&net),
             };
+        }
+    }
+
+    /// Sets the one route that a prefix shall have, whatever metric it had before.
+    fn want(&mut self, net: IpNet, route: Option<Route>) {
+        let key = route.as_ref().map(RouteKey::of_route);
+        let tracker = self.applier.tracker();
+        let others = tracker.all_wanted().range(RouteKey::all_of(net)).map(|(other, _)| *other);
+        let earlier = tracker.kept().range(RouteKey::all_of(net)).copied();
+        let others: Vec<RouteKey> = others.chain(earlier).filter(|other| Some(*other) != key).collect();
+        others.into_iter().for_each(|other| self.applier.want(other, None));
+        if let Some(key) = key {
+            self.applier.want(key, route);
         }
     }
 
@@ -321,11 +335,10 @@ impl<K: RouteKernel> Routing<K> {
     /// The kernel took the routes through an interface away without saying so.
     fn interface_lost(&mut self, index: u32, name: &str) {
         for net in self.of_interface(name) {
-            let key = RouteKey::of_net(net);
             let through = |route: &Route| route.hops.iter().any(|hop| hop.interface == index);
-            if self.applier.tracker().seen(&key).is_some_and(through) {
-                self.applier.saw(key, None);
-            }
+            let seen = self.applier.tracker().all_seen().range(RouteKey::all_of(net));
+            let lost: Vec<RouteKey> = seen.filter(|(_, route)| through(route)).map(|(key, _)| *key).collect();
+            lost.into_iter().for_each(|key| self.applier.saw(key, None));
             self.dirty.insert(net);
         }
     }

@@ -8,10 +8,14 @@ use ipnet::IpNet;
 use tortie_desired::{Route as DesiredRoute, RouteTarget, TunnelDevice};
 
 /// A route learned by BGP: the best path, or several that share the traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
     /// Gateways.
     pub next_hops: Vec<IpAddr>,
+    /// Metric in the kernel, lower wins; 0 is the kernel's default.
+    pub metric: u32,
+    /// It wins over a workload of this node that has the same address, as the new place of a workload that moved does.
+    pub over_workloads: bool,
 }
 
 /// What is wanted for one prefix, after conflicts are decided.
@@ -26,14 +30,14 @@ pub(crate) enum Wanted<'a> {
     /// Through another node's end of a tunnel.
     Tunnel(TunnelDevice, IpAddr),
     /// As BGP says.
-    Learned(&'a [IpAddr]),
+    Learned(&'a Learned),
 }
 
-/// All that is wanted. Calculated routes win over learned ones.
+/// All that is wanted. Calculated routes win over learned ones, unless those are preferred to workloads of this node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wants {
     desired: BTreeMap<IpNet, RouteTarget>,
-    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    learned: BTreeMap<IpNet, Learned>,
     by_interface: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
 }
 
@@ -64,26 +68,41 @@ impl Wants {
 
     /// Sets or removes a learned route; `true` if that changes anything.
     pub(crate) fn set_learned(&mut self, net: IpNet, learned: Option<Learned>) -> bool {
-        let hops = learned.map(|Learned { mut next_hops }| {
-            next_hops.sort_unstable();
-            next_hops.dedup();
-            next_hops
+        let learned = learned.filter(|learned| !learned.next_hops.is_empty()).map(|mut learned| {
+            learned.next_hops.sort_unstable();
+            learned.next_hops.dedup();
+            learned
         });
-        match hops.filter(|hops| !hops.is_empty()) {
-            Some(hops) => self.learned.insert(net, hops.clone()) != Some(hops),
+        match learned {
             None => self.learned.remove(&net).is_some(),
+            Some(learned) if self.learned.get(&net) == Some(&learned) => false,
+            Some(learned) => {
+                self.learned.insert(net, learned);
+                true
+            }
         }
     }
 
     /// What wins for a prefix.
     pub(crate) fn get(&self, net: &IpNet) -> Option<Wanted<'_>> {
+        let learned = self.learned.get(net);
         Some(match self.desired.get(net) {
-            Some(RouteTarget::Workload { interface }) => Wanted::Workload(interface),
+            Some(RouteTarget::Workload { interface }) => match learned.filter(|learned| self.takes_over(learned)) {
+                Some(learned) => Wanted::Learned(learned),
+                None => Wanted::Workload(interface),
+            },
             Some(RouteTarget::Blackhole) => Wanted::Blackhole,
             Some(RouteTarget::Node { node: _, via }) => Wanted::Node(*via),
             Some(RouteTarget::Tunnel { device, node: _, via }) => Wanted::Tunnel(*device, *via),
-            None => Wanted::Learned(self.learned.get(net)?),
+            None => Wanted::Learned(learned?),
         })
+    }
+
+    /// Whether a learned route wins over a workload. One that leads to a workload does not: a workload that is a
+    /// router must not get the packets of others on its node.
+    fn takes_over(&self, learned: &Learned) -> bool {
+        let Learned { next_hops, metric: _, over_workloads } = learned;
+        *over_workloads && next_hops.iter().all(|hop| self.workload(*hop).is_none())
     }
 
     /// The interface of the workload that has an address.
@@ -101,7 +120,7 @@ impl Wants {
 
     /// The learned gateways of a prefix.
     pub(crate) fn gateways(&self, net: &IpNet) -> &[IpAddr] {
-        self.learned.get(net).map(Vec::as_slice).unwrap_or_default()
+        self.learned.get(net).map(|learned| learned.next_hops.as_slice()).unwrap_or_default()
     }
 
     /// Every prefix that anything is wanted for.

@@ -190,7 +190,14 @@ fn want(routing: &mut Routing<FakeKernel>, step: &Step) {
                 Some(_) => &["fd00:8::102"],
             };
             let next_hops: Vec<_> = text.iter().map(|t| t.parse().unwrap()).collect();
-            routing.set_learned(nets()[*net], hops.map(|_| Learned { next_hops }));
+            routing.set_learned(
+                nets()[*net],
+                hops.map(|_| Learned {
+                    next_hops,
+                    metric: u32::from(*hops == Some(1)) * 1024,
+                    over_workloads: *hops == Some(2),
+                }),
+            );
         }
         _ => {}
     }

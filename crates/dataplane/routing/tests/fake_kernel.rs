@@ -53,7 +53,7 @@ fn node(via: &str) -> Desired {
 }
 
 fn learned(hops: &[&str]) -> Option<Learned> {
-    Some(Learned { next_hops: hops.iter().map(|t| ip(t)).collect() })
+    Some(Learned { next_hops: hops.iter().map(|t| ip(t)).collect(), ..Learned::default() })
 }
 
 fn tables(routes: &[(&str, Desired)]) -> Tables {
@@ -176,6 +176,73 @@ fn a_workload_wins_over_a_blackhole_and_that_over_what_was_learned() {
         assert!(routing.apply(now).routes.is_clean());
         assert_eq!(ours(&kernel), [text]);
     }
+}
+
+#[test]
+fn a_learned_route_has_its_metric_and_wins_over_a_workload_only_if_it_may() {
+    let kernel = kernel();
+    let mut routing = routing(&kernel);
+    let now = Instant::now();
+    let with = |hop: &str, metric, over_workloads| Some(Learned { next_hops: vec![ip(hop)], metric, over_workloads });
+    let [v4, v6] = [net("10.0.0.5/32"), net("fd00:84::5/128")];
+    let expect = |routing: &mut Routing<FakeKernel>, first: &str, second: &str| {
+        assert!(routing.apply(now).routes.is_clean());
+        assert_eq!(ours(&kernel), [first, second]);
+        assert!(routing.programmed(&v4) && routing.programmed(&v6));
+        routing.resync();
+        assert!(!routing.apply(now + Duration::from_secs(1)).routes.wrote(), "a second pass writes nothing");
+    };
+    let learn = |routing: &mut Routing<FakeKernel>, hops: [&str; 2], metric, over| {
+        routing.set_learned(v4, with(hops[0], metric, over));
+        routing.set_learned(v6, with(hops[1], metric, over));
+    };
+    let other = ["172.17.8.102", "fd00:8::102"];
+    routing.set_desired(&tables(&[]));
+    for metric in [1024, 700, 2_147_483_547] {
+        learn(&mut routing, other, metric, false);
+        let tail = format!("dev #2 proto bird metric {metric}");
+        let text = [format!("{v4} via {} {tail}", other[0]), format!("{v6} via {} {tail}", other[1])];
+        expect(&mut routing, &text[0], &text[1]);
+    }
+    let local = ["10.0.0.5/32 dev #11 proto boot", "fd00:84::5/128 dev #11 proto boot metric 1024"];
+    routing.set_desired(&tables(&[("10.0.0.5/32", workload("cali1")), ("fd00:84::5/128", workload("cali1"))]));
+    expect(&mut routing, local[0], local[1]);
+    learn(&mut routing, other, 512, true);
+    expect(
+        &mut routing,
+        "10.0.0.5/32 via 172.17.8.102 dev #2 proto bird metric 512",
+        "fd00:84::5/128 via fd00:8::102 dev #2 proto bird metric 512",
+    );
+    // A workload that is a router does not get what is for another one.
+    let router = [("10.0.0.9/32", workload("cali2")), ("fd00:84::9/128", workload("cali2"))];
+    let pods = [("10.0.0.5/32", workload("cali1")), ("fd00:84::5/128", workload("cali1"))];
+    routing.set_desired(&tables(&[pods, router].concat()));
+    learn(&mut routing, ["10.0.0.9", "fd00:84::9"], 512, true);
+    assert!(routing.apply(now).routes.is_clean());
+    for text in local {
+        assert!(ours(&kernel).iter().any(|route| route == text), "{text} in {:?}", ours(&kernel));
+    }
+}
+
+#[test]
+fn an_earlier_lifes_route_of_another_metric_gives_way_to_the_new_one() {
+    let kernel = kernel();
+    let now = Instant::now();
+    let mut before = routing(&kernel);
+    before.set_learned(net("10.1.0.0/26"), learned(&["172.17.8.102"]));
+    before.set_learned(net("10.2.0.0/26"), learned(&["172.17.8.102"]));
+    before.apply(now);
+    drop(before);
+    let mut after = routing(&kernel);
+    after.hold_learned(true);
+    after.set_desired(&tables(&[]));
+    assert_eq!(after.apply(now).held, 2);
+    let learned = Learned { next_hops: vec![ip("172.17.8.103")], metric: 1024, over_workloads: false };
+    after.set_learned(net("10.1.0.0/26"), Some(learned));
+    after.set_learned(net("10.2.0.0/26"), None);
+    let report = after.apply(now);
+    assert_eq!((report.held, report.routes.written, report.routes.removed), (0, 1, 2), "{report}");
+    assert_eq!(ours(&kernel), ["10.1.0.0/26 via 172.17.8.103 dev #2 proto bird metric 1024"]);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn workload(interface: &str) -> RouteTarget {
 }
 
 fn learned(hop: &str) -> Option<Learned> {
-    Some(Learned { next_hops: vec![ip(hop)] })
+    Some(Learned { next_hops: vec![ip(hop)], ..Learned::default() })
 }
 
 /// Connects from one namespace to an address in another and brings four bytes there and back.

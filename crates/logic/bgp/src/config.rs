@@ -177,6 +177,11 @@ impl PeerConfig {
         *self == soft
     }
 
+    /// Whether a filter looks at the interface of a route.
+    pub(crate) fn filters_interfaces(&self) -> bool {
+        self.filters.iter().any(|filter| filter.looks_at_interfaces())
+    }
+
     /// Whether a filter has rules for received routes.
     pub(crate) fn filters_imports(&self) -> bool {
         self.filters.iter().any(|filter| !filter.import_v4.is_empty() || !filter.import_v6.is_empty())

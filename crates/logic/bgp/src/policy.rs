@@ -4,6 +4,10 @@
 //! a route passes if none decides. On the way out the rules of the whole speaker come last, and without them all pass.
 //! Invariant: a decision depends on its arguments alone.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use tortie_desired::{BgpFilter, BgpPolicy, Community, ExportRule, FilterOperation, FilterRule, wildcard};
 use tortie_net::{Family, IpNet};
 
@@ -18,7 +22,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) prefix: IpNet,
     /// From a peer.
     pub(crate) learned: bool,
-    /// Of a route that we originate.
+    /// The interface that it leads to, if that is known.
     pub(crate) interface: Option<&'a str>,
     /// The peer is in our AS.
     pub(crate) internal: bool,
@@ -53,13 +57,19 @@ pub(crate) fn judge<'a>(
     Verdict::Undecided
 }
 
+/// The interface through which a next hop is reached: that of the longest prefix around it.
+pub(crate) fn interface(links: &BTreeMap<IpNet, Arc<str>>, next_hop: IpAddr) -> Option<&str> {
+    let around = links.iter().filter(|(net, _)| net.contains(&next_hop));
+    around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, name)| &**name)
+}
+
 /// The rules of several filters for received routes of a family.
-pub(crate) fn import_rules(filters: &[std::sync::Arc<BgpFilter>], family: Family) -> impl Iterator<Item = &FilterRule> {
+pub(crate) fn import_rules(filters: &[Arc<BgpFilter>], family: Family) -> impl Iterator<Item = &FilterRule> {
     filters.iter().flat_map(move |filter| filter.import(family))
 }
 
 /// The rules of several filters for sent routes of a family.
-pub(crate) fn export_rules(filters: &[std::sync::Arc<BgpFilter>], family: Family) -> impl Iterator<Item = &FilterRule> {
+pub(crate) fn export_rules(filters: &[Arc<BgpFilter>], family: Family) -> impl Iterator<Item = &FilterRule> {
     filters.iter().flat_map(move |filter| filter.export(family))
 }
 
@@ -81,7 +91,7 @@ fn matches(rule: &FilterRule, subject: Subject<'_>, route: &Attributes) -> bool 
         && internal.is_none_or(|internal| internal == subject.internal)
         && community.is_none_or(|community| carries(route, community))
         && route.as_path.begins_with(as_path_prefix)
-        && priority.is_none_or(|priority| PRIORITY_SUM.checked_sub(priority) == Some(route.preference()))
+        && priority.is_none_or(|wanted| self::priority(route.preference()) == Some(wanted))
 }
 
 fn carries(route: &Attributes, community: Community) -> bool {
@@ -122,13 +132,22 @@ fn with<T: Copy>(list: &[T], value: T) -> Box<[T]> {
     list.iter().copied().chain([value]).collect()
 }
 
-/// Whether the speaker's own rules let a prefix out. `preference`: the route's LOCAL_PREF.
-pub(crate) fn tells(policy: &BgpPolicy, prefix: IpNet, preference: u32) -> bool {
-    let normal = match Family::of_net(prefix) {
+/// The priority of ordinary routes of a prefix's family.
+pub fn normal_priority(policy: &BgpPolicy, prefix: IpNet) -> u32 {
+    match Family::of_net(prefix) {
         Family::V4 => policy.normal_priority[0],
         Family::V6 => policy.normal_priority[1],
-    };
-    let elevated = PRIORITY_SUM.checked_sub(preference).is_some_and(|priority| priority < normal);
+    }
+}
+
+/// The priority that a LOCAL_PREF stands for, at least 1; none above what priorities can say.
+pub fn priority(preference: u32) -> Option<u32> {
+    PRIORITY_SUM.checked_sub(preference).filter(|priority| *priority > 0)
+}
+
+/// Whether the speaker's own rules let a prefix out. `preference`: the route's LOCAL_PREF.
+pub(crate) fn tells(policy: &BgpPolicy, prefix: IpNet, preference: u32) -> bool {
+    let elevated = priority(preference).is_some_and(|priority| priority < normal_priority(policy, prefix));
     let decision = policy.export.iter().find_map(|rule| match rule {
         ExportRule::Refuse(net) => net.contains(&prefix).then_some(false),
         ExportRule::Block(net) => net.contains(&prefix).then_some(prefix == *net || elevated),

@@ -119,6 +119,33 @@ fn an_export_filter_is_applied_to_what_was_told() {
     assert_eq!(net.nodes[0].table[&block(1, 1)].attributes.as_path.to_string(), "65001");
 }
 
+/// What matches is what leads out through the interface now, in as well as out, as interfaces change.
+#[test]
+fn a_filter_sees_the_interface_of_a_learned_route() {
+    let mut net = Net::new(3);
+    for node in 0..3 {
+        net.add(65000 + node as u32, &[block(node, 0)]);
+    }
+    net.peer(0, 1);
+    net.peer(1, 2);
+    net.start_all();
+    net.run_for(Duration::from_secs(3));
+    let by = |name: &str| vec![FilterRule { prefix: None, interface: Some(name.into()), ..rule(block(0, 0), false) }];
+    net.change(1, 0, |peer| peer.filters = import(by("wg*")));
+    net.change(1, 2, |peer| peer.filters = export(by("eth*")));
+    assert_eq!(net.holds(1), [block(0, 0), block(2, 0)], "no interface is known");
+    assert_eq!(net.holds(2), [block(0, 0), block(1, 0)]);
+    for (interface, held, passed) in [("wg0", false, false), ("eth0", true, false), ("bond0", true, true)] {
+        let around: IpNet = "0.0.0.0/0".parse().expect("a literal");
+        let links = [(IpNet::from(address(0)), Arc::from(interface)), (around, Arc::from("other"))];
+        net.with(1, |speaker, _| speaker.set_links(links.into()));
+        net.run_for(Duration::from_secs(2));
+        assert_eq!(net.holds(1).contains(&block(0, 0)), held, "{interface}");
+        assert_eq!(net.holds(2).contains(&block(0, 0)), passed, "{interface}");
+        assert!(net.holds(2).contains(&block(1, 0)), "what is told from here has no interface");
+    }
+}
+
 #[test]
 fn rules_of_the_speaker_say_what_is_passed_on() {
     let mut net = Net::new(2);

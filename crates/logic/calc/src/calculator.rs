@@ -41,6 +41,7 @@ use crate::hosts::Hosts;
 use crate::labels::Identity;
 use crate::local::{Local, LocalEndpoint};
 use crate::matching::Matching;
+use crate::places::Places;
 use crate::profiles::Profiles;
 use crate::read::{self, PolicySource};
 use crate::remote::{BlockFacts, Remote};
@@ -71,6 +72,8 @@ pub struct Calculator {
     sets: IpSets,
     routes: Routes,
     remote: Remote,
+    /// There with routes to workloads' addresses.
+    places: Option<Places>,
     tunnels: Tunnels,
     wireguard: Wireguard,
     bgp: Bgp,
@@ -98,6 +101,7 @@ impl Calculator {
             sets: IpSets::default(),
             routes: Routes::default(),
             remote: Remote::default(),
+            places: started_with.workload_routes.unwrap_or(false).then(Places::default),
             tunnels: Tunnels::default(),
             wireguard: Wireguard::default(),
             bgp: Bgp::default(),
@@ -124,7 +128,9 @@ impl Calculator {
                 let cidr = cidr.trunc();
                 let block = value.as_ref().and_then(Value::as_block).map(|block| BlockFacts::of(cidr, block));
                 self.routes.set_block(cidr, block.as_ref().is_some_and(|block| block.is_of(&self.node)));
-                self.remote.set_block(cidr, block);
+                if self.places.is_none() {
+                    self.remote.set_block(cidr, block);
+                }
             }
             Key::Affinity(AffinityKey { kind: OwnerKind::Host, owner, cidr }) if **owner == *self.node => {
                 let confirmed = value
@@ -362,6 +368,14 @@ impl Calculator {
         problems: &mut Vec<String>,
     ) {
         let item = wep.and_then(|wep| read::workload(&mut self.strings, wep, problems));
+        if let Some(places) = &mut self.places {
+            let place = wep
+                .zip(item.as_ref())
+                .map(|(wep, item)| (self.strings.get(&wep.spec.node), item.nets.iter().map(IpNet::addr).collect()));
+            for (address, node) in places.set((self.strings.get(namespace), name.into()), place) {
+                self.remote.set_block(IpNet::from(address), node.map(BlockFacts::single));
+            }
+        }
         let mine = wep.filter(|wep| wep.spec.node == *self.node).zip(item.as_ref());
         let endpoint = mine.and_then(|(wep, item)| read::local(&mut self.strings, wep, item, problems));
         if endpoint.is_some() || self.local.may_have(name) {

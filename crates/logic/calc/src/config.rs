@@ -77,6 +77,9 @@ pub struct Overrides {
     pub revoke_flows: Option<bool>,
     /// Settings of WireGuard, where given.
     pub wireguard: WireguardOverrides,
+    /// Routes lead to the addresses of other nodes' workloads, each by itself, and not to blocks (`routeSource`). Counts
+    /// only in what a calculator is started with.
+    pub workload_routes: Option<bool>,
     /// The BGP identifier, in place of the node's IPv4 address.
     pub router_id: Option<Ipv4Addr>,
     /// The node's name in Kubernetes, if it is another than here.
@@ -217,6 +220,7 @@ impl Overrides {
             record_drops,
             revoke_flows,
             wireguard: _,
+            workload_routes: _,
             router_id: _,
             kubernetes_node: _,
         } = self;

@@ -14,6 +14,7 @@ mod labels;
 mod local;
 mod matching;
 mod pack;
+mod places;
 pub mod print;
 mod profiles;
 mod read;

@@ -1,7 +1,8 @@
 //! Which routes lead to the pods of other nodes?
 //!
 //! One for each block of another node in a pool whose routes are not BGP's, and one for each address that is held by
-//! another node than its block's (borrowed, or left over). BGP carries the blocks of all other pools. Only blocks that changed
+//! another node than its block's (borrowed, or left over). With `routeSource: WorkloadIPs` each address of a workload
+//! stands for a block, and there are no others (`places`). BGP carries the blocks of all other pools. Only blocks that changed
 //! are looked at anew; a change of pools, nodes or settings concerns all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,11 @@ impl BlockFacts {
             }
         }
         BlockFacts { owner, borrowed }
+    }
+
+    /// As a block of one address, which a node has.
+    pub(crate) fn single(node: Arc<str>) -> BlockFacts {
+        BlockFacts { owner: Some(node), borrowed: BTreeMap::new() }
     }
 
     pub(crate) fn is_of(&self, node: &str) -> bool {

@@ -153,8 +153,8 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     }
 
     /// The keys that are spared.
-    pub fn kept(&self) -> impl Iterator<Item = &K> {
-        self.kept.iter()
+    pub fn kept(&self) -> &BTreeSet<K> {
+        &self.kept
     }
 
     /// The edits that are due: puts by ascending key, then removals by descending key, so that with keys ordered by

@@ -130,6 +130,12 @@ pub struct BgpFilter {
 }
 
 impl BgpFilter {
+    /// Whether a rule looks at the interface of a route.
+    pub fn looks_at_interfaces(&self) -> bool {
+        let BgpFilter { name: _, import_v4, import_v6, export_v4, export_v6 } = self;
+        [import_v4, import_v6, export_v4, export_v6].into_iter().flatten().any(|rule| rule.interface.is_some())
+    }
+
     /// The rules for received routes of a family.
     pub fn import(&self, family: Family) -> &[FilterRule] {
         match family {

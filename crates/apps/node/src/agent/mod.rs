@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tortie_desired::{EndpointId, HostInterface};
 use tortie_net::IpNet;
+use tortie_routing::Learned;
 
 pub use inbox::{Inbox, Post};
 pub use interfaces::Interfaces;
@@ -78,8 +79,8 @@ pub enum Message {
         /// Told once it is so.
         reply: Sender<()>,
     },
-    /// BGP learned routes: prefix to next hops, or to nothing.
-    Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
+    /// BGP learned routes: prefix to its route, or to nothing.
+    Learned(Vec<(IpNet, Option<Learned>)>),
     /// BGP has heard all peers again after a restart.
     Recovered,
     /// The largest packets that pass to all other nodes, IPv4 first; nothing: as large as interfaces take.

@@ -13,7 +13,7 @@ use tortie_desired::Tables;
 use tortie_facts::SyncStatus;
 use tortie_flow::Judge;
 use tortie_netlink::{Event, Handle, Monitor};
-use tortie_routing::{Learned, Routing, Shaping, Tunnels, Wireguards};
+use tortie_routing::{Routing, Shaping, Tunnels, Wireguards};
 use tortie_store::mirror::Mirror;
 use tracing::{debug, info, warn};
 
@@ -251,9 +251,7 @@ impl Agent {
         match message {
             Message::Wait { endpoint, until, deadline, reply } => self.waits.add(endpoint, until, deadline, reply),
             Message::Learned(changes) => {
-                for (net, hops) in changes {
-                    self.routing.set_learned(net, hops.map(|next_hops| Learned { next_hops }));
-                }
+                changes.into_iter().for_each(|(net, learned)| self.routing.set_learned(net, learned));
             }
             Message::Recovered => {
                 info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");

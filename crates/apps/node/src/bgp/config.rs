@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_bgp::policy::PRIORITY_SUM;
+use tortie_bgp::policy::{PRIORITY_SUM, normal_priority, priority};
 use tortie_bgp::{Families, LocalRoute, NextHopMode, Password, PeerConfig, SpeakerConfig};
-use tortie_desired::{BgpNextHop, BgpPeer, BgpSpeaker, wildcard};
+use tortie_desired::{BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, wildcard};
 use tortie_net::{Family, IpNet};
+use tortie_routing::Learned;
 
 use super::Wanted;
 
@@ -77,14 +78,18 @@ pub(super) fn peer(own: &BgpSpeaker, address: IpAddr, peer: &BgpPeer, password: 
     }
 }
 
+/// A learned best path as the kernel gets it: with the priority that its LOCAL_PREF stands for as metric, as upstream has
+/// it. One above the normal priority wins over a workload here: the workload has moved.
+pub(super) fn learned(policy: &BgpPolicy, prefix: IpNet, best: tortie_bgp::Learned) -> Learned {
+    let normal = normal_priority(policy, prefix);
+    let metric = priority(best.attributes.preference()).unwrap_or(normal);
+    Learned { next_hops: best.next_hops, metric, over_workloads: metric < normal }
+}
+
 /// What is originated: what is announced, and what a filter may let out. `direct`: subnets of interfaces.
 pub(super) fn routes(wanted: &Wanted, direct: Vec<(IpNet, String)>) -> BTreeMap<IpNet, LocalRoute> {
-    let priority = |net: IpNet| match Family::of_net(net) {
-        Family::V4 => wanted.policy.normal_priority[0],
-        Family::V6 => wanted.policy.normal_priority[1],
-    };
     let route = |net: IpNet, interface: Option<Arc<str>>| {
-        let local_pref = Some(PRIORITY_SUM.saturating_sub(priority(net)));
+        let local_pref = Some(PRIORITY_SUM.saturating_sub(normal_priority(&wanted.policy, net)));
         (net, LocalRoute { local_pref, interface, ..LocalRoute::default() })
     };
     let ignored = |name: &str| {
@@ -99,9 +104,45 @@ pub(super) fn routes(wanted: &Wanted, direct: Vec<(IpNet, String)>) -> BTreeMap<
     routes
 }
 
+/// Whether some peer's filter looks at interfaces.
+pub(super) fn filters_interfaces(wanted: &Wanted) -> bool {
+    let mut peers = wanted.peers.values().chain(wanted.policy.ranges.values());
+    peers.any(|peer| peer.filters.iter().any(|filter| filter.looks_at_interfaces()))
+}
+
 /// Whether some peer's filter looks at what is sent, so that more than what is announced by itself may go out.
 pub(super) fn filters_exports(wanted: &Wanted) -> bool {
     let peers = wanted.peers.values().chain(wanted.policy.ranges.values());
     let mut filters = peers.flat_map(|peer| &peer.filters);
     filters.any(|filter| !filter.export_v4.is_empty() || !filter.export_v6.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tortie_bgp::attribute::Attributes;
+
+    /// LOCAL_PREF, and the metric, and whether a workload gives way: as upstream's filters of BIRD have it.
+    #[test]
+    fn the_metric_is_what_the_preference_stands_for() {
+        let policy = BgpPolicy { normal_priority: [1024, 2000], ..BgpPolicy::default() };
+        let v4: IpNet = "10.0.0.5/32".parse().expect("a literal");
+        let v6: IpNet = "fd00::5/128".parse().expect("a literal");
+        let gateway = IpAddr::from([172, 17, 8, 102]);
+        for (prefix, local_pref, metric, over_workloads) in [
+            (v4, Some(PRIORITY_SUM - 1024), 1024, false),
+            (v4, Some(PRIORITY_SUM - 512), 512, true),
+            (v6, Some(PRIORITY_SUM - 1024), 1024, true),
+            (v6, Some(PRIORITY_SUM - 2000), 2000, false),
+            (v4, None, PRIORITY_SUM - 100, false),
+            (v4, Some(0), PRIORITY_SUM, false),
+            (v4, Some(PRIORITY_SUM), 1024, false),
+            (v6, Some(u32::MAX), 2000, false),
+        ] {
+            let attributes = Arc::new(Attributes { local_pref, ..Attributes::default() });
+            let best = tortie_bgp::Learned { from: gateway, next_hop: gateway, next_hops: vec![gateway], attributes };
+            let expected = Learned { next_hops: vec![gateway], metric, over_workloads };
+            assert_eq!(learned(&policy, prefix, best), expected, "{prefix} {local_pref:?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The listening sockets: one a family, so that the system's default for IPv6 sockets does not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use tortie_bgp::{Password, PeerConfig};
-use tortie_desired::BgpSpeaker;
+use tortie_desired::{BgpPolicy, BgpSpeaker};
 use tortie_net::{Family, IpNet};
 use tracing::warn;
 
@@ -22,9 +22,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(own: &BgpSpeaker, bind_to_node: bool) -> Place {
-        let addresses = if bind_to_node {
-            own.ipv4.into_iter().chain(own.ipv6).collect()
+    /// With `bindMode: NodeIP` also where workloads that are peers connect to, as nobody else could answer them.
+    pub(super) fn of(own: &BgpSpeaker, policy: &BgpPolicy) -> Place {
+        let addresses = if policy.bind_to_node {
+            let workloads: BTreeSet<IpAddr> = policy.peering.values().flatten().copied().collect();
+            own.ipv4.into_iter().chain(own.ipv6).chain(workloads).collect()
         } else {
             vec![options::any(true), options::any(false)]
         };

@@ -27,6 +27,7 @@ pub use status::{PeerState, Routes, Status};
 use tortie_bgp::BfdState;
 use tortie_desired::{BgpPeer, BgpPolicy, BgpSpeaker};
 use tortie_net::IpNet;
+use tortie_routing::Learned;
 
 /// What the speaker is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub struct Wanted {
 /// What the speaker tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// Best paths changed: prefix to next hops, or to nothing.
-    Routes(Vec<(IpNet, Option<Vec<IpAddr>>)>),
+    /// Best paths changed: prefix to its route, or to nothing.
+    Routes(Vec<(IpNet, Option<Learned>)>),
     /// After a restart: every peer has told all that it has, or the time for it is over.
     Recovered,
 }

@@ -42,13 +42,14 @@ impl Worker {
             self.speaker = Some(Speaker::new(config, now));
             info!(router_id = %own.router_id, asn = %own.asn, port = own.listen_port, "BGP speaker started");
         }
-        let place = Place::of(&own, self.wanted.policy.bind_to_node);
+        let place = Place::of(&own, &self.wanted.policy);
         if self.listeners.as_ref().is_none_or(|listeners| listeners.place != place) {
             self.listen();
         }
         self.read_peers(&own);
         self.watch(&own);
         let direct = self.direct();
+        let links = self.links();
         let routes = config::routes(&self.wanted, direct);
         let Some(speaker) = &mut self.speaker else { return };
         let identity = (speaker.config().router_id, speaker.config().local_as);
@@ -59,13 +60,16 @@ impl Worker {
         }
         if self.policy.as_deref() != Some(&self.wanted.policy) {
             let policy = Arc::new(self.wanted.policy.clone());
-            let retell = self.policy.as_ref().is_some_and(|old| old.unprogrammed != policy.unprogrammed);
+            let retell = self.policy.as_ref().is_some_and(|old| {
+                (&old.unprogrammed, old.normal_priority) != (&policy.unprogrammed, policy.normal_priority)
+            });
             self.policy = Some(policy.clone());
             speaker.set_policy(Some(policy));
             if retell {
                 speaker.tell_all();
             }
         }
+        speaker.set_links(links);
         speaker.set_local_routes(now, routes);
         speaker.set_ranges(now, self.ranges.clone());
         speaker.set_peers(now, self.configs.clone());
@@ -154,6 +158,20 @@ impl Worker {
         if let Some(listeners) = &mut self.listeners {
             listeners.expect(&self.configs, &self.ranges);
         }
+    }
+
+    /// Which interfaces prefixes are reached through, if a filter asks.
+    fn links(&mut self) -> BTreeMap<IpNet, Arc<str>> {
+        if !config::filters_interfaces(&self.wanted) {
+            return BTreeMap::new();
+        }
+        self.look_again = Some(Instant::now() + LOOK_AGAIN);
+        let mut links = host::interfaces_of_routes().unwrap_or_else(|error| {
+            warn!("routes can't be read, so filters see no interface of what is learned: {error:#}");
+            BTreeMap::new()
+        });
+        links.extend(self.wanted.policy.workloads.iter().map(|(net, interface)| (*net, interface.clone())));
+        links
     }
 
     /// Subnets of this host's interfaces, if a filter might let them out.

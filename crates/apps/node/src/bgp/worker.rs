@@ -20,7 +20,7 @@ use super::listen::{Listeners, Place};
 use super::reason::{self, Drops};
 use super::secrets::{SecretSource, Secrets};
 use super::status::{self, Routes, Status};
-use super::{Command, Told, Wanted};
+use super::{Command, Told, Wanted, config};
 
 const WAKER: Token = Token(0);
 const LISTENER: usize = 1;
@@ -180,7 +180,7 @@ impl Worker {
     pub(super) fn listen(&mut self) {
         self.listen_again = None;
         let Some(own) = &self.wanted.speaker else { return };
-        let place = Place::of(own, self.wanted.policy.bind_to_node);
+        let place = Place::of(own, &self.wanted.policy);
         // The old sockets may hold the port.
         self.listeners = None;
         match Listeners::open(place, self.poll.registry(), LISTENER) {
@@ -386,7 +386,8 @@ impl Worker {
         let mut changes = Vec::new();
         while let Some(change) = speaker.poll_route_change() {
             let kept_out = self.wanted.policy.unprogrammed.iter().any(|net| net.contains(&change.prefix));
-            changes.push((change.prefix, change.best.filter(|_| !kept_out).map(|best| best.next_hops)));
+            let best = change.best.filter(|_| !kept_out);
+            changes.push((change.prefix, best.map(|best| config::learned(&self.wanted.policy, change.prefix, best))));
         }
         let recovered = self.recovering && speaker.initial_sync_done();
         if !changes.is_empty() {

@@ -88,6 +88,22 @@ impl Speaker {
         }
     }
 
+    /// Sets through which interfaces next hops are reached. Filters that look at interfaces are asked again.
+    pub fn set_links(&mut self, links: BTreeMap<IpNet, Arc<str>>) {
+        if self.links == links {
+            return;
+        }
+        self.links = links;
+        let concerned = self.slots.iter().flatten().filter(|peer| peer.config.filters_interfaces());
+        let concerned: Vec<PeerId> = concerned.map(|peer| peer.address).collect();
+        for address in concerned {
+            if let Some(id) = self.by_address.get(&address).copied() {
+                self.refilter(id);
+                self.requeue(id);
+            }
+        }
+    }
+
     /// BFD says that the peer is gone: its routes go at once.
     pub fn handle_bfd_down(&mut self, now: Instant, peer: PeerId) {
         let Some(id) = self.by_address.get(&peer).copied() else { return };

@@ -182,7 +182,8 @@ impl Speaker {
     fn admit(&mut self, id: SourceId, prefix: IpNet, attributes: &Arc<Attributes>, stale: bool) {
         let Some(peer) = self.peer(id) else { return };
         let internal = !peer.external(&self.config);
-        let subject = Subject { prefix, learned: true, interface: None, internal };
+        let interface = policy::interface(&self.links, attributes.next_hop);
+        let subject = Subject { prefix, learned: true, interface, internal };
         let rules = policy::import_rules(&peer.config.filters, Family::of_net(prefix));
         let verdict = policy::judge(rules, subject, attributes);
         let admitted = match verdict {

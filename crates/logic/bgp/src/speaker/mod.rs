@@ -48,6 +48,8 @@ pub struct Speaker {
     own: BTreeMap<IpNet, Option<Arc<str>>>,
     /// What may be told to peers; without it, everything.
     policy: Option<Arc<BgpPolicy>>,
+    /// Where next hops are reached: prefixes and interfaces, for filters that look at interfaces.
+    links: BTreeMap<IpNet, Arc<str>>,
     /// Who may connect without being configured by its address.
     ranges: BTreeMap<IpNet, PeerConfig>,
     /// Peers that a range let in.
@@ -76,6 +78,7 @@ impl Speaker {
             rib: Rib::default(),
             own: BTreeMap::new(),
             policy: None,
+            links: BTreeMap::new(),
             ranges: BTreeMap::new(),
             dynamic: BTreeSet::new(),
             attributes: AttributeStore::default(),

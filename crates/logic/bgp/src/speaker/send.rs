@@ -184,8 +184,12 @@ impl Speaker {
                     Some(Ready { seen, sent })
                 });
                 let Ready { seen, sent } = entry.as_ref()?;
-                let interface = self.own.get(&prefix).filter(|_| source == SourceId::LOCAL).and_then(Option::as_deref);
                 let learned = source != SourceId::LOCAL;
+                let interface = if learned {
+                    policy::interface(&self.links, path.attributes.next_hop)
+                } else {
+                    self.own.get(&prefix).and_then(Option::as_deref)
+                };
                 let subject = Subject { prefix, learned, interface, internal: !target.external };
                 let changed = match policy::judge(rules, subject, seen) {
                     Verdict::Reject => return None,

@@ -95,6 +95,7 @@ impl Overrides {
             record_drops: None,
             revoke_flows: None,
             wireguard: wireguard(spec),
+            workload_routes: None,
             router_id: None,
             kubernetes_node: None,
         }

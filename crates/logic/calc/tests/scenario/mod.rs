@@ -102,6 +102,11 @@ impl Scenario {
         out
     }
 
+    /// Whether the node is started with `routeSource: WorkloadIPs`: if the title says so.
+    pub fn workload_routes(&self) -> bool {
+        self.title.contains("routeSource: WorkloadIPs")
+    }
+
     /// The facts after each step.
     pub fn states(&self) -> Vec<Facts> {
         let mut facts = Facts::new();

@@ -16,8 +16,9 @@ pub struct Node {
 }
 
 impl Node {
-    fn new() -> Node {
-        let mut calculator = Calculator::new(NODE, Overrides::default());
+    fn new(scenario: &Scenario) -> Node {
+        let started_with = Overrides { workload_routes: Some(scenario.workload_routes()), ..Overrides::default() };
+        let mut calculator = Calculator::new(NODE, started_with);
         assert!(calculator.flush().is_empty(), "nothing may come out before in-sync");
         calculator.in_sync();
         Node { calculator, tables: Tables::default(), merged: Batch::default() }
@@ -55,7 +56,7 @@ impl Node {
 
 /// As written: a flush after each step.
 pub fn in_steps(scenario: &Scenario) -> Vec<Outcome> {
-    let mut node = Node::new();
+    let mut node = Node::new(scenario);
     let each = |step: &Step| {
         node.apply(step.updates.clone());
         node.flush();
@@ -80,14 +81,14 @@ pub fn with_other_histories(scenario: &Scenario) -> Vec<String> {
         }
     };
 
-    let mut node = Node::new();
+    let mut node = Node::new(scenario);
     for step in &scenario.steps {
         node.apply(step.updates.clone());
     }
     node.flush();
     expect("one flush", &node, last);
 
-    let mut node = Node::new();
+    let mut node = Node::new(scenario);
     for (at, step) in scenario.steps.iter().enumerate() {
         for update in &step.updates {
             node.apply([update.clone()]);
@@ -96,7 +97,7 @@ pub fn with_other_histories(scenario: &Scenario) -> Vec<String> {
         expect("a flush an update", &node, at);
     }
 
-    let mut node = Node::new();
+    let mut node = Node::new(scenario);
     for (at, step) in scenario.steps.iter().enumerate() {
         node.apply(step.updates.clone());
         node.apply(step.updates.clone());
@@ -106,7 +107,7 @@ pub fn with_other_histories(scenario: &Scenario) -> Vec<String> {
         expect("repeats", &node, at);
     }
 
-    let mut node = Node::new();
+    let mut node = Node::new(scenario);
     node.apply(told_again(&states[last]).into_iter().rev());
     node.flush();
     expect("squashed, from the last key to the first", &node, last);
@@ -120,7 +121,7 @@ pub fn with_other_histories(scenario: &Scenario) -> Vec<String> {
     assert_eq!(node.tables, Tables::default(), "nothing may stay when all facts are gone");
 
     for (at, state) in states.iter().enumerate() {
-        let mut node = Node::new();
+        let mut node = Node::new(scenario);
         node.apply(told_again(state));
         node.flush();
         expect("from scratch", &node, at);
