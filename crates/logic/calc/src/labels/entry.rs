@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tortie_selector::{MAX_DEPTH, Selector};
 
-use super::ClassId;
 use super::filing::Choice;
+use super::groups::GroupId;
 use super::ids::Ids;
 
 #[derive(Debug)]
@@ -19,14 +19,13 @@ enum Kept {
 pub(super) struct Entry {
     kept: Kept,
     pub(super) choice: Choice,
-    classes: Ids,
+    groups: Ids,
 }
 
 impl Entry {
-    pub(super) fn new(selector: Selector, choice: Choice, classes: Ids) -> Entry {
-        let mut entry = Entry { kept: Kept::Parsed(selector), choice, classes };
-        entry.settle();
-        entry
+    /// A selector that matches nothing yet.
+    pub(super) fn new(selector: Selector, choice: Choice) -> Entry {
+        Entry { kept: Kept::Parsed(selector), choice, groups: Ids::None }
     }
 
     pub(super) fn selector(&self) -> Cow<'_, Selector> {
@@ -43,30 +42,32 @@ impl Entry {
         }
     }
 
-    pub(super) fn classes(&self) -> &Ids {
-        &self.classes
+    /// The groups of classes that it matches.
+    pub(super) fn groups(&self) -> &Ids {
+        &self.groups
     }
 
-    pub(super) fn join(&mut self, class: ClassId) {
-        self.classes.insert(class);
+    pub(super) fn join(&mut self, group: GroupId) {
+        self.groups.insert(group);
         self.settle();
     }
 
-    pub(super) fn part(&mut self, class: ClassId) {
-        self.classes.remove(class);
+    pub(super) fn part(&mut self, group: GroupId) {
+        self.groups.remove(group);
         self.settle();
     }
 
-    fn settle(&mut self) {
+    /// Keeps the form that fits what it matches now.
+    pub(super) fn settle(&mut self) {
         match &self.kept {
-            Kept::Parsed(selector) if self.classes.is_empty() => {
+            Kept::Parsed(selector) if self.groups.is_empty() => {
                 let text = selector.canonical();
                 // Nested deeper, it could have been made by joining, and would not be read again.
                 if text.bytes().filter(|byte| *byte == b'(').count() <= MAX_DEPTH {
                     self.kept = Kept::Text(text.into());
                 }
             }
-            Kept::Text(_) if !self.classes.is_empty() => self.kept = Kept::Parsed(self.selector().into_owned()),
+            Kept::Text(_) if !self.groups.is_empty() => self.kept = Kept::Parsed(self.selector().into_owned()),
             Kept::Parsed(_) | Kept::Text(_) => {}
         }
     }

@@ -1,7 +1,6 @@
 //! Classes and selectors, each knowing which of the other it matches.
 //!
-//! Invariant: after every call, `class.matches` holds exactly the selectors that match the class's effective labels,
-//! and `entry.classes` is its mirror image.
+//! Invariant: after every call, the group of a class has exactly the selectors that match the class's effective labels.
 
 use std::hash::BuildHasher as _;
 
@@ -11,8 +10,10 @@ use tortie_selector::Selector;
 use super::drawers::{Drawer, Drawers};
 use super::entry::Entry;
 use super::filing::{Cabinet, Choice, Filing, choices, short_hash};
+use super::groups::Groups;
 use super::ids::Ids;
 use super::parents::{ParentId, Parents};
+use super::reader::Reader;
 use super::shapes::{Packed, Shapes};
 use super::{Effective, Identity, Pairs};
 use crate::slab::Slab;
@@ -29,8 +30,6 @@ struct Class {
     /// Own labels, and whom it inherits from.
     labels: Packed,
     items: Ids,
-    /// Sorted.
-    matches: Box<[SelectorId]>,
 }
 
 /// New matches of a class, worked out but not in force yet.
@@ -39,7 +38,7 @@ pub(crate) struct Shift {
     pub(crate) class: ClassId,
     /// Selectors that start or stop to match.
     pub(crate) flipped: Vec<SelectorId>,
-    matches: Box<[SelectorId]>,
+    matches: Vec<SelectorId>,
 }
 
 /// New labels of a profile, worked out but not in force yet.
@@ -58,6 +57,7 @@ pub(crate) struct Index {
     by_labels: HashTable<ClassId>,
     hasher: DefaultHashBuilder,
     parents: Parents,
+    groups: Groups,
     selectors: Slab<Entry>,
     /// Selectors, for what new labels can match.
     cabinet: Cabinet,
@@ -79,16 +79,14 @@ impl Index {
             return *id;
         }
         let matches = self.matching(&self.effective(&labels, None));
-        let id = self.classes.insert(Class { labels, items: Ids::None, matches });
+        let id = self.classes.insert(Class { labels, items: Ids::None });
         for parent in parents {
             self.parents.get_mut(parent).classes.insert(id);
         }
-        let Index { shapes, classes, by_labels, hasher, parents: _, selectors, cabinet: _, drawers } = self;
+        let Index { shapes, classes, by_labels, hasher, parents: _, groups, selectors, cabinet: _, drawers } = self;
         let class = classes.get(id).expect("just made");
         drawers.carry(id, shapes.labels(&class.labels));
-        for selector in &class.matches {
-            selectors.get_mut(*selector).expect("classes match living selectors only").join(id);
-        }
+        groups.place(selectors, id, &matches);
         let hash_of = |id: &ClassId| classes.get(*id).map_or(0, |class| hasher.hash_one(&class.labels));
         by_labels.insert_unique(hash, id, hash_of);
         id
@@ -96,7 +94,7 @@ impl Index {
 
     /// The selectors that match a class, sorted.
     pub(crate) fn matches(&self, class: ClassId) -> &[SelectorId] {
-        self.classes.get(class).map_or(&[], |class| &class.matches)
+        self.groups.selectors(class)
     }
 
     pub(crate) fn enter(&mut self, class: ClassId, item: ItemId) {
@@ -110,14 +108,12 @@ impl Index {
         if !found.items.is_empty() {
             return;
         }
-        let Class { labels, items: _, matches } = self.classes.remove(class).expect("it was just there");
+        let Class { labels, items: _ } = self.classes.remove(class).expect("it was just there");
         if let Ok(entry) = self.by_labels.find_entry(self.hasher.hash_one(&labels), |id| *id == class) {
             entry.remove();
         }
         self.drawers.drop_carrier(class, self.shapes.labels(&labels));
-        for selector in matches {
-            self.entry_mut(selector).part(class);
-        }
+        self.groups.remove(&mut self.selectors, class);
         for parent in labels.parents() {
             self.parents.get_mut(parent).classes.remove(class);
             self.parents.sweep(parent);
@@ -132,7 +128,8 @@ impl Index {
 
     /// The classes that a selector matches. A class without items may be among them for the length of one change.
     pub(crate) fn classes_of(&self, selector: SelectorId) -> impl Iterator<Item = ClassId> + '_ {
-        self.selectors.get(selector).into_iter().flat_map(|entry| entry.classes().iter())
+        let groups = self.selectors.get(selector).into_iter().flat_map(|entry| entry.groups().iter());
+        groups.flat_map(|group| self.groups.classes(group))
     }
 
     /// The canonical text of a selector.
@@ -146,19 +143,10 @@ impl Index {
             let Index { shapes, classes, parents, drawers, .. } = self;
             drawers.want(key, || drawer(key, shapes, classes, parents));
         }
-        let matched = |id: &ClassId| {
-            let class = self.classes.get(*id).expect("labels are filed for living classes only");
-            selector.matches(&self.effective(&class.labels, None))
-        };
-        let classes: Ids = self.meeting(&filing).into_iter().filter(matched).collect();
-        let entry = Entry::new(selector, choice, classes);
-        let joined: Vec<ClassId> = entry.classes().iter().collect();
-        let id = self.selectors.insert(entry);
-        for class in joined {
-            let matches = &mut self.class_mut(class).matches;
-            let at = matches.partition_point(|other| *other < id);
-            *matches = matches[..at].iter().chain([&id]).chain(&matches[at..]).copied().collect();
-        }
+        let classes = self.matched(&selector, self.meeting(&filing));
+        let id = self.selectors.insert(Entry::new(selector, choice));
+        self.groups.add(&mut self.selectors, id, &classes);
+        self.entry_mut(id).settle();
         self.cabinet.insert(id, &filing);
         id
     }
@@ -170,10 +158,7 @@ impl Index {
         if let Filing::Values(key, _) = &filing {
             self.drawers.unwant(key);
         }
-        for class in entry.classes().iter() {
-            let matches = &mut self.class_mut(class).matches;
-            *matches = matches.iter().copied().filter(|other| *other != id).collect();
-        }
+        self.groups.forget(&mut self.selectors, id, entry.groups().iter().collect());
     }
 
     /// What would change if the labels of a profile became these; `None` if nothing. Nothing changes before
@@ -194,7 +179,8 @@ impl Index {
             return None;
         }
         let shift = |class: ClassId| {
-            let Class { labels: own, items: _, matches: before } = self.classes.get(class)?;
+            let Class { labels: own, items: _ } = self.classes.get(class)?;
+            let before = self.groups.selectors(class);
             let after = self.matching(&self.effective(own, Some((parent, labels.as_ref()))));
             let flipped = symmetric_difference(before, &after);
             Some(Shift { class, flipped, matches: after })
@@ -216,15 +202,8 @@ impl Index {
             drawers.lend(parent, shapes.labels(labels));
         }
         self.parents.sweep(parent);
-        for Shift { class, flipped, matches } in shifts {
-            for selector in flipped {
-                if matches.binary_search(&selector).is_ok() {
-                    self.entry_mut(selector).join(class);
-                } else {
-                    self.entry_mut(selector).part(class);
-                }
-            }
-            self.class_mut(class).matches = matches;
+        for Shift { class, flipped: _, matches } in shifts {
+            self.groups.place(&mut self.selectors, class, &matches);
         }
     }
 
@@ -264,15 +243,29 @@ impl Index {
         Effective { shapes: &self.shapes, sources }
     }
 
-    fn matching(&self, effective: &Effective<'_>) -> Box<[SelectorId]> {
+    fn matching(&self, effective: &Effective<'_>) -> Vec<SelectorId> {
         if self.cabinet.is_empty() {
-            return Box::default();
+            return Vec::new();
         }
         let mut out: Vec<SelectorId> = self.cabinet.candidates(effective.all()).collect();
         out.sort_unstable();
         out.dedup();
         out.retain(|id| self.selectors.get(*id).is_some_and(|entry| entry.selector().matches(effective)));
-        out.into_boxed_slice()
+        out
+    }
+
+    /// Those of some classes that a selector matches, each once.
+    fn matched(&self, selector: &Selector, mut classes: Vec<ClassId>) -> Vec<ClassId> {
+        classes.sort_unstable();
+        classes.dedup();
+        let mut reader = Reader::new(&self.shapes);
+        classes.retain(|id| {
+            let labels = &self.classes.get(*id).expect("labels are filed for living classes only").labels;
+            let lent = labels.parents().filter_map(|parent| self.parents.get(parent)?.labels.as_ref());
+            reader.turn_to(std::iter::once(labels).chain(lent));
+            selector.matches(&reader)
+        });
+        classes
     }
 
     /// The condition that the fewest meet and the fewest selectors are found by now.

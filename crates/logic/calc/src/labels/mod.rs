@@ -6,9 +6,11 @@
 mod drawers;
 mod entry;
 mod filing;
+mod groups;
 mod ids;
 mod index;
 mod parents;
+mod reader;
 mod set;
 mod shapes;
 

@@ -31,6 +31,15 @@ impl Packed {
 
     /// The values, in the order of the shape's keys.
     pub(super) fn values(&self) -> impl Iterator<Item = &str> {
+        self.texts().map(text)
+    }
+
+    /// The value of the key at this place of the shape.
+    pub(super) fn value(&self, at: usize) -> Option<&str> {
+        self.texts().nth(at).map(text)
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &[u8]> {
         let (count, mut rest) = take_length(&self.bytes).unwrap_or_default();
         for _ in 0..count {
             rest = take_length(rest).map_or(&[], |(_, after)| after);
@@ -39,9 +48,13 @@ impl Packed {
             let (length, after) = take_length(rest)?;
             let (value, after) = after.split_at(length);
             rest = after;
-            Some(std::str::from_utf8(value).expect("texts were packed"))
+            Some(value)
         })
     }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("texts were packed")
 }
 
 #[derive(Debug)]
@@ -109,8 +122,12 @@ impl Shapes {
 
     /// The value under a key.
     pub(super) fn value<'a>(&self, labels: &'a Packed, key: &str) -> Option<&'a str> {
-        let at = self.keys(labels.shape).binary_search_by(|known| (**known).cmp(key)).ok()?;
-        labels.values().nth(at)
+        labels.value(self.place(labels.shape, key)?)
+    }
+
+    /// Where a key stands in a shape.
+    pub(super) fn place(&self, shape: ShapeId, key: &str) -> Option<usize> {
+        self.keys(shape).binary_search_by(|known| (**known).cmp(key)).ok()
     }
 
     /// Keys and values, sorted by key.

@@ -202,12 +202,16 @@ impl IpSets {
             }
             let touched = std::mem::take(&mut set.touched);
             let (id, was) = (set.spec.id.clone(), set.out);
-            let kind = match was {
+            let whole = match was {
                 // Only prefixes can change the kind of a set.
-                Some(kind) if !touched.keys().any(is_prefix) => kind,
-                _ => self.kind(selector),
+                Some(_) if !touched.keys().any(is_prefix) => None,
+                Some(kind) if kind == self.kind(selector) => None,
+                Some(_) | None => Some(self.whole(selector)),
             };
-            if was == Some(kind) {
+            if let Some((kind, members)) = whole {
+                out.insert(id, SetChange::Whole { kind, members });
+                self.sets.get_mut(&selector).expect("just seen").out = Some(kind);
+            } else {
                 let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
                 for (member, was_in) in touched {
                     match (was_in, self.holds(selector, &member)) {
@@ -219,9 +223,6 @@ impl IpSets {
                 if !(added.is_empty() && removed.is_empty()) {
                     out.insert(id, SetChange::Delta { added, removed });
                 }
-            } else {
-                out.insert(id, SetChange::Whole { kind, members: self.members(selector) });
-                self.sets.get_mut(&selector).expect("just seen").out = Some(kind);
             }
         }
         out
@@ -236,11 +237,21 @@ impl IpSets {
         if wide { SetKind::Nets } else { SetKind::Addresses }
     }
 
-    fn members(&self, selector: SelectorId) -> BTreeSet<Member> {
-        let Some(set) = self.sets.get(&selector) else { return BTreeSet::new() };
+    /// All that a set holds, and the kind that it is of.
+    fn whole(&self, selector: SelectorId) -> (SetKind, BTreeSet<Member>) {
+        let port = self.sets.get(&selector).and_then(|set| set.spec.port.as_ref());
         let items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
-        let kept = items.filter_map(|item| self.items.get(item));
-        kept.flat_map(|kept| kept.held.members(set.spec.port.as_ref())).collect()
+        let (mut members, mut wide) = (Vec::new(), false);
+        for kept in items.filter_map(|item| self.items.get(item)) {
+            members.extend(kept.held.members(port));
+            wide |= kept.held.is_wide();
+        }
+        let kind = match (port, wide) {
+            (Some(_), _) => SetKind::Ports,
+            (None, true) => SetKind::Nets,
+            (None, false) => SetKind::Addresses,
+        };
+        (kind, members.into_iter().collect())
     }
 
     fn holds(&self, selector: SelectorId, member: &Member) -> bool {
