@@ -2,6 +2,12 @@
 //!
 //! A node reads every policy of the cluster, and most select none of its endpoints.
 
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize as _;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 use tortie_api::Rule;
 
 /// Texts that stand in most rules.
@@ -47,9 +53,9 @@ const SELECTOR: u8 = 0xbf;
 const FIRST_OWN: u8 = 0xc0;
 const MOST_OWN: usize = 0x40;
 
-/// Rules for ingress and egress. Empty lists take no heap.
+/// Rules for ingress and egress. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Packed(Box<[u8]>);
+pub(crate) struct Packed(Option<Arc<[u8]>>);
 
 impl Packed {
     /// `selector`: a text that is kept elsewhere, maybe written in another way of the same meaning; empty: none.
@@ -57,33 +63,20 @@ impl Packed {
         if ingress.is_empty() && egress.is_empty() {
             return Packed::default();
         }
-        let json = serde_json::to_string(&(ingress, egress)).expect("plain structs with text keys always serialise");
-        let selector = in_json(selector);
-        let (mut out, mut own) = (Vec::with_capacity(json.len()), Vec::new());
-        let mut rest = json.as_bytes();
-        while let Some((first, after)) = rest.split_first() {
-            if *first != b'"' {
-                out.push(*first);
-                rest = after;
-                continue;
-            }
-            let (text, after) = after.split_at(length_of_text(after));
-            rest = after.get(1..).unwrap_or_default();
-            match short(text, &own) {
-                _ if !text.is_empty() && text == &*selector => out.push(SELECTOR),
-                Some(byte) => out.push(byte),
-                None => {
-                    own.push(text);
-                    put(&mut out, text);
-                }
-            }
-        }
-        Packed(out.into_boxed_slice())
+        let mut out = Vec::with_capacity(128);
+        let shorten = Shorten { selector: in_json(selector), text: Vec::new(), own: Vec::new(), ends: Vec::new() };
+        let mut writer = serde_json::Serializer::with_formatter(&mut out, shorten);
+        (ingress, egress).serialize(&mut writer).expect("plain structs with text keys always serialise");
+        Packed(Some(out.into()))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Whether the rules repeat the policy's own selector.
     pub(crate) fn has_selector(&self) -> bool {
-        let mut rest = &*self.0;
+        let mut rest = self.bytes();
         while let Some((first, after)) = rest.split_first() {
             rest = match *first {
                 SELECTOR => return true,
@@ -96,11 +89,11 @@ impl Packed {
 
     /// The rules for ingress and for egress.
     pub(crate) fn rules(&self, selector: &str) -> (Vec<Rule>, Vec<Rule>) {
-        if self.0.is_empty() {
+        let mut rest = self.bytes();
+        if rest.is_empty() {
             return (Vec::new(), Vec::new());
         }
-        let (mut json, mut own) = (Vec::with_capacity(4 * self.0.len()), Vec::new());
-        let mut rest = &*self.0;
+        let (mut json, mut own) = (Vec::with_capacity(4 * rest.len()), Vec::new());
         while let Some((first, after)) = rest.split_first() {
             rest = after;
             match *first {
@@ -149,12 +142,87 @@ fn length_of_text(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The byte that stands for a text, if one does.
-fn short(text: &[u8], own: &[&[u8]]) -> Option<u8> {
-    let common = COMMON.iter().position(|known| known.as_bytes() == text).map(|at| (FIRST_COMMON, at));
-    let again = || own.iter().take(MOST_OWN).position(|known| *known == text).map(|at| (FIRST_OWN, at));
-    let (first, at) = common.or_else(again)?;
-    Some(first + u8::try_from(at).expect("both lists are short"))
+/// Writes JSON with single bytes for texts that have one.
+struct Shorten {
+    /// The policy's own, as JSON writes it.
+    selector: Vec<u8>,
+    /// The text that is being written.
+    text: Vec<u8>,
+    /// The texts of this policy, one after the other, and where each ends.
+    own: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Shorten {
+    /// The byte that stands for the text, if one does.
+    fn short(&self) -> Option<u8> {
+        if !self.text.is_empty() && self.text == self.selector {
+            return Some(SELECTOR);
+        }
+        let common = COMMON.iter().position(|known| known.as_bytes() == self.text).map(|at| (FIRST_COMMON, at));
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let mut own = starts.zip(&self.ends).take(MOST_OWN).map(|(start, end)| &self.own[*start..*end]);
+        let (first, at) = common.or_else(|| own.position(|known| known == self.text).map(|at| (FIRST_OWN, at)))?;
+        Some(first + u8::try_from(at).expect("both lists are short"))
+    }
+}
+
+impl Formatter for Shorten {
+    fn begin_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.text.clear();
+        Ok(())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, _: &mut W, fragment: &str) -> io::Result<()> {
+        self.text.extend_from_slice(fragment.as_bytes());
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(&mut self, _: &mut W, escape: CharEscape) -> io::Result<()> {
+        CompactFormatter.write_char_escape(&mut self.text, escape)
+    }
+
+    fn end_string<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        if let Some(byte) = self.short() {
+            return writer.write_all(&[byte]);
+        }
+        self.own.extend_from_slice(&self.text);
+        self.ends.push(self.own.len());
+        writer.write_all(b"\"")?;
+        writer.write_all(&self.text)?;
+        writer.write_all(b"\"")
+    }
+}
+
+/// When so many are remembered, all are forgotten.
+const MOST: usize = 512;
+
+/// Everything that decides whether rules can be used as they are written.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Written {
+    pub(crate) rules: Packed,
+    pub(crate) namespaced: bool,
+    /// How deep the policy's own selector is nested, which the rules may repeat and join with others.
+    pub(crate) depth: usize,
+}
+
+/// Rules of late that can be used as they are written: of thousands of policies, many say the same.
+#[derive(Debug, Default)]
+pub(crate) struct Usable(HashSet<Written>);
+
+impl Usable {
+    /// The copy that is kept, if these were found right.
+    pub(crate) fn find(&self, rules: &Written) -> Option<Packed> {
+        self.0.get(rules).map(|known| known.rules.clone())
+    }
+
+    /// These were found right.
+    pub(crate) fn note(&mut self, rules: Written) {
+        if self.0.len() >= MOST {
+            self.0.clear();
+        }
+        self.0.insert(rules);
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +273,7 @@ mod tests {
         let rule = |end: &str| json!({ "action": "Allow", end: { "selector": own } });
         let read = |json| serde_json::from_value::<Vec<Rule>>(json).expect("rules");
         let packed = Packed::new(own, &read(json!([rule("source")])), &read(json!([rule("destination")])));
-        assert!(packed.0.len() < 40, "{} bytes", packed.0.len());
-        assert!(Packed::new("", &[], &[]).0.is_empty());
+        assert!(packed.bytes().len() < 40, "{} bytes", packed.bytes().len());
+        assert!(Packed::new("", &[], &[]).bytes().is_empty());
     }
 }

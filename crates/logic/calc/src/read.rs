@@ -18,7 +18,7 @@ use crate::bgp::NodeFacts;
 use crate::labels::{Identity, LabelSet, Pairs};
 use crate::local::LocalEndpoint;
 use crate::matching::PolicyFacts;
-use crate::pack::Packed;
+use crate::pack::{Packed, Written};
 use crate::remote::Encap;
 use crate::routes::PoolFacts;
 use crate::rules::{Resolved, both, namespace_is};
@@ -255,15 +255,16 @@ impl<'a> PolicySource<'a> {
     ) -> Option<PolicyFacts> {
         let selector = self.whom(known, problems)?;
         let tier = strings.get(if self.tier.is_empty() { "default" } else { self.tier });
-        problems.extend(Resolved::of(known, self.namespace, self.ingress, self.egress).problems);
         let (ingress, egress) = self.directions();
         let scope = Scope { ingress, egress, stage: self.stage, forward: self.forward };
         // With more conditions the text is not what is kept.
         let own = if known.parse(self.selector).is_ok_and(|own| own == selector) { self.selector } else { "" };
+        let rules = Packed::new(own, self.ingress, self.egress);
+        let rules = usable(known, (self.namespace, &selector), rules, (self.ingress, self.egress), problems);
         Some(PolicyFacts {
             place: Place { id: id.clone(), tier, order: self.order.unwrap_or(f64::INFINITY), scope },
             selector,
-            rules: Packed::new(own, self.ingress, self.egress),
+            rules,
         })
     }
 
@@ -309,8 +310,34 @@ fn stage(do_not_track: bool, pre_dnat: bool) -> PolicyStage {
 
 pub(crate) fn profile(profile: &api::Profile, known: &mut Selectors, problems: &mut Vec<String>) -> Packed {
     let spec = &profile.spec;
-    problems.extend(Resolved::of(known, "", &spec.ingress, &spec.egress).problems);
-    Packed::new("", &spec.ingress, &spec.egress)
+    let rules = Packed::new("", &spec.ingress, &spec.egress);
+    usable(known, ("", &Selector::all()), rules, (&spec.ingress, &spec.egress), problems)
+}
+
+/// Longer selectors can make keys that are too long once they have a prefix.
+const USUAL_SELECTOR: usize = 256;
+
+/// Rules as they are kept, and what of them can't be used as written. `whose`: the policy's namespace and selector.
+fn usable(
+    known: &mut Selectors,
+    whose: (&str, &Selector),
+    rules: Packed,
+    written: (&[api::Rule], &[api::Rule]),
+    problems: &mut Vec<String>,
+) -> Packed {
+    let ((namespace, selector), (ingress, egress)) = (whose, written);
+    let asked = Written { rules, namespaced: !namespace.is_empty(), depth: selector.depth() };
+    let usual = selector.canonical().len() <= USUAL_SELECTOR;
+    if let Some(same) = known.usable.find(&asked).filter(|_| usual) {
+        return same;
+    }
+    let found = Resolved::of(known, namespace, ingress, egress).problems;
+    let rules = asked.rules.clone();
+    if found.is_empty() && usual {
+        known.usable.note(asked);
+    }
+    problems.extend(found);
+    rules
 }
 
 pub(crate) fn tier(tier: &api::Tier) -> Tier {

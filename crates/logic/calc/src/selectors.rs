@@ -1,9 +1,11 @@
-//! Selectors that were read lately: most rules repeat them.
+//! Selectors and rules that were read lately: most policies repeat them.
 
 use std::collections::HashMap;
 
 use tortie_desired::SetId;
 use tortie_selector::{Selector, SelectorError};
+
+use crate::pack::Usable;
 
 /// When so many are remembered, all are forgotten.
 const MOST: usize = 512;
@@ -13,6 +15,7 @@ const MOST: usize = 512;
 pub(crate) struct Selectors {
     parsed: HashMap<Box<str>, Selector>,
     ids: HashMap<Selector, SetId>,
+    pub(crate) usable: Usable,
 }
 
 impl Selectors {

@@ -38,6 +38,15 @@ pub(crate) enum Node {
 }
 
 impl Node {
+    /// How deep parentheses are nested in the canonical text.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Node::Compare { .. } | Node::In { .. } | Node::Has { .. } | Node::All | Node::Global => 0,
+            Node::Not(inner) => inner.depth(),
+            Node::And(operands) | Node::Or(operands) => 1 + operands.iter().map(Node::depth).max().unwrap_or(0),
+        }
+    }
+
     pub(crate) fn matches(&self, labels: &impl Labels) -> bool {
         match self {
             Node::Compare { key, op, value } => match (labels.get(key), op) {

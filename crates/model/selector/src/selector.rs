@@ -67,6 +67,11 @@ impl Selector {
         &self.inner.canonical
     }
 
+    /// How deep parentheses are nested in the canonical text.
+    pub fn depth(&self) -> usize {
+        self.inner.root.depth()
+    }
+
     /// `s:` and the base64url text, without padding, of SHA-224 over `s:` and the canonical text.
     pub fn id(&self) -> String {
         let mut hash = Sha224::new();
