@@ -75,7 +75,7 @@ async fn pod(
         Ok(answer) => {
             let revision = Revision(revision_of(&answer));
             if let Some(recent) = api.recent() {
-                recent.told(ty, &answer.to_string(), revision.0, false);
+                recent.wrote_pod(&answer.to_string(), revision.0);
             }
             api.saw_pod(key, revision, answer["metadata"]["uid"].as_str().unwrap_or_default());
             Ok(revision)

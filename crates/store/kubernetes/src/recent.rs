@@ -109,6 +109,17 @@ impl Recent {
         }
     }
 
+    /// This process changed a pod, and this is what the server answered. The watch may have told of its end before the
+    /// answer came: what is not here stays out.
+    pub(crate) fn wrote_pod(&self, text: &str, revision: u64) {
+        let Ok(pod) = serde_json::from_str::<Pod>(text) else { return };
+        let key = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
+        let mut state = self.state();
+        if state.pods.get(&key).is_some_and(|seen| seen.object.metadata.uid == pod.metadata.uid) {
+            put(&mut state.pods, key, Some(pod), revision);
+        }
+    }
+
     /// A pod of the node, if it is known for certain which one is meant: by its uid.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Seen<Pod>> {
         let state = self.state();
@@ -195,6 +206,22 @@ mod tests {
         recent.told(Type::Pod, &pod("n1", "next", "Pending"), 11, false);
         recent.told(Type::Pod, &pod("n1", "next", "Pending"), 12, true);
         assert_eq!(uid_of(&recent), None);
+    }
+
+    #[test]
+    fn an_answer_to_a_write_brings_no_pod_back() {
+        let recent = Recent::default();
+        recent.follow("n1");
+        let _open = recent.opened(Type::Pod);
+        recent.told(Type::Pod, &pod("n1", "a", "Pending"), 5, false);
+        recent.wrote_pod(&pod("n1", "a", "Running"), 6);
+        assert_eq!(recent.pod("ns", "p").map(|seen| seen.revision), Some(6));
+        recent.told(Type::Pod, &pod("n1", "a", "Running"), 7, true);
+        recent.wrote_pod(&pod("n1", "a", "Running"), 6);
+        assert_eq!(uid_of(&recent), None, "it is gone");
+        recent.told(Type::Pod, &pod("n1", "b", "Pending"), 8, false);
+        recent.wrote_pod(&pod("n1", "a", "Running"), 9);
+        assert_eq!(uid_of(&recent).as_deref(), Some("b"), "another pod of that name");
     }
 
     #[test]

@@ -207,14 +207,18 @@ impl Service {
 
     /// The endpoint of a pod that was just looked at.
     fn endpoint_of(&self, key: &Key, asked: &Asked) -> Result<Option<Entry>, CniError> {
-        let found = self.store.get_recent(key).map_err(store_fault)?;
-        match found.as_ref().and_then(|entry| entry.value.as_resource()).map(|resource| &resource.metadata().uid) {
-            Some(uid) if self.store.one_by_one() && uid != asked.uid() => Err(CniError::new(
-                code::UNKNOWN_CONTAINER,
-                format!("the pod of uid {} is not there any more", asked.uid()),
-            )),
-            Some(_) | None => Ok(found),
+        let is_its =
+            |entry: &Entry| entry.value.as_resource().is_some_and(|resource| resource.metadata().uid == asked.uid());
+        let told = self.store.get_recent(key).map_err(store_fault)?;
+        if !self.store.one_by_one() || told.as_ref().is_none_or(is_its) {
+            return Ok(told);
         }
+        // What was told is of an earlier pod of that name.
+        let found = Reader::get(&*self.store, key).map_err(store_fault)?;
+        if found.as_ref().is_none_or(is_its) {
+            return Ok(found);
+        }
+        Err(CniError::new(code::UNKNOWN_CONTAINER, format!("the pod of uid {} is not there any more", asked.uid())))
     }
 
     /// Does something while what is still to be recorded is written. Both must succeed, and both have ended.
