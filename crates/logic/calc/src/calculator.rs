@@ -139,7 +139,7 @@ impl Calculator {
                     .is_some_and(|affinity| !affinity.deleted && affinity.state == AffinityState::Confirmed);
                 self.routes.set_claim(cidr.trunc(), confirmed);
             }
-            Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => {}
+            Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => {}
         }
         if problems.is_empty() {
             self.problems.remove(&key);

@@ -137,7 +137,7 @@ impl View {
                 let found = found.and_then(|(value, revision)| Some((value.as_handle()?.clone(), revision)));
                 self.handles.insert(id, known(found.filter(|(handle, _)| !handle.deleted), hint));
             }
-            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) => {}
+            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => {}
         }
     }
 
@@ -164,7 +164,7 @@ impl View {
                     self.listed(filter, Vec::new());
                 }
             }
-            Filter::All | Filter::Kind(_) | Filter::Namespace(_, _) | Filter::Statuses(_) => {}
+            Filter::All | Filter::Kind(_) | Filter::Namespace(_, _) | Filter::Statuses(_) | Filter::Foreign => {}
         }
         for Fact { key, value, revision } in facts {
             self.put(key, Some((value, revision)), false);
@@ -182,7 +182,7 @@ impl View {
             Key::Handle(id) => {
                 self.handles.insert(id.clone(), Known::Unknown);
             }
-            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) => {}
+            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => {}
         }
     }
 

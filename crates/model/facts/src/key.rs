@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use tortie_api::Kind;
 use tortie_net::Family;
 
-const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
+use crate::Foreign;
+
+pub(crate) const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
 const BLOCKS: &str = "/calico/ipam/v2/assignment/";
 const IPAM: &str = "/calico/ipam/v2/";
 const HANDLES: &str = "/calico/ipam/v2/handle/";
@@ -66,6 +68,8 @@ pub enum Key {
     IpamConfig,
     /// A status that a node reports, by its path below `/calico/felix/`.
     Status(String),
+    /// What another program keeps.
+    Foreign(Foreign),
 }
 
 /// Text that is no key of ours.
@@ -114,12 +118,16 @@ impl Key {
             Key::Handle(id) => format!("{HANDLES}{id}"),
             Key::IpamConfig => IPAM_CONFIG.to_owned(),
             Key::Status(rest) => format!("{STATUS}{rest}"),
+            Key::Foreign(foreign) => foreign.path(),
         }
     }
 
     /// Reads upstream's etcd key.
     pub fn from_path(path: &str) -> Result<Key, KeyError> {
         let wrong = |reason: &str| KeyError { path: path.to_owned(), reason: reason.to_owned() };
+        if let Some(foreign) = Foreign::from_path(path) {
+            return Ok(Key::Foreign(foreign));
+        }
         if let Some(rest) = path.strip_prefix(RESOURCES) {
             let (plural, rest) = rest.split_once('/').ok_or_else(|| wrong("no name"))?;
             let kind =
@@ -141,7 +149,11 @@ impl Key {
             return Ok(Key::Status(rest.to_owned()));
         }
         if let Some(id) = path.strip_prefix(HANDLES) {
-            return Ok(Key::Handle(id.to_owned()));
+            return if id.is_empty() || id.contains('/') {
+                Err(wrong("a handle that is empty or holds '/'"))
+            } else {
+                Ok(Key::Handle(id.to_owned()))
+            };
         }
         if let Some(rest) = path.strip_prefix(BLOCKS) {
             return parse_block(rest).map(Key::Block).ok_or_else(|| wrong("not a block's ADDRESS-LENGTH"));
@@ -172,6 +184,7 @@ impl fmt::Display for Key {
             Key::Handle(id) => write!(f, "handle {id}"),
             Key::IpamConfig => f.write_str("IPAM settings"),
             Key::Status(rest) => write!(f, "status {rest}"),
+            Key::Foreign(foreign) => foreign.fmt(f),
         }
     }
 }
@@ -195,6 +208,8 @@ pub enum Filter {
     Handles,
     /// Statuses whose path below `/calico/felix/` begins so; it is to end with a separator.
     Statuses(String),
+    /// What other programs keep.
+    Foreign,
     /// Several filters at once.
     Any(Vec<Filter>),
 }
@@ -211,6 +226,7 @@ impl Filter {
             Filter::AllAffinities(kind) => vec![format!("{IPAM}{}/", kind.word())],
             Filter::Handles => vec![HANDLES.to_owned()],
             Filter::Statuses(below) => vec![format!("{STATUS}{below}")],
+            Filter::Foreign => Foreign::prefixes(),
             Filter::Any(filters) => filters.iter().flat_map(Filter::prefixes).collect(),
         }
     }

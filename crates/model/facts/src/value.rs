@@ -20,7 +20,7 @@ pub enum Value {
     Handle(Arc<Handle>),
     /// The settings of IPAM.
     IpamConfig(IpamConfig),
-    /// A reported status, as JSON text.
+    /// A text that is kept as it is: a reported status, or what another program keeps.
     Status(Arc<str>),
 }
 
@@ -78,7 +78,7 @@ impl Value {
     pub fn from_json(key: &Key, json: &str) -> Result<Value, ValueError> {
         let wrong = |reason: String| ValueError { key: key.to_string(), reason };
         // Serde reads structs out of lists as well.
-        if !matches!(key, Key::Status(_)) && !json.is_empty() && !json.trim_start().starts_with('{') {
+        if !matches!(key, Key::Status(_) | Key::Foreign(_)) && !json.is_empty() && !json.trim_start().starts_with('{') {
             return Err(wrong("expected a JSON object".to_owned()));
         }
         let bad = |error: serde_json::Error| wrong(error.to_string());
@@ -96,6 +96,10 @@ impl Value {
             Key::Handle(_) => Value::Handle(Arc::new(serde_json::from_str(json).map_err(bad)?)),
             Key::IpamConfig => Value::IpamConfig(serde_json::from_str(json).map_err(bad)?),
             Key::Status(_) => Value::Status(Arc::from(json)),
+            Key::Foreign(foreign) => match foreign.wrong(json) {
+                None => Value::Status(Arc::from(json)),
+                Some(reason) => return Err(wrong(reason)),
+            },
         })
     }
 }

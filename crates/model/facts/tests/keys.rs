@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use tortie_api::Kind;
-use tortie_facts::{AffinityKey, Filter, Key, OwnerKind};
+use tortie_facts::{AffinityKey, Filter, Foreign, Key, OwnerKind};
 
 /// The forms of keys; a new one has to be named here, and then needs an example below.
 fn form(key: &Key) -> &'static str {
@@ -16,11 +16,24 @@ fn form(key: &Key) -> &'static str {
         Key::Handle(_) => "handle",
         Key::IpamConfig => "settings of IPAM",
         Key::Status(_) => "status",
+        Key::Foreign(Foreign::LiveMigration { namespace: _, name: _ }) => "live migration",
+        Key::Foreign(Foreign::Subnet { region: _, id: _ }) => "subnet",
+        Key::Foreign(Foreign::Election { region: _ }) => "election",
     }
 }
 
-const FORMS: [&str; 7] =
-    ["resource", "block", "affinity of a node", "affinity of another owner", "handle", "settings of IPAM", "status"];
+const FORMS: [&str; 10] = [
+    "resource",
+    "block",
+    "affinity of a node",
+    "affinity of another owner",
+    "handle",
+    "settings of IPAM",
+    "status",
+    "live migration",
+    "subnet",
+    "election",
+];
 
 fn examples() -> Vec<Key> {
     let resource = |kind: Kind| Key::resource(kind, if kind.namespaced() { "prod" } else { "" }, "web-1");
@@ -40,6 +53,13 @@ fn examples() -> Vec<Key> {
     ] {
         all.push(Key::Status(status.into()));
     }
+    let region = || "region-east".to_owned();
+    let foreign = [
+        Foreign::LiveMigration { namespace: "openstack-region-east".into(), name: "vm-1".into() },
+        Foreign::Subnet { region: region(), id: "3f2b".into() },
+        Foreign::Election { region: region() },
+    ];
+    all.extend(foreign.map(Key::Foreign));
     all
 }
 
@@ -61,5 +81,38 @@ fn the_text_of_keys_is_that_of_the_file() {
     for (key, path) in examples().into_iter().zip(found.lines()) {
         assert_eq!(Key::from_path(path), Ok(key.clone()), "{path}");
         assert!(Filter::All.covers(&key) || matches!(key, Key::Status(_)), "{path}");
+    }
+}
+
+/// Keys as they stand in upstream's own tests (`libcalico-go/lib/backend/model`, `networking-calico`), and whether they are keys.
+#[test]
+fn upstreams_own_examples_are_read() {
+    for good in [
+        "/calico/resources/v3/projectcalico.org/networkpolicies/default/my-network-policy",
+        "/calico/resources/v3/projectcalico.org/nodes/127.0.0.1",
+        "/calico/resources/v3/projectcalico.org/bgppeers/peer1",
+        "/calico/resources/v3/projectcalico.org/bgpfilters/pt-filter",
+        "/calico/ipam/v2/handle/foobar",
+        "/calico/felix/v2/region-Europe/host/h1/workload/o1/w1/endpoint/e1",
+        "/calico/felix/v2/region-Europe/host/h1/last_reported_status",
+        "/calico/felix/v1/host/foo/endpoint/bar",
+        "/calico/dhcp/v2/no-region/subnet/subnet-id-10.65.0--24",
+        "/calico/dhcp/v1/subnet/subnet-id-10.65.0--24",
+        "/calico/openstack/v1/neutron_election",
+    ] {
+        assert_eq!(Key::from_path(good).map(|key| key.path()).as_deref(), Ok(good));
+    }
+    for bad in [
+        "/calico/resources/v3/projectcalico.org/foo/bar/baz",
+        "/calico/resources/v3/projectcalico.org/felixconfigurations/default/my-network-policy",
+        "/calico/resources/v3/projectcalico.org/networkpolicies/default",
+        "/calico/ipam/v2/handle/foobar/baz",
+        "/calico/ipam/v2/assignment/ipv4/1.2.3.4-26",
+        "/calico/dhcp/v2//subnet/x",
+        "/calico/dhcp/v2/no-region/subnet",
+        "/calico/openstack/v2/no-region",
+        "/calico/resources/v3/projectcalico.org/livemigrations/name",
+    ] {
+        assert!(Key::from_path(bad).is_err(), "{bad}");
     }
 }

@@ -29,9 +29,13 @@ pub fn older_key(key: &Key) -> Option<Key> {
             let plain = !name.starts_with(PREFIX) && !LEFT_ALONE.iter().any(|prefix| name.starts_with(prefix));
             plain.then(|| Key::resource(*kind, namespace, &format!("{PREFIX}{name}")))
         }
-        Key::Resource { .. } | Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => {
-            None
-        }
+        Key::Resource { .. }
+        | Key::Block(_)
+        | Key::Affinity(_)
+        | Key::Handle(_)
+        | Key::IpamConfig
+        | Key::Status(_)
+        | Key::Foreign(_) => None,
     }
 }
 

@@ -26,9 +26,15 @@ fn fits(key: &Key, value: &Value) -> bool {
         | (Key::Affinity(_), Value::Affinity(_))
         | (Key::Handle(_), Value::Handle(_))
         | (Key::IpamConfig, Value::IpamConfig(_))
-        | (Key::Status(_), Value::Status(_)) => true,
+        | (Key::Status(_) | Key::Foreign(_), Value::Status(_)) => true,
         (
-            Key::Resource { .. } | Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_),
+            Key::Resource { .. }
+            | Key::Block(_)
+            | Key::Affinity(_)
+            | Key::Handle(_)
+            | Key::IpamConfig
+            | Key::Status(_)
+            | Key::Foreign(_),
             Value::Resource(_)
             | Value::Block(_)
             | Value::Affinity(_)

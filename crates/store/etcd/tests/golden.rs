@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tortie_api::Kind;
 use tortie_etcd_server::{Server, installed};
-use tortie_facts::{Filter, Key, Value};
-use tortie_store::{Expect, Reader, Store, Write, WriteError};
+use tortie_facts::{Filter, Foreign, Key, Value};
+use tortie_store::{Event, Expect, Reader, Store, Write, WriteError};
 use tortie_store_etcd::EtcdStore;
 
 /// Each key with the value that is written, and the value that is stored where that is another one.
@@ -53,6 +53,24 @@ fn table() -> Vec<(Key, &'static str, &'static str, Option<&'static str>)> {
             Key::Status("v2/no-region/host/n1/last_reported_status".into()),
             "/calico/felix/v2/no-region/host/n1/last_reported_status",
             r#"{"time":"2026-01-02T03:04:05Z","uptime":1.5,"first_update":true}"#,
+            None,
+        ),
+        (
+            Key::Foreign(Foreign::LiveMigration { namespace: "openstack".into(), name: "vm-1".into() }),
+            "/calico/resources/v3/projectcalico.org/livemigrations/openstack/vm-1",
+            r#"{"kind":"LiveMigration","apiVersion":"projectcalico.org/v3","metadata":{"name":"vm-1","namespace":"openstack"},"spec":{"source":{"workloadEndpoint":{"hostname":"n1","orchestratorID":"openstack","workloadID":"openstack/w","endpointID":"e"}},"target":{"workloadEndpoint":{"hostname":"n2","orchestratorID":"openstack","workloadID":"openstack/w","endpointID":"e"}}}}"#,
+            None,
+        ),
+        (
+            Key::Foreign(Foreign::Subnet { region: "no-region".into(), id: "3f2b".into() }),
+            "/calico/dhcp/v2/no-region/subnet/3f2b",
+            r#"{"network_id":"n","cidr":"10.65.0.0/24","gateway_ip":"10.65.0.1","dns_servers":["10.0.0.1"],"host_routes":[]}"#,
+            None,
+        ),
+        (
+            Key::Foreign(Foreign::Election { region: "no-region".into() }),
+            "/calico/openstack/v2/no-region/neutron_election",
+            r#""controller-1:4711""#,
             None,
         ),
     ]
@@ -315,4 +333,35 @@ fn what_only_looks_like_an_older_name_is_another_policy() {
     server.put(&old.path(), "{");
     let create = store.write_one(Write { key: new, expect: Expect::Absent, value: value("x") });
     assert!(matches!(create, Err(WriteError::Conflict { .. })), "{create:?}");
+}
+
+#[test]
+fn what_other_programs_keep_is_listed_and_left_as_it_is() {
+    if !installed() {
+        return;
+    }
+    let server = Server::plain().ready();
+    let store = EtcdStore::open(common::options(&server)).expect("good");
+    let (subnet, election) = ("/calico/dhcp/v1/subnet/3f2b", "/calico/openstack/v1/neutron_election");
+    let migration = "/calico/resources/v3/projectcalico.org/livemigrations/openstack/vm-1";
+    let texts = [
+        (subnet, r#"{ "cidr" : "10.65.0.0/24", "newer": 1 }"#),
+        (election, "controller-1:4711"),
+        (migration, r#"{"kind":"LiveMigration","newer":true}"#),
+    ];
+    texts.iter().for_each(|(path, text)| server.put(path, text));
+    server.put("/calico/dhcp/v1/subnet/bad", "[]");
+    let listing = store.list(&Filter::Foreign).expect("a listing");
+    let found: Vec<(String, String)> =
+        listing.entries.iter().map(|entry| (entry.key.path(), entry.value.to_json())).collect();
+    assert_eq!(found, texts.map(|(path, text)| (path.to_owned(), text.to_owned())));
+    let bad: Vec<&str> = listing.invalid.iter().map(|invalid| invalid.path.as_str()).collect();
+    assert_eq!(bad, ["/calico/dhcp/v1/subnet/bad"]);
+    // A watch tells their changes alone.
+    let mut watch = store.watch(&Filter::Foreign, listing.revision).expect("a watch");
+    server.put("/calico/ipam/v2/handle/h", r#"{"block":{}}"#);
+    server.put(election, "controller-2:1");
+    let told = watch.next(Duration::from_secs(20)).expect("it goes on");
+    let of = |event: &Event| matches!(event, Event::Put(entry) if entry.key.path() == election);
+    assert!(told.len() == 1 && told.iter().all(of), "{told:?}");
 }

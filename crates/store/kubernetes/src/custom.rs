@@ -331,7 +331,7 @@ fn with(mut spec: Json, newer: &Newer) -> Json {
 pub(crate) fn object_name(key: &Key) -> Option<String> {
     let name = match key {
         Key::Resource { kind: _, namespace, name } if namespace.is_empty() || names::usable(namespace) => name.clone(),
-        Key::Resource { .. } | Key::Status(_) => return None,
+        Key::Resource { .. } | Key::Status(_) | Key::Foreign(_) => return None,
         Key::Block(cidr) => names::of_cidr(*cidr),
         Key::Affinity(key) => names::of_affinity(key),
         Key::Handle(id) => names::of_handle(id),

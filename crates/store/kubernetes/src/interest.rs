@@ -64,7 +64,7 @@ impl Interest {
             Filter::Affinities(_, _) | Filter::AllAffinities(_) => self.add_kind(Kind::BlockAffinity, "", IPAM),
             Filter::Handles => self.add_kind(Kind::IpamHandle, "", IPAM),
             // They have no place there.
-            Filter::Statuses(_) => {}
+            Filter::Statuses(_) | Filter::Foreign => {}
             Filter::Any(filters) => filters.iter().for_each(|filter| self.add(filter)),
         }
     }
@@ -98,7 +98,7 @@ pub(crate) fn type_of(key: &Key) -> Option<(Type, Faces)> {
         Key::Affinity(_) => Some((Type::Custom(Kind::BlockAffinity), IPAM)),
         Key::Handle(_) => Some((Type::Custom(Kind::IpamHandle), IPAM)),
         Key::IpamConfig => Some((Type::Custom(Kind::IpamConfiguration), IPAM)),
-        Key::Status(_) => None,
+        Key::Status(_) | Key::Foreign(_) => None,
     }
 }
 

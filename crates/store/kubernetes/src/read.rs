@@ -86,7 +86,7 @@ pub(crate) async fn get(api: &Api, key: &Key) -> Result<Option<Entry>, StoreErro
     let Some(name) = custom::object_name(key) else { return Ok(None) };
     let namespace = match key {
         Key::Resource { kind: _, namespace, name: _ } => namespace.as_str(),
-        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => "",
+        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => "",
     };
     let lens = api.lens().await.map_err(|fault| fault.of_read(ty, Group::V1))?;
     let group = lens.group;

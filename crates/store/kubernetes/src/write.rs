@@ -50,7 +50,7 @@ pub(crate) async fn write(api: &Api, write: &Write) -> Result<Revision, WriteErr
     };
     let namespace = match &write.key {
         Key::Resource { kind: _, namespace, name: _ } => namespace.as_str(),
-        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) => "",
+        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => "",
     };
     let task = Task { api, group, kind, namespace, name, key, expect };
     let outcome = match &write.value {

@@ -438,7 +438,7 @@ fn is_setting(key: &Key) -> bool {
             matches!(kind, Kind::IpPool | Kind::IpReservation | Kind::IpamConfiguration)
         }
         Key::IpamConfig => true,
-        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::Status(_) => false,
+        Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::Status(_) | Key::Foreign(_) => false,
     }
 }
 

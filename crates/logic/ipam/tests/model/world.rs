@@ -243,7 +243,7 @@ impl World {
                 blocks.into_iter().try_for_each(|cidr| self.check_block(cidr))
             }
             Key::Affinity(key) => self.check_affinities(key.cidr),
-            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) => Ok(()),
+            Key::Resource { .. } | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => Ok(()),
         }
     }
 

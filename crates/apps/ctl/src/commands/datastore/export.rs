@@ -47,7 +47,10 @@ pub(super) fn export(session: &mut Session<'_, '_>, complete: bool) -> Result<()
     }
     let info = serde_json::to_string_pretty(&Resource::from(info).to_value())?;
     session.say(&format!("{BORDER}{info}\n{BORDER}"))?;
-    let ipam = Ipam::read(&*store, &renamed)?;
+    let mut ipam = Ipam::read(&*store, &renamed)?;
+    if complete {
+        ipam.add_others(&*store)?;
+    }
     session.say(&format!("{}\n", serde_json::to_string_pretty(&ipam)?))
 }
 

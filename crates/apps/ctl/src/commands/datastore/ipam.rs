@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use tortie_facts::{AffinityKey, Filter, Key, OwnerKind, Value};
+use tortie_facts::{AffinityKey, Filter, Foreign, Key, OwnerKind, Value};
 use tortie_store::{Entry, Expect, Reader, Store, Write};
 
 use super::export::Renamed;
@@ -25,6 +25,9 @@ pub(super) struct Ipam {
     handles: Vec<Pair>,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<Pair>,
+    /// What other programs keep; upstream's import knows no such part.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<Pair>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,6 +91,20 @@ impl Ipam {
         Ok(ipam)
     }
 
+    /// Adds what other programs keep, but for what expires.
+    pub(super) fn add_others(&mut self, store: &dyn Store) -> Result<()> {
+        let listing = store.list(&Filter::Foreign)?;
+        if let Some(invalid) = listing.invalid.first() {
+            bail!("{}: can't be read, and would be missing: {}", invalid.path, invalid.reason);
+        }
+        for Entry { key, value, revision: _ } in listing.entries {
+            if !matches!(key, Key::Foreign(Foreign::Election { region: _ })) {
+                self.others.push(Pair::of(&key, &value)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a datastore holds none of it.
     pub(super) fn is_absent(store: &dyn Store) -> Result<bool> {
         let listing = store.list(&filter())?;
@@ -96,8 +113,9 @@ impl Ipam {
 
     /// The writes that bring it into a datastore without IPAM.
     pub(super) fn writes(self) -> Result<Vec<Write>> {
-        let Ipam { block_affinities, blocks, handles, config } = self;
-        block_affinities.into_iter().chain(blocks).chain(handles).chain(config).map(Pair::write).collect()
+        let Ipam { block_affinities, blocks, handles, config, others } = self;
+        let ipam = block_affinities.into_iter().chain(blocks).chain(handles).chain(config);
+        ipam.chain(others).map(Pair::write).collect()
     }
 }
 
