@@ -12,6 +12,7 @@ mod refused;
 mod services;
 mod specs;
 mod swap;
+mod times;
 mod traffic;
 mod uninstall;
 

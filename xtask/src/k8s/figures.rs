@@ -1,13 +1,13 @@
 //! Figures: how long pods take to start, beside pods without a network of their own and beside pods on the `ptp` plugin,
 //! and what the agent needs.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::cluster::{apply_filled, field, kubectl, script};
 use super::pods::node;
+use super::times::Times;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -28,32 +28,54 @@ const PTP: &str = r#"{"cniVersion": "1.0.0", "name": "floor", "plugins": [
 
 /// Measures on a cluster that Tortie is installed on, and prints.
 pub fn run(count: u32, nodes: u8) -> Result<()> {
-    for round in 1..=2 {
+    for (name, network) in [("row-ptp", Network::Ptp), ("row-pods", Network::Ours)] {
+        measure("one after the other", network, &Pods { file: "row.yaml", kind: "statefulset", name, count })?;
+    }
+    for round in ["all at once, first round", "all at once, second round"] {
         let mut means = Vec::new();
         for (name, network) in [("many-host", Network::Host), ("many-ptp", Network::Ptp), ("many-pods", Network::Ours)]
         {
-            let load = std::fs::read_to_string("/proc/loadavg")?;
-            let before = Operations::of_n1()?;
-            let phases = (network == Network::Ours).then(phases_of_n1).transpose()?;
-            let taken = on(network, || start(name, count, network))?;
-            let seen = Operations::of_n1()?.since(&before);
-            let phases = phases.map(|before| Ok::<_, anyhow::Error>((phases_of_n1()?, before))).transpose()?;
-            println!(
-                "round {round}: {count} pods of {name} on one node, create to Ready: {:.1} s; network: {}; load before {}",
-                taken.as_secs_f64(),
-                seen.told(),
-                load.trim()
-            );
-            if let Some((after, before)) = phases {
-                println!("round {round}: of that, on average: {}", phases_told(&after, &before));
-            }
-            means.push(seen.mean());
+            means.push(measure(round, network, &Pods { file: "many.yaml", kind: "deployment", name, count })?);
         }
         if let [_, Some(ptp), Some(ours)] = means[..] {
-            println!("round {round}: network time of a pod, ours to ptp: {:.2}", ours / ptp);
+            println!("{round}: network time of a pod, ours to ptp: {:.2}", ours / ptp);
         }
     }
     agents(nodes)
+}
+
+/// Pods to start.
+struct Pods {
+    file: &'static str,
+    kind: &'static str,
+    name: &'static str,
+    count: u32,
+}
+
+/// Starts pods and prints what that took; the network time of one on average, in seconds.
+fn measure(how: &str, network: Network, pods: &Pods) -> Result<Option<f64>> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let before = Operations::of_n1()?;
+    let parts = (Times::of_agent()?, Times::of_writes()?);
+    let (taken, seen, now) = on(network, || {
+        let taken = start(pods, network)?;
+        let seen = (taken, Operations::of_n1()?.since(&before), (Times::of_agent()?, Times::of_writes()?));
+        remove(pods)?;
+        Ok(seen)
+    })?;
+    println!(
+        "{how}: {} pods of {} on one node, create to Ready: {:.1} s; network: {}; load before {}",
+        pods.count,
+        pods.name,
+        taken.as_secs_f64(),
+        seen.told(),
+        load.trim()
+    );
+    if network == Network::Ours {
+        println!("{how}: in the agent, on average: {}", now.0.told_since(&parts.0));
+    }
+    println!("{how}: in the API server, on average: {}", now.1.told_since(&parts.1));
+    Ok(seen.mean())
 }
 
 /// Prints what the agents of the nodes take of memory, now and at their peak.
@@ -84,13 +106,14 @@ fn on<T>(network: Network, what: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Starts so many pods at once, and takes them away once all are ready; how long that took.
-fn start(name: &str, count: u32, network: Network) -> Result<Duration> {
+/// Starts pods; how long it took until all were ready.
+fn start(pods: &Pods, network: Network) -> Result<Duration> {
+    let Pods { file, kind, name, count } = pods;
     let number = count.to_string();
     let host = if network == Network::Host { "true" } else { "false" };
     let started = Instant::now();
-    apply_filled("many.yaml", &[("NAME", name), ("COUNT", &number), ("HOST", host)])?;
-    let object = format!("deployment/{name}");
+    apply_filled(file, &[("NAME", name), ("COUNT", &number), ("HOST", host)])?;
+    let object = format!("{kind}/{name}");
     while field("default", &object, "{.status.readyReplicas}")? != number {
         ensure!(started.elapsed() < LIMIT, "{name}: not all pods are ready after {} s", LIMIT.as_secs());
         std::thread::sleep(Duration::from_millis(200));
@@ -105,12 +128,18 @@ fn start(name: &str, count: u32, network: Network) -> Result<Duration> {
         Network::Ptp => "10.250.",
     };
     ensure!(addresses.split_whitespace().all(|ip| ip.starts_with(begin)), "{name}: not all have {begin}: {addresses}");
-    kubectl(&["delete", &object, "--cascade=foreground"])?;
+    Ok(taken)
+}
+
+/// Takes pods away, and waits until they are gone.
+fn remove(pods: &Pods) -> Result<()> {
+    let Pods { file: _, kind, name, count: _ } = pods;
+    kubectl(&["delete", &format!("{kind}/{name}"), "--cascade=foreground"])?;
     let _ = script("cluster.sh")
-        .args(["kubectl", "wait", "--for=delete", "pod", "-l", &selector, "--timeout=300s"])
+        .args(["kubectl", "wait", "--for=delete", "pod", "-l", &format!("app={name}"), "--timeout=300s"])
         .output()
         .context("kubectl can't be started")?;
-    Ok(taken)
+    Ok(())
 }
 
 /// What containerd counts of the networks that it had made: how many took at most so many seconds.
@@ -176,53 +205,9 @@ impl Operations {
     }
 }
 
-/// What the agent of n1 says of the parts of CNI calls: by part, how often and how many seconds in all.
-fn phases_of_n1() -> Result<BTreeMap<String, (u64, f64)>> {
-    phases(&node(1, &["curl", "-sf", "http://127.0.0.1:9091/metrics"])?)
-}
-
-fn phases(metrics: &str) -> Result<BTreeMap<String, (u64, f64)>> {
-    let mut phases = BTreeMap::<String, (u64, f64)>::new();
-    for line in metrics.lines() {
-        let Some((what, rest)) = line.strip_prefix("tortie_cni_seconds_").and_then(|rest| rest.split_once("{phase=\""))
-        else {
-            continue;
-        };
-        let (phase, value) = rest.split_once("\"} ").unwrap_or_default();
-        match what {
-            "count" => phases.entry(phase.to_owned()).or_default().0 = value.parse()?,
-            "sum" => phases.entry(phase.to_owned()).or_default().1 = value.parse()?,
-            _ => {}
-        }
-    }
-    Ok(phases)
-}
-
-/// The average of each part between two looks.
-fn phases_told(after: &BTreeMap<String, (u64, f64)>, before: &BTreeMap<String, (u64, f64)>) -> String {
-    let told = after.iter().filter_map(|(phase, (count, sum))| {
-        let (earlier, taken) = before.get(phase).copied().unwrap_or_default();
-        let times = count - earlier;
-        (times > 0).then(|| format!("{phase} {:.0} ms ({times})", (sum - taken) / times as f64 * 1000.0))
-    });
-    told.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_of_calls_are_averaged_between_two_looks() {
-        let text = |count, sum| {
-            format!(
-                "tortie_cni_seconds_bucket{{phase=\"add\",le=\"0.03\"}} 1\ntortie_cni_seconds_sum{{phase=\"add\"}} {sum}\n\
-                 tortie_cni_seconds_count{{phase=\"add\"}} {count}\ntortie_cni_seconds_count{{phase=\"del\"}} 2\n"
-            )
-        };
-        let looks = [phases(&text(2, 1.5)).expect("numbers"), phases(&text(6, 2.5)).expect("numbers")];
-        assert_eq!(phases_told(&looks[1], &looks[0]), "add 250 ms (4)");
-    }
 
     fn metrics(low: u64, all: u64, sum: f64) -> Operations {
         let name = "containerd_cri_network_plugin_operations_duration_seconds_seconds";

@@ -14,6 +14,7 @@ use tortie_facts::{Key, Revision};
 use tortie_kubernetes::PodCidrs;
 
 use crate::config::{self, chain};
+use crate::connect;
 use crate::fault::{Fault, Status, Verb};
 use crate::limit::{Limiter, Urgency};
 use crate::object::Lens;
@@ -268,8 +269,8 @@ impl Api {
             return Ok(client);
         }
         let config = config::load(&self.options).await?;
-        let client = Client::try_from(config)
-            .map_err(|error| format!("the settings of {} can't be used: {}", self.options.origin(), chain(&error)))?;
+        let client = connect::client(config)
+            .map_err(|error| format!("the settings of {} can't be used: {error}", self.options.origin()))?;
         Ok(self.client.lock().unwrap_or_else(PoisonError::into_inner).insert(client).clone())
     }
 

@@ -11,6 +11,7 @@
 mod api;
 mod cluster;
 mod config;
+mod connect;
 mod custom;
 mod derived;
 mod derived_write;
