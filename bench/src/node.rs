@@ -72,7 +72,6 @@ impl Agent {
         let mut command = Command::new(&program);
         command
             .env_clear()
-            .envs(env)
             .env("TORTIE_STATE_DIR", &state)
             .env("NODENAME", NODE)
             .env("IP", "autodetect")
@@ -80,6 +79,7 @@ impl Agent {
             .env("CALICO_IPV4POOL_CIDR", "10.65.0.0/16")
             .env("CALICO_IPV4POOL_NAT_OUTGOING", "false")
             .env("FELIX_HEALTHENABLED", "false")
+            .envs(env)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);

@@ -26,7 +26,7 @@ pub struct Host {
     /// The host.
     pub netns: Netns,
     /// The outside host: it keeps the uplink's other end.
-    pub _outside: Netns,
+    pub outside: Netns,
 }
 
 /// Makes a host.
@@ -51,17 +51,17 @@ pub fn host(bed: &mut Bed, name: &str) -> Result<Host> {
         RouteProtocol::BOOT,
     ))?;
     netns.run(|| sysctl_write_if_different(&["ipv4", "ip_forward"], "1"))??;
-    Ok(Host { netns, _outside: outside })
+    Ok(Host { netns, outside })
 }
 
 /// Makes a pod on the bare routed path, by hand and without any policy: what every policy is compared with.
-pub fn bare_pod(bed: &mut Bed, host: &Host, name: &str, device: &str, address: Ipv4Addr) -> Result<PathBuf> {
+pub fn bare_pod(bed: &mut Bed, host: &Netns, name: &str, device: &str, address: Ipv4Addr) -> Result<PathBuf> {
     let (pod, path) = bed.namespace(name)?;
-    let (mut near, mut inside) = (Handle::open_in(&host.netns)?, Handle::open_in(&pod)?);
+    let (mut near, mut inside) = (Handle::open_in(host)?, Handle::open_in(&pod)?);
     let peer = VethPeer { name: "eth0", mac: None, netns: Some(pod.as_fd()) };
     let mac = Some(Mac::WORKLOAD_HOST_SIDE);
     let index = near.create_veth(&VethSpec { name: device, mac, mtu: None, up: true, peer })?;
-    host.netns.run(|| {
+    host.run(|| {
         sysctl_write(&["ipv4", "conf", device, "proxy_arp"], "1")?;
         sysctl_write(&["ipv4", "neigh", device, "proxy_delay"], "0")
     })??;

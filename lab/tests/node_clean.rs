@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
+#[path = "support/overlay.rs"]
+mod overlay;
 #[path = "support/run.rs"]
 mod run;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
+use overlay::{START, kernel_has};
 use run::run;
 use tortie_lab::{Lab, Node, wait};
-
-const START: Duration = Duration::from_secs(60);
 
 /// What the host's kernel holds, by kind.
 fn snapshot(lab: &Lab, node: &Node) -> BTreeMap<String, String> {
@@ -66,7 +66,20 @@ fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String
 #[test]
 #[ignore = "needs root"]
 fn a_clean_host_is_as_it_was() {
-    let mut lab = Lab::builder().nodes(2).dual_stack().env("CALICO_IPV4POOL_VXLAN", "Always");
+    leaves("CALICO_IPV4POOL_VXLAN", "vxlan.calico");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_that_had_ipip_is_as_it_was() {
+    if kernel_has("IPIP", |kernel| kernel.create_ipip("tunl0")) {
+        leaves("CALICO_IPV4POOL_IPIP", "tunl0");
+    }
+}
+
+/// A host between its node's start and its end, with a pool of this mode, whose routes lead through this device.
+fn leaves(mode: &str, device: &str) {
+    let mut lab = Lab::builder().nodes(2).dual_stack().env(mode, "Always");
     // In the kernel or in user space.
     let wireguard = Path::new("/dev/net/tun").exists();
     if wireguard {
@@ -82,10 +95,10 @@ fn a_clean_host_is_as_it_was() {
         let has = |kind: &str, text: &str| now[kind].contains(text);
         let encrypts = has("rules", "fwmark 0x200000") && has("rules6", "fwmark 0x200000");
         ((encrypts || !wireguard)
-            && has("links", "vxlan.calico")
+            && has("addresses", device)
             && has("links", "cali")
             && has("routes", "blackhole")
-            && has("routes", "proto 80")
+            && has("routes", &format!("dev {device} proto 80"))
             && has("routes6", "proto bird")
             && has("packet filter", "table inet tortie"))
         .then_some(())
@@ -98,7 +111,7 @@ fn a_clean_host_is_as_it_was() {
     let running = snapshot(&lab, node);
     let told = run(node, "tortie", &["node", "clean", "--dry-run"], &[]);
     assert_eq!(told.code, Some(0), "{}", told.text);
-    for what in ["would go: interface vxlan.calico", "would go: interface cali", "would go: route", "nftables table"] {
+    for what in ["would go: interface cali", "would go: route", "nftables table", device] {
         assert!(told.text.contains(what), "{what} in\n{}", told.text);
     }
     assert_eq!(difference(&running, &snapshot(&lab, node)), [""; 0], "a dry run changes nothing");

@@ -40,7 +40,7 @@ impl Bird {
             writeln!(text, "route {prefix} blackhole;")?;
         }
         writeln!(text, "}}")?;
-        for (at, Neighbour { address, client, passive }) in neighbours.iter().enumerate() {
+        for (at, Neighbour { address, client, passive, bfd: _ }) in neighbours.iter().enumerate() {
             // A reflector leaves next hops as they are.
             let (role, next_hop) = if *client { ("rr client;", "") } else { ("", "next hop self;") };
             let passive = if *passive { "passive yes;" } else { "" };

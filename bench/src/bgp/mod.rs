@@ -33,11 +33,13 @@ pub struct Neighbour {
     pub client: bool,
     /// Whether it is to connect.
     pub passive: bool,
+    /// Whether BFD watches it, as an annotation without numbers has it: 50 ms, 3 packets.
+    pub bfd: bool,
 }
 
 impl Neighbour {
     /// One that is an equal.
     pub fn plain(address: Ipv4Addr) -> Neighbour {
-        Neighbour { address, client: false, passive: false }
+        Neighbour { address, client: false, passive: false, bfd: false }
     }
 }

@@ -31,8 +31,9 @@ struct Costs {
 pub fn run(setting: &Setting) -> Result<Vec<Finding>> {
     let count = if setting.quick { 30 } else { 300 };
     let (mut ours, mut birds) = (Costs::default(), Costs::default());
-    let neighbours: Vec<Neighbour> =
-        (0..count).map(|at| Neighbour { address: clients::address(at), client: true, passive: true }).collect();
+    let neighbours: Vec<Neighbour> = (0..count)
+        .map(|at| Neighbour { client: true, passive: true, ..Neighbour::plain(clients::address(at)) })
+        .collect();
     for tortie in [true, false] {
         let mut bed = Bed::new()?;
         let (near, far) = pair(&mut bed, count)?;

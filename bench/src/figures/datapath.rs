@@ -88,8 +88,8 @@ fn path(setting: &Setting, policies: Option<usize>) -> Result<Path> {
         Some(1) => "1 policy".to_owned(),
         Some(count) => format!("{count} policies"),
     };
-    let client = bare_pod(&mut bed, &host, "pod-a", "cali90000", PODS[0])?;
-    let server = bare_pod(&mut bed, &host, "pod-b", "cali90001", PODS[1])?;
+    let client = bare_pod(&mut bed, &host.netns, "pod-a", "cali90000", PODS[0])?;
+    let server = bare_pod(&mut bed, &host.netns, "pod-b", "cali90001", PODS[1])?;
     let agent = match policies {
         None => None,
         Some(count) => {

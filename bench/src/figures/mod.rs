@@ -1,6 +1,7 @@
 //! The figures, one file each.
 
 mod bgp;
+mod bgp_bfd;
 mod bgp_kernel;
 mod bgp_mesh;
 mod bgp_reflector;
@@ -14,6 +15,7 @@ mod kernel;
 mod latency;
 mod memory;
 mod parallel;
+mod tunnels;
 
 use anyhow::Result;
 
@@ -45,6 +47,11 @@ pub const FIGURES: &[Figure] = &[
         name: "datapath",
         what: "pod to pod with 1, 100, 1,000 policies beside the bare path",
         run: datapath::run,
+    },
+    Figure {
+        name: "tunnels",
+        what: "throughput pod to pod through VXLAN, beside a device set up by hand",
+        run: tunnels::run,
     },
     Figure {
         name: "node-memory",
@@ -95,6 +102,7 @@ pub const FIGURES: &[Figure] = &[
         what: "a block moves between two of a reflector's 300 clients, beside BIRD",
         run: bgp_reflector::run,
     },
+    Figure { name: "bgp-bfd", what: "a peer falls silent: until its routes are gone, with BFD", run: bgp_bfd::run },
     Figure {
         name: "bgp-kernel",
         what: "10,000 learned routes into the kernel, beside one bare netlink batch",

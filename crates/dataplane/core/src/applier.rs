@@ -66,18 +66,16 @@ impl<T: Target> Applier<T> {
         let edits = self.tracker.edits(now);
         if !edits.is_empty() {
             let mut failures = self.target.commit(&edits);
-            for edit in edits {
-                match (failures.take(edit.key()), &edit) {
-                    (Some(cause), _) => {
-                        self.tracker.failed(edit.key().clone(), now);
-                        self.failing.insert(edit.key().clone(), cause);
-                        continue;
-                    }
-                    (None, Edit::Put { key: _, value: _, old: _ }) => report.written += 1,
-                    (None, Edit::Remove { key: _, old: _ }) => report.removed += 1,
-                }
-                self.tracker.made(edit);
-            }
+            let mut made = edits;
+            made.retain(|edit| {
+                let Some(cause) = failures.take(edit.key()) else { return true };
+                self.tracker.failed(edit.key().clone(), now);
+                self.failing.insert(edit.key().clone(), cause);
+                false
+            });
+            let puts = made.iter().filter(|edit| matches!(edit, Edit::Put { key: _, value: _, old: _ })).count();
+            (report.written, report.removed) = (puts, made.len() - puts);
+            self.tracker.made_all(made);
         }
         let tracker = &self.tracker;
         self.failing.retain(|key, _| tracker.differs(key));

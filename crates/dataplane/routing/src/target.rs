@@ -42,20 +42,20 @@ impl<K: RouteKernel> RouteTable<K> {
     }
 
     /// The changes that make one edit.
-    fn changes(&self, edit: &Edit<RouteKey, Route>) -> Vec<RouteChange> {
+    fn changes(&self, edit: &Edit<RouteKey, Route>) -> (RouteChange, Option<RouteChange>) {
         match edit {
-            Edit::Remove { key: _, old } => vec![RouteChange::Delete(old.clone())],
+            Edit::Remove { key: _, old } => (RouteChange::Delete(old.clone()), None),
             // A workload's address has one right place: whatever else holds it would send its packets astray.
             Edit::Put { key: _, value, old: None } if self.ownership.is_workload_route(value) => {
-                vec![RouteChange::Replace(value.clone())]
+                (RouteChange::Replace(value.clone()), None)
             }
-            Edit::Put { key: _, value, old: None } => vec![RouteChange::Add(value.clone())],
+            Edit::Put { key: _, value, old: None } => (RouteChange::Add(value.clone()), None),
             Edit::Put { key, value, old: Some(old) } => {
                 // IPv6 replaces only routes of the same form, and would add beside others.
                 if Family::of_net(key.net) == Family::V6 && form(old) != form(value) {
-                    vec![RouteChange::Delete(old.clone()), RouteChange::Add(value.clone())]
+                    (RouteChange::Delete(old.clone()), Some(RouteChange::Add(value.clone())))
                 } else {
-                    vec![RouteChange::Replace(value.clone())]
+                    (RouteChange::Replace(value.clone()), None)
                 }
             }
         }
@@ -80,7 +80,8 @@ impl<K: RouteKernel> Target for RouteTable<K> {
         let mut changes = Vec::with_capacity(edits.len());
         let mut keys = Vec::with_capacity(edits.len());
         for edit in edits {
-            for change in self.changes(edit) {
+            let (first, second) = self.changes(edit);
+            for change in std::iter::once(first).chain(second) {
                 changes.push(change);
                 keys.push(*edit.key());
             }

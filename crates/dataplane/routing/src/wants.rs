@@ -1,5 +1,6 @@
 //! What is wanted for each prefix, before links and gateways are looked at.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,11 +74,15 @@ impl Wants {
             learned.next_hops.dedup();
             learned
         });
-        match learned {
-            None => self.learned.remove(&net).is_some(),
-            Some(learned) if self.learned.get(&net) == Some(&learned) => false,
-            Some(learned) => {
-                self.learned.insert(net, learned);
+        let Some(learned) = learned else { return self.learned.remove(&net).is_some() };
+        match self.learned.entry(net) {
+            Entry::Occupied(slot) if *slot.get() == learned => false,
+            Entry::Occupied(mut slot) => {
+                slot.insert(learned);
+                true
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(learned);
                 true
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: `differing` holds exactly the keys whose wanted and seen values differ, and `failures` only such keys.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
@@ -91,13 +92,24 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     /// the key is no longer kept.
     pub fn want(&mut self, key: K, value: Option<V>) {
         let was_kept = self.kept.remove(&key);
-        let old = match value.clone() {
-            Some(value) => self.want.insert(key.clone(), value),
-            None => self.want.remove(&key),
+        let settled = self.seen.get(&key) == value.as_ref();
+        let changed = match value {
+            None => self.want.remove(&key).is_some(),
+            Some(value) => match self.want.entry(key.clone()) {
+                Entry::Vacant(slot) => {
+                    slot.insert(value);
+                    true
+                }
+                Entry::Occupied(slot) if *slot.get() == value => false,
+                Entry::Occupied(mut slot) => {
+                    slot.insert(value);
+                    true
+                }
+            },
         };
-        if old != value || was_kept {
+        if changed || was_kept {
             self.failures.remove(&key);
-            self.compare(key);
+            self.mark(key, settled);
         }
     }
 
@@ -160,16 +172,19 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     /// The edits that are due: puts by ascending key, then removals by descending key, so that with keys ordered by
     /// dependency a reference comes after its referent and goes before it.
     pub fn edits(&self, now: Instant) -> Vec<Edit<K, V>> {
-        let due = || self.due().filter(|key| self.failures.get(key).is_none_or(|f| f.retry_at <= now));
-        let puts = due().filter_map(|key| {
-            let value = self.want.get(key)?.clone();
-            Some(Edit::Put { key: key.clone(), value, old: self.seen.get(key).cloned() })
-        });
-        let removals = due().rev().filter(|key| !self.want.contains_key(key)).filter_map(|key| {
-            let old = self.seen.get(key)?.clone();
-            Some(Edit::Remove { key: key.clone(), old })
-        });
-        puts.chain(removals).collect()
+        let due = self.due().filter(|key| self.failures.get(key).is_none_or(|f| f.retry_at <= now));
+        let (mut edits, mut removals) = (Vec::new(), Vec::new());
+        for key in due {
+            match (self.want.get(key), self.seen.get(key)) {
+                (Some(value), old) => {
+                    edits.push(Edit::Put { key: key.clone(), value: value.clone(), old: old.cloned() });
+                }
+                (None, Some(old)) => removals.push(Edit::Remove { key: key.clone(), old: old.clone() }),
+                (None, None) => {}
+            }
+        }
+        edits.extend(removals.into_iter().rev());
+        edits
     }
 
     /// Records that an edit was made: the same as seeing its outcome.
@@ -178,6 +193,33 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
             Edit::Put { key, value, old: _ } => self.saw(key, Some(value)),
             Edit::Remove { key, old: _ } => self.saw(key, None),
         }
+    }
+
+    /// The same of several edits, which [`Tracker::edits`] gave and since when nothing else was told.
+    pub fn made_all(&mut self, edits: Vec<Edit<K, V>>) {
+        // One by one is dear if everything is new: then the two are merged.
+        if edits.len() < self.seen.len() {
+            return edits.into_iter().for_each(|edit| self.made(edit));
+        }
+        let everything = edits.len() == self.differing.len();
+        let mut puts = Vec::with_capacity(edits.len());
+        for edit in edits {
+            self.failures.remove(edit.key());
+            if !everything {
+                self.differing.remove(edit.key());
+            }
+            match edit {
+                Edit::Put { key, value, old: _ } => puts.push((key, value)),
+                Edit::Remove { key, old: _ } => {
+                    self.kept.remove(&key);
+                    self.seen.remove(&key);
+                }
+            }
+        }
+        if everything {
+            self.differing.clear();
+        }
+        self.seen.append(&mut puts.into_iter().collect());
     }
 
     /// Records that the edit of a key failed: it is due again after a delay that doubles with every failure in a row.
@@ -239,7 +281,12 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     }
 
     fn compare(&mut self, key: K) {
-        if self.want.get(&key) == self.seen.get(&key) {
+        let settled = self.want.get(&key) == self.seen.get(&key);
+        self.mark(key, settled);
+    }
+
+    fn mark(&mut self, key: K, settled: bool) {
+        if settled {
             self.failures.remove(&key);
             self.differing.remove(&key);
         } else {

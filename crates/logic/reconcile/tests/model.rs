@@ -99,13 +99,13 @@ impl Model {
 }
 
 fn commit(tracker: &mut Tracker<u8, u8>, model: &mut Model, edits: Vec<Edit<u8, u8>>) {
-    for edit in edits {
-        match &edit {
+    for edit in &edits {
+        match edit {
             Edit::Put { key, value, old: _ } => model.view_mut().insert(*key, *value),
             Edit::Remove { key, old: _ } => model.view_mut().remove(key),
         };
-        tracker.made(edit);
     }
+    tracker.made_all(edits);
 }
 
 fn apply(tracker: &mut Tracker<u8, u8>, model: &mut Model, step: Step, start: Instant, now: &mut Duration) {
