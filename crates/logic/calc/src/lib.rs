@@ -23,6 +23,7 @@ mod routes;
 mod rules;
 mod selectors;
 mod sets;
+mod short_hash;
 mod slab;
 mod strings;
 mod tiers;

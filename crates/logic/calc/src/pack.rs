@@ -2,10 +2,10 @@
 //!
 //! A node reads every policy of the cluster, and most select none of its endpoints.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use serde::Serialize as _;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 use tortie_api::Rule;

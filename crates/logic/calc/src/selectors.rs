@@ -1,7 +1,6 @@
 //! Selectors and rules that were read lately: most policies repeat them.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use tortie_desired::SetId;
 use tortie_selector::{Selector, SelectorError};
 

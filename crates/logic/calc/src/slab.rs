@@ -1,7 +1,7 @@
 //! Values under small numbers.
 
 /// Slots are made so many at a time: nothing moves when there are more, and little is kept in reserve.
-const CHUNK: usize = 128;
+const CHUNK: usize = 512;
 
 /// Values by numbers that are given out again after they were removed.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! One copy of each name, however many facts carry it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 /// Shared texts. What nobody holds any more is dropped each time the collection has doubled.
 #[derive(Debug, Default)]

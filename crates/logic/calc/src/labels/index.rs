@@ -2,9 +2,7 @@
 //!
 //! Invariant: after every call, the group of a class has exactly the selectors that match the class's effective labels.
 
-use std::hash::BuildHasher as _;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use tortie_selector::Selector;
 
 use super::drawers::{Drawer, Drawers};
@@ -55,7 +53,6 @@ pub(crate) struct Index {
     shapes: Shapes,
     classes: Slab<Class>,
     by_labels: HashTable<ClassId>,
-    hasher: DefaultHashBuilder,
     parents: Parents,
     groups: Groups,
     selectors: Slab<Entry>,
@@ -72,7 +69,7 @@ impl Index {
         let Identity { own, parents } = identity;
         let parents: Vec<ParentId> = parents.iter().map(|name| self.parents.find_or_make(name)).collect();
         let labels = self.shapes.pack(own, &parents);
-        let hash = self.hasher.hash_one(&labels);
+        let hash = labels.hash.spread();
         let same = |id: &ClassId| self.classes.get(*id).is_some_and(|class| class.labels == labels);
         if let Some(id) = self.by_labels.find(hash, same) {
             self.shapes.release(labels.shape);
@@ -83,11 +80,11 @@ impl Index {
         for parent in parents {
             self.parents.get_mut(parent).classes.insert(id);
         }
-        let Index { shapes, classes, by_labels, hasher, parents: _, groups, selectors, cabinet: _, drawers } = self;
+        let Index { shapes, classes, by_labels, parents: _, groups, selectors, cabinet: _, drawers } = self;
         let class = classes.get(id).expect("just made");
         drawers.carry(id, shapes.labels(&class.labels));
         groups.place(selectors, id, &matches);
-        let hash_of = |id: &ClassId| classes.get(*id).map_or(0, |class| hasher.hash_one(&class.labels));
+        let hash_of = |id: &ClassId| classes.get(*id).map_or(0, |class| class.labels.hash.spread());
         by_labels.insert_unique(hash, id, hash_of);
         id
     }
@@ -109,7 +106,7 @@ impl Index {
             return;
         }
         let Class { labels, items: _ } = self.classes.remove(class).expect("it was just there");
-        if let Ok(entry) = self.by_labels.find_entry(self.hasher.hash_one(&labels), |id| *id == class) {
+        if let Ok(entry) = self.by_labels.find_entry(labels.hash.spread(), |id| *id == class) {
             entry.remove();
         }
         self.drawers.drop_carrier(class, self.shapes.labels(&labels));

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::DefaultHashBuilder;
+
 use super::ids::Ids;
 use super::set::{Pairs, put_length, take_length};
+use crate::short_hash::ShortHash;
 use crate::slab::Slab;
 
 /// Number of a list of keys.
@@ -13,9 +16,11 @@ pub(super) type ShapeId = u32;
 /// The values of labels, and the parents of what carries them.
 ///
 /// Layout: the number of parents, their numbers, then each value's length and text in the order of the shape's keys.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packed {
     pub(super) shape: ShapeId,
+    /// Of all that is here.
+    pub(super) hash: ShortHash,
     bytes: Box<[u8]>,
 }
 
@@ -72,6 +77,7 @@ pub(super) struct Shapes {
     having: HashMap<Arc<str>, Ids>,
     /// The next one is likely of the same shape.
     last: ShapeId,
+    hasher: DefaultHashBuilder,
 }
 
 impl Shapes {
@@ -88,7 +94,7 @@ impl Shapes {
             put_length(&mut bytes, value.len());
             bytes.extend_from_slice(value.as_bytes());
         }
-        Packed { shape, bytes: bytes.into_boxed_slice() }
+        Packed { shape, hash: ShortHash::of(&self.hasher, (shape, &bytes)), bytes: bytes.into_boxed_slice() }
     }
 
     /// One user of a shape less; the last one takes it along.

@@ -5,19 +5,19 @@
 //! at the last flush; the flush compares. So an address of two owners stays until both are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_desired::{Member, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
-use super::item::{Held, Kept, is_host};
+use super::item::{Held, Kept, Nets, is_host};
 use super::owners::Owners;
 use super::services::{Services, Slice};
 use super::{Item, ItemKey, PortName, Selected, SetSpec};
 use crate::bgp::Behind;
 use crate::labels::{ClassId, Index, ItemId, Pairs, ParentId, SelectorId, symmetric_difference};
+use crate::short_hash::ShortHash;
 use crate::slab::Slab;
 
 #[derive(Debug)]
@@ -58,9 +58,9 @@ impl IpSets {
 
     /// An item came, changed or went.
     pub(crate) fn set_item(&mut self, key: &ItemKey<'_>, item: Option<Item<'_>>) {
-        let hash = self.hasher.hash_one(key);
+        let hash = ShortHash::of(&self.hasher, key);
         let is = |id: &ItemId| self.items.get(*id).is_some_and(|kept| kept.key.is(key));
-        match (self.by_key.find(hash, is).copied(), item) {
+        match (self.by_key.find(hash.spread(), is).copied(), item) {
             (None, None) => {}
             (Some(id), None) => self.remove_item(hash, id),
             (None, Some(item)) => self.add_item(hash, key, item),
@@ -68,26 +68,25 @@ impl IpSets {
         }
     }
 
-    fn add_item(&mut self, hash: u64, key: &ItemKey<'_>, item: Item<'_>) {
+    fn add_item(&mut self, hash: ShortHash, key: &ItemKey<'_>, item: Item<'_>) {
         let Item { identity, nets, ports } = item;
         let class = self.index.class_for(&identity);
         let held = Held { nets: nets.into(), ports: ports.into() };
         self.touch_class(class, &held);
-        let id = self.items.insert(Kept { key: key.into(), class, held });
-        let Kept { key: _, class: _, held } = self.items.get(id).expect("just put there");
+        let id = self.items.insert(Kept { key: key.into(), hash, class, held });
+        let Kept { key: _, hash: _, class: _, held } = self.items.get(id).expect("just put there");
         self.owners.own(&self.items, id, held.nets.as_slice());
         self.index.enter(class, id);
-        let (items, hasher) = (&self.items, &self.hasher);
-        let hash_of = |id: &ItemId| items.get(*id).map_or(0, |kept| hasher.hash_one(kept.key.key()));
-        self.by_key.insert_unique(hash, id, hash_of);
+        let hash_of = |id: &ItemId| self.items.get(*id).map_or(0, |kept| kept.hash.spread());
+        self.by_key.insert_unique(hash.spread(), id, hash_of);
     }
 
-    fn remove_item(&mut self, hash: u64, id: ItemId) {
+    fn remove_item(&mut self, hash: ShortHash, id: ItemId) {
         self.touch_item(id);
-        if let Ok(entry) = self.by_key.find_entry(hash, |found| *found == id) {
+        if let Ok(entry) = self.by_key.find_entry(hash.spread(), |found| *found == id) {
             entry.remove();
         }
-        let Kept { key: _, class, held } = self.items.remove(id).expect("keys name living items");
+        let Kept { key: _, hash: _, class, held } = self.items.remove(id).expect("keys name living items");
         self.owners.disown(id, held.nets.as_slice());
         self.index.leave(class, id);
     }
@@ -96,7 +95,7 @@ impl IpSets {
         let Item { identity, nets, ports } = item;
         let class = self.index.class_for(&identity);
         let new = Held { nets: nets.into(), ports: ports.into() };
-        let Kept { key: _, class: old_class, held: old } = self.items.get(id).expect("keys name living items");
+        let Kept { key: _, hash: _, class: old_class, held: old } = self.items.get(id).expect("keys name living items");
         let (old_class, same_ports) = (*old_class, old.ports == new.ports);
         let gone = without(old.nets.as_slice(), new.nets.as_slice());
         let came = without(new.nets.as_slice(), old.nets.as_slice());
@@ -240,11 +239,16 @@ impl IpSets {
     /// All that a set holds, and the kind that it is of.
     fn whole(&self, selector: SelectorId) -> (SetKind, BTreeSet<Member>) {
         let port = self.sets.get(&selector).and_then(|set| set.spec.port.as_ref());
-        let items = self.index.classes_of(selector).flat_map(|class| self.index.items(class));
         let (mut members, mut wide) = (Vec::new(), false);
-        for kept in items.filter_map(|item| self.items.get(item)) {
-            members.extend(kept.held.members(port));
-            wide |= kept.held.is_wide();
+        for class in self.index.classes_of(selector) {
+            for kept in self.index.items(class).filter_map(|item| self.items.get(item)) {
+                match (&kept.held.nets, port) {
+                    // Most of all that there is.
+                    (Nets::One(net), None) => members.push(Member::Net(*net)),
+                    (Nets::One(_) | Nets::Many(_), _) => members.extend(kept.held.members(port)),
+                }
+                wide |= kept.held.is_wide();
+            }
         }
         let kind = match (port, wide) {
             (Some(_), _) => SetKind::Ports,

@@ -9,6 +9,7 @@ use tortie_net::{Family, IpNet, Protocol};
 
 use super::PortName;
 use crate::labels::{ClassId, Identity};
+use crate::short_hash::ShortHash;
 
 /// What kind of resource an item comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,15 +27,6 @@ impl ItemKind {
             ItemKind::Host => 'h',
             ItemKind::NetworkSet => 'n',
             ItemKind::GlobalNetworkSet => 'g',
-        }
-    }
-
-    fn of(text: &str) -> ItemKind {
-        match text.as_bytes() {
-            [b'w', ..] => ItemKind::Workload,
-            [b'h', ..] => ItemKind::Host,
-            [b'n', ..] => ItemKind::NetworkSet,
-            _ => ItemKind::GlobalNetworkSet,
         }
     }
 }
@@ -56,12 +48,6 @@ impl KeptKey {
         let ItemKey { kind, namespace, name } = key;
         let rest = self.0.strip_prefix(kind.letter()).and_then(|rest| rest.strip_prefix(namespace));
         rest.and_then(|rest| rest.strip_prefix('/')) == Some(name)
-    }
-
-    /// The key as it came. No namespace has a slash in it.
-    pub(super) fn key(&self) -> ItemKey<'_> {
-        let (namespace, name) = self.0[1..].split_once('/').expect("it was put there");
-        ItemKey { kind: ItemKind::of(&self.0), namespace, name }
     }
 }
 
@@ -98,6 +84,8 @@ pub(crate) struct Item<'a> {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) key: KeptKey,
+    /// Of the key.
+    pub(super) hash: ShortHash,
     pub(super) class: ClassId,
     pub(super) held: Held,
 }

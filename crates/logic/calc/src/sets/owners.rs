@@ -3,31 +3,20 @@
 //! Nearly every address has one owner, for which no more than its number and a hash of the address is kept.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_net::IpNet;
 
 use super::item::Kept;
 use crate::labels::ItemId;
+use crate::short_hash::ShortHash;
 use crate::slab::Slab;
 
 /// The one owner of an address, which is among the item's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Single {
     item: ItemId,
-    hash: u32,
-}
-
-impl Single {
-    fn spread(self) -> u64 {
-        spread(self.hash)
-    }
-}
-
-/// A table looks at the top bits of a hash as well as at the lowest.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    hash: ShortHash,
 }
 
 /// The owners of every address.
@@ -48,7 +37,7 @@ impl Owners {
             }
             let hash = self.hash(net);
             let other = |single: &Single| single.item != item && single.hash == hash && has(items, single.item, *net);
-            match self.single.find_entry(spread(hash), other) {
+            match self.single.find_entry(hash.spread(), other) {
                 Ok(entry) => {
                     let (first, _) = entry.remove();
                     self.shared.insert(*net, vec![first.item, item]);
@@ -64,7 +53,7 @@ impl Owners {
             let hash = self.hash(net);
             let Some(owners) = self.shared.get_mut(net) else {
                 let own = Single { item, hash };
-                if let Ok(entry) = self.single.find_entry(own.spread(), |single| *single == own) {
+                if let Ok(entry) = self.single.find_entry(hash.spread(), |single| *single == own) {
                     entry.remove();
                 }
                 continue;
@@ -80,17 +69,17 @@ impl Owners {
     /// Who has just this address or prefix.
     pub(super) fn of<'a>(&'a self, items: &'a Slab<Kept>, net: IpNet) -> impl Iterator<Item = ItemId> + 'a {
         let hash = self.hash(&net);
-        let single = self.single.find(spread(hash), |single| single.hash == hash && has(items, single.item, net));
+        let single = self.single.find(hash.spread(), |single| single.hash == hash && has(items, single.item, net));
         let shared = self.shared.get(&net);
         single.map(|single| single.item).into_iter().chain(shared.into_iter().flatten().copied())
     }
 
     fn insert(&mut self, single: Single) {
-        self.single.insert_unique(single.spread(), single, |single| single.spread());
+        self.single.insert_unique(single.hash.spread(), single, |single| single.hash.spread());
     }
 
-    fn hash(&self, net: &IpNet) -> u32 {
-        u32::try_from(self.hasher.hash_one(net) >> 32).expect("half of it fits")
+    fn hash(&self, net: &IpNet) -> ShortHash {
+        ShortHash::of(&self.hasher, net)
     }
 }
 
@@ -126,7 +115,8 @@ mod tests {
                     let nets: Vec<IpNet> = own.iter().copied().map(net).collect();
                     let key = (&ItemKey { kind: ItemKind::Workload, namespace: "", name: "" }).into();
                     let held = Held { nets: Nets::from(nets.clone()), ports: Ports::default() };
-                    let item = items.insert(Kept { key, class: 0, held });
+                    let hash = ShortHash::of(&DefaultHashBuilder::default(), 0);
+                    let item = items.insert(Kept { key, hash, class: 0, held });
                     owners.own(&items, item, &nets);
                     model.insert(item, own);
                 }
