@@ -38,11 +38,8 @@ pub fn started(lab: Lab) -> Lab {
     }
     lab.nodes().iter().for_each(|node| node.wait_in_sync(START).unwrap());
     let dual = lab.nodes()[0].machine().ips().iter().any(|ip| ip.is_ipv6());
-    for node in lab.nodes() {
-        let mut conflist = cni::default_conflist(dual);
-        conflist["plugins"][0].as_object_mut().unwrap().remove("policy");
-        node.set_conflist(&conflist).unwrap();
-    }
+    lab.nodes().iter().for_each(|node| node.set_conflist(&cni::default_conflist(dual)).unwrap());
+    lab.open_network().unwrap();
     lab
 }
 
