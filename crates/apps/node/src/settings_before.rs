@@ -12,8 +12,8 @@ use tortie_netlink::{sysctl_path, sysctl_read, sysctl_write_if_different};
 /// Settings that change others when they are written, so these are put back first.
 const MASTERS: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
-/// Settings that the node changes by themselves: WireGuard's.
-const SINGLE: [&str; 1] = ["ipv4/conf/all/src_valid_mark"];
+/// Settings that change by themselves, and what they become: WireGuard's, the second one by the kernel's own device.
+const SINGLE: [(&str, &str); 2] = [("ipv4/conf/all/src_valid_mark", "1"), ("ipv4/conf/all/send_redirects", "0")];
 
 /// Where they are kept: beside the node's name.
 pub fn file(node_name_file: &Path) -> PathBuf {
@@ -35,8 +35,8 @@ pub fn keep(file: &Path) -> Result<()> {
             }
         }
     }
-    for name in SINGLE {
-        if let Some(value) = read(name).filter(|value| value == "0") {
+    for (name, becomes) in SINGLE {
+        if let Some(value) = read(name).filter(|value| value != becomes) {
             all.entry(name.to_owned()).or_insert(value);
         }
     }
