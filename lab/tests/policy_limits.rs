@@ -227,6 +227,8 @@ fn a_packet_filter_that_refuses_keeps_the_last_good_policy_and_new_pods_closed()
         )
     };
     lab.apply(&(ingress(9000) + &out())).unwrap();
+    // Where a namespace's profile lets all in, what is closed shows that the policy is in force.
+    becomes(&a, &b, 9001, Outcome::Dropped, "the first policy");
     becomes(&a, &b, 9000, Outcome::Open, "the first policy");
     let refuse = folder.path().join("refuse");
     fs::write(&refuse, "").unwrap();
