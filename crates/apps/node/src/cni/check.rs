@@ -51,6 +51,8 @@ impl Service {
             routes: &routes,
             forwarding: conf.container_settings.allow_ip_forwarding,
         };
+        // A device that DEL or GC left to be deleted in a moment is none that the container has.
+        self.reaper.settle();
         let found = device::check(&wanted).map_err(|error| CniError::new(code::INTERNAL, error.to_string()))?;
         if found.is_empty() { Ok(()) } else { wrong(found.join("; ")) }
     }

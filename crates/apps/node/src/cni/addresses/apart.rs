@@ -1,8 +1,9 @@
 //! Addresses on a store that knows no transactions, where each write is a request of its own: the Kubernetes API.
 //!
 //! All pods of a node share its blocks, so one write of a block at a time is all that there can be. It carries the
-//! addresses of everybody who waits, and nothing else happens meanwhile: handles and endpoints are written after it, and
-//! handles are read and deleted, while the next one may write.
+//! addresses of everybody who waits, and nothing else that they need is waited for meanwhile: handles and endpoints are
+//! written after it, and handles are read and deleted, while the next one may write. Who is alone has the handle
+//! written beside the block.
 //!
 //! A block says whose its addresses are, so an address without a handle is not lost: DEL looks for it in this node's
 //! blocks, as the collection of addresses does in all. A handle is read before and deleted after its block lets go.
@@ -117,13 +118,16 @@ impl Addresses {
         let mut known = self.known();
         let mut results = Vec::with_capacity(asks.len());
         while let Some(ask) = asks.get(results.len()) {
-            let staged = self.stage(&mut known, &asks[results.len()..]);
-            if staged.is_empty() {
+            let mut staged = self.stage(&mut known, &asks[results.len()..]);
+            match (staged.len(), staged.pop()) {
                 // A new block is needed, or something has to be looked up first.
-                results.push(self.assign_known(&mut known, ask, None).map(complete));
-            } else {
-                let these = &asks[results.len()..][..staged.len()];
-                results.extend(self.write_staged(&mut known, these, staged));
+                (_, None) => results.push(self.assign_known(&mut known, ask, None).map(complete)),
+                (1, Some(one)) => results.push(self.write_single(&mut known, ask, one)),
+                (count, Some(last)) => {
+                    staged.push(last);
+                    let these = &asks[results.len()..][..count];
+                    results.extend(self.write_staged(&mut known, these, staged));
+                }
             }
         }
         results
@@ -151,6 +155,33 @@ impl Addresses {
             staged.push(Staged { handle: handle.clone(), block: block.clone(), given });
         }
         staged
+    }
+
+    /// Writes a block and, beside it, the handle of the only one who needs it.
+    fn write_single(&self, known: &mut Known, ask: &Ask, staged: Staged) -> Result<Given, CniError> {
+        let Staged { handle, block, given } = staged;
+        let writes = store_writes(&[handle.clone(), block.clone()]);
+        let mut results = self.phases.time(Phase::Block, || self.store.write_each(&writes));
+        let of_block = results.pop().map_or(Vec::new(), |result| vec![result]);
+        let of_handle = results.pop().map_or(Outcome::NotTried, ipam::outcome);
+        let of_block = self.outcomes(known, &[block], of_block).pop().unwrap_or(Outcome::NotTried);
+        match (of_block, of_handle) {
+            (Outcome::Done(_), Outcome::Done(_)) => Ok(complete(given)),
+            // Another call has it, and it gets this block, too.
+            (Outcome::Done(_), Outcome::Conflict | Outcome::NotTried) => {
+                Ok(Given { addresses: given, handle: Some(handle) })
+            }
+            // Whether it was written is not known.
+            (Outcome::Done(_), Outcome::Failed(why)) | (Outcome::Failed(why), _) => Err(fault(IpamError::Store(why))),
+            (Outcome::Conflict | Outcome::NotTried, of_handle) => {
+                if let Outcome::Done(revision) = of_handle {
+                    // It counts an address that was not given. Where it can't go, DEL takes it away.
+                    let expect = StoreExpect::Revision(revision);
+                    let _ = self.store.write_one(Write { key: handle.key, expect, value: None });
+                }
+                self.assign_known(known, ask, None).map(complete)
+            }
+        }
     }
 
     /// Writes each block once. Where that fails, each ask is looked at by itself.

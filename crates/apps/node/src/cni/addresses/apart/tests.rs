@@ -218,18 +218,21 @@ fn who_dies_before_the_handle_is_written_loses_no_address() {
     let store = OneByOne::with_pool(|_, _| {});
     let addresses = Addresses::new(store.clone(), "n".into());
     let mut results = give(&addresses, 0..2);
-    let given = addresses.begin(&ask(2)).expect("there is room");
-    assert_eq!(given.addresses.len(), 1);
+    // Two who wait together.
+    let given = addresses.give(&[ask(2), ask(3)]);
+    assert!(given.iter().all(|one| one.as_ref().is_ok_and(|one| one.addresses.len() == 1 && one.handle.is_some())));
     drop(given);
+    addresses.release("net.c3", None).expect("it is looked for");
     // The next one to run knows what is in the store, or nothing at all.
     let told: Vec<Update> = store.store.list(&Filter::All).expect("listed").entries.into_iter().map(told).collect();
     for told in [told, Vec::new()] {
-        let begun = addresses.begin(&ask(3)).expect("there is room");
+        let begun = addresses.give(&[ask(3), ask(4)]).pop().expect("two").expect("there is room");
         let next = Addresses::new(store.clone(), "n".into());
         next.observe(&told);
         next.release("net.c2", None).expect("it is looked for");
         next.observe(&[told_of(&store, &begun)]);
         next.release("net.c3", None).expect("it is looked for");
+        next.release("net.c4", None).expect("it is looked for");
     }
     all_hold(&store, &results);
     // And who is told of it again changes nothing.
@@ -237,6 +240,38 @@ fn who_dies_before_the_handle_is_written_loses_no_address() {
     addresses.release("net.c2", None).expect("nothing is there");
     assert_eq!(store.wrote(is_block), wrote);
     results.extend(give(&addresses, 2..5));
+    all_hold(&store, &results);
+}
+
+#[test]
+fn who_is_alone_has_the_handle_as_soon_as_the_address() {
+    let store = OneByOne::with_pool(|_, _| {});
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..1);
+    let given = addresses.begin(&ask(1)).expect("there is room");
+    results.push(("net.c1".to_owned(), given.addresses.clone()));
+    all_hold(&store, &results);
+    assert!(given.handle.is_none());
+}
+
+#[test]
+fn a_handle_beside_a_block_that_another_wrote_counts_nothing_twice() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let store = OneByOne::with_pool({
+        let armed = armed.clone();
+        move |store, write| {
+            if is_block(&write.key) && armed.swap(false, Ordering::SeqCst) {
+                let entry = store.get(&write.key).expect("read").expect("it is there");
+                let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
+                store.write_one(same).expect("another node writes it");
+            }
+        }
+    });
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let mut results = give(&addresses, 0..1);
+    armed.store(true, Ordering::SeqCst);
+    results.extend(give(&addresses, 1..2));
+    assert!(!armed.load(Ordering::SeqCst));
     all_hold(&store, &results);
 }
 
