@@ -4,13 +4,16 @@
 pub const MANY: usize = 1_000;
 
 /// Keeps all threads in one heap. By default the C library gives threads heaps of their own, and what one frees in
-/// another's stays there as gaps: half as much memory again. Call before other threads are started.
+/// another's stays there as gaps: half as much memory again. Large buffers are given back at once. Call before other
+/// threads are started.
 pub fn one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number in the C library's allocator, before any other thread uses it. If it is refused, nothing
+    // SAFETY: sets numbers in the C library's allocator, before any other thread uses it. If they are refused, nothing
     // but the size of the process is different.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        // Fixed, as the library would raise it after the first large buffer: then the next ones would leave gaps.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 18);
     }
 }
 

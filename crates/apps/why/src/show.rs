@@ -1,6 +1,5 @@
 //! The desired tables of a node, as tables for people and as JSON.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -9,7 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie_calc::print::rule_text;
 use tortie_desired::{
-    BgpPeer, Endpoint, EndpointId, Member, Policy, PolicyId, Route, RouteTarget, SetId, SetKind, TierPolicies,
+    BgpPeer, Endpoint, EndpointId, Member, Members, Policy, PolicyId, Route, RouteTarget, SetId, SetKind, TierPolicies,
 };
 
 use crate::world::NodeView;
@@ -47,8 +46,7 @@ pub(crate) fn rows(view: &NodeView, table: Table) -> (Vec<&'static str>, Vec<Vec
         }
         Table::Sets => {
             let what = |id: &SetId| view.calculator().describe_set(id).unwrap_or_default();
-            let row =
-                |(id, (kind, members)): (&SetId, &(SetKind, BTreeSet<Member>))| set_row(id, *kind, what(id), members);
+            let row = |(id, (kind, members)): (&SetId, &(SetKind, Members))| set_row(id, *kind, what(id), members);
             (vec!["SET", "KIND", "WHAT", "MEMBERS"], tables.sets.iter().map(row).collect())
         }
         Table::Peers => {
@@ -107,7 +105,7 @@ fn route_row(net: &IpNet, route: &Route) -> Vec<String> {
     vec![net.to_string(), what.to_owned(), to]
 }
 
-fn set_row(id: &SetId, kind: SetKind, what: String, members: &BTreeSet<Member>) -> Vec<String> {
+fn set_row(id: &SetId, kind: SetKind, what: String, members: &Members) -> Vec<String> {
     let kind = match kind {
         SetKind::Addresses => "addresses",
         SetKind::Nets => "nets",

@@ -51,7 +51,7 @@ fn members(element: &Element) -> Vec<String> {
         Element::AddressPort { addr, protocol, port } => vec![format!("{addr},{}:{port}", protocol.0)],
         Element::Ports(range) => vec![format!("{}-{}", range.first(), range.last())],
         Element::Interface(name) => vec![name.to_string()],
-        Element::InterfaceAddress { interface, addr } => vec![format!("{addr},{interface}")],
+        Element::InterfaceAddress(behind) => vec![format!("{},{}", behind.addr, behind.interface)],
     }
 }
 
@@ -81,7 +81,7 @@ fn kept(elements: &BTreeSet<Element>) -> BTreeSet<Element> {
             | Element::Net(_)
             | Element::AddressPort { addr: _, protocol: _, port: _ }
             | Element::Interface(_)
-            | Element::InterfaceAddress { interface: _, addr: _ } => vec![element.clone()],
+            | Element::InterfaceAddress(_) => vec![element.clone()],
         }
     };
     elements.iter().flat_map(each).collect()
@@ -98,7 +98,7 @@ fn parse_member(words: &str, text: &str) -> Option<Element> {
         Some(Element::AddressPort { addr: addr.parse().ok()?, protocol, port: port.parse().ok()? })
     } else if words.starts_with("hash:net,iface") {
         let (addr, interface) = text.split_once(',')?;
-        Some(Element::InterfaceAddress { interface: interface.into(), addr: addr.parse().ok()? })
+        Some(Element::interface_address(interface, addr.parse().ok()?))
     } else if words.starts_with("hash:net") {
         net(text).map(Element::Net)
     } else if words.starts_with("hash:ip") {
@@ -297,10 +297,7 @@ mod tests {
                 SetType::AddressPorts(Family::V4),
                 Element::AddressPort { addr: v4("10.0.0.1"), protocol: Protocol::SCTP, port: 80 },
             ),
-            (
-                SetType::InterfaceAddresses(Family::V4),
-                Element::InterfaceAddress { interface: "cali1".into(), addr: v4("10.0.0.1") },
-            ),
+            (SetType::InterfaceAddresses(Family::V4), Element::interface_address("cali1", v4("10.0.0.1"))),
             (SetType::Ports, port(80)),
         ];
         for (set_type, element) in all {

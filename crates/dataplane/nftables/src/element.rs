@@ -134,8 +134,8 @@ pub(crate) fn entries(element: &Element) -> impl Iterator<Item = Entry> + use<> 
         }
         Element::Ports(ports) => range(ports.first().to_be_bytes().to_vec(), ports.last().to_be_bytes().to_vec()),
         Element::Interface(name) => (interface_key(name).to_vec(), None),
-        Element::InterfaceAddress { interface, addr } => {
-            ([interface_key(interface).to_vec(), octets(*addr)].concat(), None)
+        Element::InterfaceAddress(behind) => {
+            ([interface_key(&behind.interface).to_vec(), octets(behind.addr)].concat(), None)
         }
     };
     std::iter::once(Entry::start(first)).chain(end.map(|key| Entry { key, start: false, verdict: None }))

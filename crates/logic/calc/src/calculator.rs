@@ -210,6 +210,7 @@ impl Calculator {
         if news {
             self.flush_bgp(&mut out);
         }
+        self.selectors.forget();
         out
     }
 

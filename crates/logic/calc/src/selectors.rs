@@ -31,6 +31,11 @@ impl Selectors {
         Ok(selector)
     }
 
+    /// Forgets what texts mean: those that come together repeat each other, those of later seldom do.
+    pub(crate) fn forget(&mut self) {
+        (self.parsed, self.ids) = Default::default();
+    }
+
     /// The id of the set of what a selector matches.
     pub(crate) fn set_id(&mut self, selector: &Selector) -> SetId {
         if let Some(known) = self.ids.get(selector) {

@@ -107,11 +107,11 @@ impl Current {
     }
 
     /// Makes a set hold just these elements; it keeps its type if it is there.
-    pub(crate) fn put_set(&mut self, name: &Name, set_type: SetType, elements: &BTreeSet<Element>) {
+    pub(crate) fn put_set(&mut self, name: &Name, set_type: SetType, elements: BTreeSet<Element>) {
         match self.ruleset.sets.get(name) {
-            None => self.put_literal(name, &Arc::new(Set { set_type, elements: elements.clone() })),
+            None => self.put_literal(name, &Arc::new(Set { set_type, elements })),
             Some(set) => {
-                let removed: Vec<_> = set.elements.difference(elements).cloned().collect();
+                let removed: Vec<_> = set.elements.difference(&elements).cloned().collect();
                 let added: Vec<_> = elements.difference(&set.elements).cloned().collect();
                 removed.into_iter().for_each(|e| self.remove_element(name, e));
                 added.into_iter().for_each(|e| self.add_element(name, e));

@@ -26,8 +26,8 @@ mod workload;
 pub use cause::{Beside, Cause, CauseOwner, EGRESS_GROUP, INGRESS_GROUP};
 pub use delta::{ChainEdit, ChoiceEdit, Delta, MapEdit, SetEdit};
 pub use model::{
-    Base, Chain, ChoiceKey, ChoiceMap, CtState, Direction, DispatchMap, Element, KeyRange, Match, Name, Rate, Rule,
-    Ruleset, Set, SetType, Side, Statement, Verdict,
+    Base, Chain, ChoiceKey, ChoiceMap, CtState, Direction, DispatchMap, Element, InterfaceAddress, KeyRange, Match,
+    Name, Rate, Rule, Ruleset, Set, SetType, Side, Statement, Verdict,
 };
 pub use names::owner_of;
 pub use policy::{ACCEPT_MARK, PASS_MARK, REVOKED_MARK};

@@ -113,7 +113,7 @@ fn net_of(element: &Element) -> Option<IpNet> {
         | Element::AddressPort { .. }
         | Element::Ports(_)
         | Element::Interface(_)
-        | Element::InterfaceAddress { .. } => None,
+        | Element::InterfaceAddress(_) => None,
     }
 }
 
@@ -124,7 +124,7 @@ fn text_of(element: &Element) -> String {
         Element::Ports(range) => range.to_string(),
         Element::AddressPort { addr, protocol, port } => format!("{addr},{},{port}", protocol.0),
         Element::Interface(name) => name.to_string(),
-        Element::InterfaceAddress { interface, addr } => format!("{interface},{addr}"),
+        Element::InterfaceAddress(behind) => format!("{},{}", behind.interface, behind.addr),
     }
 }
 

@@ -408,12 +408,24 @@ pub enum Element {
     /// An interface's name.
     Interface(Arc<str>),
     /// An address behind an interface.
-    InterfaceAddress {
-        /// The interface's name.
-        interface: Arc<str>,
-        /// The address.
-        addr: IpAddr,
-    },
+    InterfaceAddress(Box<InterfaceAddress>),
+}
+
+/// An address behind an interface. Apart from [`Element`], of which there may be a hundred thousand others: this is the
+/// largest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceAddress {
+    /// The interface's name.
+    pub interface: Arc<str>,
+    /// The address.
+    pub addr: IpAddr,
+}
+
+impl Element {
+    /// An address behind an interface.
+    pub fn interface_address(interface: &str, addr: IpAddr) -> Element {
+        Element::InterfaceAddress(Box::new(InterfaceAddress { interface: interface.into(), addr }))
+    }
 }
 
 /// A set with its elements.

@@ -1,6 +1,7 @@
 //! The parts of the renderer that put workloads, host endpoints and translation into the ruleset.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
@@ -12,7 +13,7 @@ use crate::base::Tunnel;
 use crate::groups::{GroupId, Lists};
 use crate::host::Host;
 use crate::lists::{self, End, Listed, Referents, Shape};
-use crate::model::{Direction, Element, Name, SetType};
+use crate::model::{Direction, Element, InterfaceAddress, Name, SetType};
 use crate::render::{Owner, Renderer, families, remove_user, sources_of};
 use crate::workload::IPIP;
 use crate::{base, host, names, nat, workload};
@@ -159,7 +160,7 @@ impl Renderer {
                 self.current.put_chain(name.clone(), chain);
                 if self.own.insert((direction, interface.clone())) {
                     if !self.current.ruleset.sets.contains_key(&set) {
-                        self.current.put_set(&set, SetType::Interfaces, &BTreeSet::new());
+                        self.current.put_set(&set, SetType::Interfaces, BTreeSet::new());
                     }
                     self.current.add_element(&set, element);
                 }
@@ -194,13 +195,15 @@ impl Renderer {
         let addresses = endpoint.as_ref().map(|e| e.addresses.as_slice()).unwrap_or_default();
         let managed: Vec<Family> = families(tables).collect();
         let own = addresses.iter().filter(|addr| managed.contains(&Family::of(**addr)));
-        let new: BTreeSet<Element> =
-            own.map(|addr| Element::InterfaceAddress { interface: interface.clone(), addr: *addr }).collect();
+        let element = |addr: &IpAddr| {
+            Element::InterfaceAddress(Box::new(InterfaceAddress { interface: interface.clone(), addr: *addr }))
+        };
+        let new: BTreeSet<Element> = own.map(element).collect();
         let old = self.interface_sources.remove(interface).unwrap_or_default();
         for (changed, comes) in [(old.difference(&new), false), (new.difference(&old), true)] {
             for element in changed {
-                let Element::InterfaceAddress { interface: _, addr } = element else { continue };
-                let set = sources_of(Family::of(*addr));
+                let Element::InterfaceAddress(behind) = element else { continue };
+                let set = sources_of(Family::of(behind.addr));
                 if comes {
                     self.current.add_element(&set, element.clone());
                 } else {
@@ -324,7 +327,7 @@ impl Renderer {
         });
         for (name, set) in rendered.sets {
             match set {
-                Some(set) => self.current.put_set(&name, set.set_type, &set.elements),
+                Some(set) => self.current.put_set(&name, set.set_type, set.elements),
                 None => self.current.remove_set(&name),
             }
         }

@@ -149,10 +149,10 @@ impl Renderer {
         for map in [names::FROM_WORKLOAD, names::TO_WORKLOAD] {
             self.current.put_map(Name::from(map));
         }
-        self.current.put_set(&Name::from(names::WORKLOAD_INTERFACES), SetType::Interfaces, &BTreeSet::new());
+        self.current.put_set(&Name::from(names::WORKLOAD_INTERFACES), SetType::Interfaces, BTreeSet::new());
         for family in families(tables) {
             let sources = SetType::InterfaceAddresses(family);
-            self.current.put_set(&sources_of(family), sources, &BTreeSet::new());
+            self.current.put_set(&sources_of(family), sources, BTreeSet::new());
         }
         self.host(tables);
         self.nat(tables);
@@ -252,7 +252,7 @@ impl Renderer {
                 (Some(SetChange::Whole { .. } | SetChange::Removed), _)
                 | (None | Some(SetChange::Delta { .. }), None) => {
                     let elements = sets::elements(*kind, family, members);
-                    self.current.put_set(&name, sets::set_type(*kind, family), &elements);
+                    self.current.put_set(&name, sets::set_type(*kind, family), elements);
                 }
             }
         }

@@ -115,7 +115,7 @@ fn key(element: &Element) -> Option<KeyRange> {
         Element::Address(addr) => Some(of_net(IpNet::from(*addr))),
         Element::Net(net) => Some(of_net(*net)),
         Element::Ports(range) => Some(of_ports(*range)),
-        Element::AddressPort { .. } | Element::Interface(_) | Element::InterfaceAddress { .. } => None,
+        Element::AddressPort { .. } | Element::Interface(_) | Element::InterfaceAddress(_) => None,
     }
 }
 

@@ -56,14 +56,15 @@ pub(crate) fn single(kind: SetKind, member: &Member) -> Option<Element> {
 /// Those of the prefixes, in ascending order, that no other one covers.
 pub(crate) fn maximal(nets: impl IntoIterator<Item = IpNet>) -> BTreeSet<Element> {
     let mut last: Option<IpNet> = None;
-    let mut kept = BTreeSet::new();
-    for net in nets {
-        if !last.is_some_and(|l| l.contains(&net)) {
-            last = Some(net);
-            kept.insert(Element::Net(net));
+    // Collected, not put in one after the other: then the tree has no gaps.
+    let uncovered = nets.into_iter().filter(|net| {
+        let covered = last.is_some_and(|l| l.contains(net));
+        if !covered {
+            last = Some(*net);
         }
-    }
-    kept
+        !covered
+    });
+    uncovered.map(Element::Net).collect()
 }
 
 /// What changes in the elements of a set of prefixes when `changed` members came or went.

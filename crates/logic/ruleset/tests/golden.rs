@@ -482,7 +482,7 @@ fn what_only_staged_policies_use_is_not_there() {
     let mut tables = tables();
     let id = SetId::new("s:trial");
     let trial: std::collections::BTreeSet<Member> = [Member::Net("10.0.0.2/32".parse().expect("literal"))].into();
-    tables.sets.insert(id.clone(), (SetKind::Addresses, trial));
+    tables.sets.insert(id.clone(), (SetKind::Addresses, trial.into()));
     let from = Wanted { sets: vec![id], ..Wanted::default() };
     let rule = Desired { source: from, ..Desired::any(Action::Allow) };
     let policy = Policy { tier: Arc::from("t"), stage: PolicyStage::Normal, ingress: vec![rule], egress: vec![] };

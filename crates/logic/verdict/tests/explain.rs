@@ -1,14 +1,13 @@
 //! The explanation against the oracle: same verdict, same rules, on random tables.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tortie_desired::{
-    Action, Endpoint, EndpointId, HostEndpoint, HostInterface, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind,
-    PolicyStage, Profile, Rule, SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Endpoint, EndpointId, HostEndpoint, HostInterface, IcmpMatch, Match, Member, Members, Policy, PolicyId,
+    PolicyKind, PolicyStage, Profile, Rule, SetId, SetKind, Tables, TierAction, TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_verdict::{
@@ -79,11 +78,11 @@ prop_compose! {
         lent in (rules(), rules()),
     ) -> Tables {
         let mut tables = Tables::default();
-        let nets = |texts: &[&str]| texts.iter().map(|t| Member::Net(t.parse().expect("a literal"))).collect::<BTreeSet<_>>();
+        let nets = |texts: &[&str]| texts.iter().map(|t| Member::Net(t.parse().expect("a literal"))).collect::<Members>();
         tables.sets.insert(SetId::new("s:1"), (SetKind::Addresses, nets(&["10.0.0.1/32", "10.0.0.2/32"])));
         tables.sets.insert(SetId::new("s:2"), (SetKind::Nets, nets(&["10.0.0.2/31"])));
         let port = Member::Port { addr: addr(2), protocol: Protocol::TCP, port: 80 };
-        tables.sets.insert(SetId::new("n:1"), (SetKind::Ports, BTreeSet::from([port])));
+        tables.sets.insert(SetId::new("n:1"), (SetKind::Ports, [port].into()));
         for (at, (ingress, egress)) in policies.into_iter().enumerate() {
             let policy = Policy { tier: "t0".into(), stage: PolicyStage::Normal, ingress, egress };
             tables.policies.insert(policy_id(&format!("p{at}")), Arc::new(policy));

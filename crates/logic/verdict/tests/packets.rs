@@ -1,6 +1,5 @@
 //! Tables by hand, packets, and the verdict that a reader of upstream's documentation would expect.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -219,7 +218,7 @@ fn the_route_says_which_of_two_workloads_with_one_address_receives() {
 
 fn set(tables: &mut Tables, id: &str, members: &[Member]) -> SetId {
     let id = SetId::new(id);
-    tables.sets.insert(id.clone(), (SetKind::Nets, members.iter().copied().collect::<BTreeSet<_>>()));
+    tables.sets.insert(id.clone(), (SetKind::Nets, members.iter().copied().collect()));
     id
 }
 

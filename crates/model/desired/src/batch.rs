@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy, PolicyId,
-    Pool, Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan, Wireguard,
+    BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Members, Policy,
+    PolicyId, Pool, Profile, Route, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan, Wireguard,
 };
 use tortie_net::Family;
 
@@ -20,7 +20,7 @@ pub enum SetChange {
         /// Kind of the set.
         kind: SetKind,
         /// All members.
-        members: BTreeSet<Member>,
+        members: Members,
     },
     /// Members change; `added` and `removed` share no member.
     Delta {

@@ -25,7 +25,7 @@ pub use endpoint::{
 };
 pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule, TierAction};
 pub use route::{Pool, Route, RouteTarget};
-pub use set::{Member, SetId, SetKind};
+pub use set::{Member, Members, SetId, SetKind};
 pub use settings::{Failsafe, HostAction, LogLimit, NatSettings, Period, Settings};
 pub use tables::Tables;
 pub use tunnel::{Ipip, TunnelDevice, Vtep, Vxlan};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Member, Policy,
+    Batch, BgpPeer, BgpPolicy, BgpSpeaker, Endpoint, EndpointId, HostEndpoint, HostInterface, Ipip, Members, Policy,
     PolicyId, Pool, Profile, Route, SetChange, SetId, SetKind, Settings, TierPolicies, TunnelDevice, Vtep, Vxlan,
     Wireguard,
 };
@@ -19,7 +19,7 @@ pub struct Tables {
     /// Settings of the node.
     pub settings: Settings,
     /// Sets with their members.
-    pub sets: BTreeMap<SetId, (SetKind, BTreeSet<Member>)>,
+    pub sets: BTreeMap<SetId, (SetKind, Members)>,
     /// Active policies.
     pub policies: BTreeMap<PolicyId, Arc<Policy>>,
     /// Active profiles.

@@ -1,5 +1,7 @@
 //! Reads: one key, a consistent listing, the changes behind a revision.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::{Connection, OptionalExtension};
 use tortie_facts::Revision;
 use tortie_store::{Entry, InvalidEntry, Listing, Span, decode};
@@ -35,36 +37,95 @@ pub(crate) fn get(connection: &Connection, path: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The rows in these spans and the store's revision at that moment.
-pub(crate) fn list(connection: &mut Connection, spans: &[Span]) -> rusqlite::Result<(Vec<Row>, Revision)> {
+/// How large the texts of a part of a listing are, bytes: a part ends with the one that reaches this.
+const PART: usize = 256 << 10;
+
+/// Cache of a connection, in KiB with a minus: SQLite's default, and while all is read.
+const CACHE: i32 = -2000;
+const SCAN_CACHE: i32 = -128;
+
+/// What is put together of a listing, and who gets it.
+struct Parts<'e> {
+    each: &'e mut dyn FnMut(Listing),
+    part: Listing,
+    size: usize,
+    given: bool,
+}
+
+impl Parts<'_> {
+    /// The next fact, or what can't be read.
+    fn take(&mut self, path: &str, value: &str, revision: Revision) {
+        match decode(path, value, revision) {
+            Ok(entry) => self.part.entries.push(entry),
+            Err(invalid) => self.part.invalid.push(invalid),
+        }
+        self.size += path.len() + value.len();
+        if self.size >= PART {
+            self.give();
+        }
+    }
+
+    fn give(&mut self) {
+        let revision = self.part.revision;
+        (self.each)(std::mem::replace(&mut self.part, Listing { revision, ..Listing::default() }));
+        (self.size, self.given) = (0, true);
+    }
+
+    /// Gives what is left; even an empty listing has a part.
+    fn end(mut self) {
+        if self.size > 0 || !self.given {
+            self.give();
+        }
+    }
+}
+
+/// What is in these spans, in parts; all of them show the store at one moment. After `patience` the rest is read at once
+/// before it is given: as long as this reads, the write-ahead log only grows.
+pub(crate) fn list_in_parts(
+    connection: &mut Connection,
+    spans: &[Span],
+    patience: Duration,
+    each: &mut dyn FnMut(Listing),
+) -> rusqlite::Result<()> {
+    // Each page is needed once.
+    connection.pragma_update(None, "cache_size", SCAN_CACHE)?;
+    let given = give_parts(connection, spans, patience, each);
+    connection.pragma_update(None, "cache_size", CACHE)?;
+    given
+}
+
+fn give_parts(
+    connection: &mut Connection,
+    spans: &[Span],
+    patience: Duration,
+    each: &mut dyn FnMut(Listing),
+) -> rusqlite::Result<()> {
+    let begun = Instant::now();
     let transaction = connection.transaction()?;
-    let now = Revision(revision(&transaction)?);
-    let mut found = Vec::new();
+    let revision = Revision(revision(&transaction)?);
+    let mut parts = Parts { each, part: Listing { revision, ..Listing::default() }, size: 0, given: false };
+    let mut late = Vec::new();
     {
         let mut query = transaction
             .prepare_cached("SELECT path, value, revision FROM kv WHERE path >= ?1 AND path < ?2 ORDER BY path")?;
         for Span { start, end } in spans {
             let mut rows = query.query((start, end))?;
             while let Some(row) = rows.next()? {
-                found.push(Row::read(row.get_ref(0)?.as_str()?, Some(row.get_ref(1)?.as_str()?), row.get(2)?));
+                let (path, value, revision) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get(2)?);
+                if begun.elapsed() >= patience {
+                    late.push(Row::read(path, Some(value), revision));
+                } else {
+                    parts.take(path, value, Revision(revision.cast_unsigned()));
+                }
             }
         }
     }
     transaction.commit()?;
-    Ok((found, now))
-}
-
-/// Sorts what can be read from what can't. Each text is given back as soon as it is read: the largest listing is what
-/// decides how much memory a node ever needs.
-pub(crate) fn listing(rows: Vec<Row>, revision: Revision) -> Listing {
-    let mut listing = Listing { entries: Vec::with_capacity(rows.len()), invalid: Vec::new(), revision };
-    for row in rows {
-        match row.decode() {
-            Ok(entry) => listing.entries.push(entry),
-            Err(invalid) => listing.invalid.push(invalid),
-        }
+    for Row { path, value, revision } in late {
+        parts.take(&path, value.as_deref().unwrap_or_default(), revision);
     }
-    listing
+    parts.end();
+    Ok(())
 }
 
 /// The first and the last revision in the log; zeros if it is empty.

@@ -26,6 +26,9 @@ use crate::watch::{Hub, SqliteWatch};
 /// Opening one file twice at the same time must not let go of SQLite's locks: closing any handle of a file does.
 static OPENING: Mutex<()> = Mutex::new(());
 
+/// How long a listing in parts may take its time.
+const LISTING: Duration = Duration::from_secs(3);
+
 /// What all clones and watches of an open store share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
@@ -166,9 +169,18 @@ impl Reader for SqliteStore {
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
+        let mut whole = Listing::default();
+        self.list_in_parts(filter, &mut |Listing { entries, invalid, revision }| {
+            whole.entries.extend(entries);
+            whole.invalid.extend(invalid);
+            whole.revision = revision;
+        })?;
+        Ok(whole)
+    }
+
+    fn list_in_parts(&self, filter: &Filter, each: &mut dyn FnMut(Listing)) -> Result<(), StoreError> {
         let spans = spans(filter);
-        let (rows, revision) = self.shared.pool.with(|connection| read::list(connection, &spans))?;
-        Ok(read::listing(rows, revision))
+        Ok(self.shared.pool.with(|connection| read::list_in_parts(connection, &spans, LISTING, each))?)
     }
 
     fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tortie_facts::{Filter, Key, Revision, Value};
-use tortie_store::{Expect, Reader, Store, WatchError, Write, WriteError};
+use tortie_store::{Expect, Listing, Reader, Store, WatchError, Write, WriteError};
 
 use crate::options::Options;
-use crate::read::bounds;
+use crate::read::{bounds, list_in_parts};
 use crate::store::{Shared, SqliteStore, shared};
 
 fn store(change: impl FnOnce(Options) -> Options) -> (TempDir, SqliteStore) {
@@ -174,4 +174,31 @@ fn a_change_without_a_ring_is_found_by_looking() {
     });
     foreign.execute("INSERT INTO log SELECT 3, path, value, at FROM log WHERE revision = 2", []).expect("it is free");
     assert_eq!(watch.next(Duration::ZERO).map(|events| events.len()), Ok(1), "a call that does not wait looks too");
+}
+
+#[test]
+fn a_listing_in_parts_shows_one_moment_whatever_is_written_meanwhile() {
+    let (_directory, store) = store(|options| options);
+    let names: Vec<String> = (0..20).map(|number| format!("k{number:02}")).collect();
+    for name in &names {
+        store.write_one(put(name, 50_000)).expect("there is room");
+    }
+    let spans = tortie_store::spans(&Filter::All);
+    // In time, and so late that the rest is read at once.
+    for patience in [Duration::from_secs(60), Duration::ZERO] {
+        let whole = store.list(&Filter::All).expect("a listing");
+        let mut parts = Vec::new();
+        let mut each = |part: Listing| {
+            parts.push(part);
+            store.write_one(put("k19", 10)).expect("writers do not wait");
+            store.write_one(put("k20", 10)).expect("writers do not wait");
+        };
+        let pool = &shared(&store).pool;
+        pool.with(|connection| list_in_parts(connection, &spans, patience, &mut each)).expect("parts");
+        assert!(parts.len() > 2, "{}", parts.len());
+        assert!(parts.iter().all(|part| part.revision == whole.revision));
+        assert_eq!(parts.into_iter().flat_map(|part| part.entries).collect::<Vec<_>>(), whole.entries);
+        store.write_one(Write { value: None, ..put("k20", 0) }).expect("it is there");
+        store.write_one(put("k19", 50_000)).expect("there is room");
+    }
 }

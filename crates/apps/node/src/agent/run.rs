@@ -346,6 +346,8 @@ impl Agent {
                 debug!("the picture of the facts is complete");
                 self.calculator.in_sync();
                 self.complete = true;
+                // It came in parts.
+                self.heap_has_gaps = true;
             }
             Some(SyncStatus::InSync | SyncStatus::Resync | SyncStatus::WaitForDatastore) | None => {}
         }

@@ -260,6 +260,6 @@ fn range_of(element: &Element) -> Option<PortRange> {
         | Element::Net(_)
         | Element::AddressPort { addr: _, protocol: _, port: _ }
         | Element::Interface(_)
-        | Element::InterfaceAddress { interface: _, addr: _ } => None,
+        | Element::InterfaceAddress(_) => None,
     }
 }

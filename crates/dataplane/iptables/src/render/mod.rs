@@ -318,7 +318,7 @@ impl Output<'_> {
                 | Element::Net(_)
                 | Element::AddressPort { addr: _, protocol: _, port: _ }
                 | Element::Ports(_)
-                | Element::InterfaceAddress { interface: _, addr: _ } => None,
+                | Element::InterfaceAddress(_) => None,
             });
             let names = names.collect();
             tree::add(&mut self.content, &root, side, &names)?;

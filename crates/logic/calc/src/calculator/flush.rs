@@ -159,7 +159,7 @@ impl Calculator {
                 added: now.difference(old).copied().collect(),
                 removed: old.difference(now).copied().collect(),
             },
-            (None, Some(now)) => SetChange::Whole { kind: SetKind::Addresses, members: now.clone() },
+            (None, Some(now)) => SetChange::Whole { kind: SetKind::Addresses, members: now.clone().into() },
             (_, None) => SetChange::Removed,
         };
         out.sets.insert(SetId::new(SetId::ALL_HOSTS), change);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use tortie_desired::{Member, SetChange, SetId, SetKind};
+use tortie_desired::{Member, Members, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
 use super::item::{Held, Kept, Nets, is_host};
@@ -237,7 +237,7 @@ impl IpSets {
     }
 
     /// All that a set holds, and the kind that it is of.
-    fn whole(&self, selector: SelectorId) -> (SetKind, BTreeSet<Member>) {
+    fn whole(&self, selector: SelectorId) -> (SetKind, Members) {
         let port = self.sets.get(&selector).and_then(|set| set.spec.port.as_ref());
         let (mut members, mut wide) = (Vec::new(), false);
         for class in self.index.classes_of(selector) {

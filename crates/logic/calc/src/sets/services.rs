@@ -148,7 +148,7 @@ impl Services {
             let change = match &set.out {
                 None => {
                     let kind = if *ports { SetKind::Ports } else { SetKind::Addresses };
-                    Some(SetChange::Whole { kind, members: members.clone() })
+                    Some(SetChange::Whole { kind, members: members.clone().into() })
                 }
                 Some(old) => (*old != members).then(|| SetChange::Delta {
                     added: members.difference(old).copied().collect(),

@@ -59,7 +59,9 @@ fn members(kind: SetKind) -> BoxedStrategy<BTreeSet<Member>> {
 }
 
 fn set_change() -> impl Strategy<Value = SetChange> {
-    let whole = kind().prop_flat_map(|kind| members(kind).prop_map(move |members| SetChange::Whole { kind, members }));
+    let whole = kind().prop_flat_map(|kind| {
+        members(kind).prop_map(move |members| SetChange::Whole { kind, members: members.into() })
+    });
     let delta = kind().prop_flat_map(|kind| {
         (members(kind), members(kind)).prop_map(|(added, removed)| {
             let removed = removed.difference(&added).copied().collect();

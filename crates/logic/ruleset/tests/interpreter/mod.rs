@@ -191,8 +191,7 @@ impl Trip<'_> {
             }
             Match::InterfaceAddressIn { family, set, negate } => {
                 assert_eq!(*family, packet.family(), "tested before");
-                let element =
-                    |name: &str| Element::InterfaceAddress { interface: name.into(), addr: addr(&Side::Source) };
+                let element = |name: &str| Element::interface_address(name, addr(&Side::Source));
                 self.interface(Side::Source, base).is_some_and(|name| has(set, element(name))) != *negate
             }
             // One packet is within every limit.

@@ -1,7 +1,8 @@
 //! What a follower of a store does next, and what it tells. A state machine: no clock, no thread, no randomness.
 //!
 //! state + input -> told, next state:
-//! List + listing -> updates, deletions of what vanished, `InSync`; Watch. List + error -> `WaitForDatastore`; List after a pause.
+//! List + part -> updates; List. List + its end -> deletions of what vanished, `InSync`; Watch.
+//! List + error -> `WaitForDatastore`; List after a pause.
 //! Watch + opened -> `InSync`; Follow. Follow + events -> updates; Follow.
 //! Watch or Follow + Gone -> `Resync`; List. Watch or Follow + error -> `WaitForDatastore`; Watch after a pause.
 
@@ -41,7 +42,7 @@ impl Backoff {
 pub enum Told {
     /// A fact changed.
     Update(Update),
-    /// Something can't be read. If its key can, its deletion was told before.
+    /// Something can't be read. If something that can was told under its key, that one's deletion was told before.
     Invalid(InvalidEntry),
     /// How far the picture is.
     Status(SyncStatus),
@@ -54,7 +55,8 @@ pub enum Told {
 pub enum Want {
     /// To wait; then [`Follower::paused`].
     Pause(Duration),
-    /// A listing; then [`Follower::listed`].
+    /// A listing, in parts if [`Follower::takes_parts`]; then [`Follower::part`] for each of them and
+    /// [`Follower::listed`].
     List,
     /// A watch from this revision; then [`Follower::watching`] or [`Follower::lost`].
     Watch(Revision),
@@ -75,6 +77,10 @@ pub struct Follower {
     status: Option<SyncStatus>,
     /// The keys that were told and not deleted.
     known: BTreeSet<Key>,
+    /// The keys that the listing has told so far. A list, as it becomes a set only once.
+    listed: Vec<Key>,
+    /// Whether the picture was whole once, so that users act on it.
+    was_whole: bool,
     seen: Revision,
     attempt: u32,
     pause: Option<Duration>,
@@ -88,6 +94,8 @@ impl Follower {
             state: State::List,
             status: None,
             known: BTreeSet::new(),
+            listed: Vec::new(),
+            was_whole: false,
             seen: Revision(0),
             attempt: 0,
             pause: None,
@@ -115,26 +123,41 @@ impl Follower {
         self.pause = None;
     }
 
-    /// The answer to [`Want::List`].
-    pub fn listed(&mut self, answer: Result<Listing, StoreError>, jitter: f64) -> Vec<Told> {
-        let Listing { entries, invalid, revision } = match answer {
-            Ok(listing) => listing,
-            Err(error) => {
-                self.back_off(jitter);
-                return self.trouble(error.to_string());
-            }
-        };
-        let known: BTreeSet<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-        let vanished = std::mem::take(&mut self.known).into_iter().filter(|key| !known.contains(key));
-        let mut told: Vec<Told> = vanished.map(|key| Told::Update(Update { key, value: None, revision })).collect();
-        told.extend(
-            entries
-                .into_iter()
-                .map(|Entry { key, value, revision }| Told::Update(Update { key, value: Some(value), revision })),
-        );
-        told.extend(invalid.into_iter().map(Told::Invalid));
-        self.known = known;
+    /// Whether a listing may be told in parts. Later on it is one part: users act on the picture that they have, and must
+    /// not see one that never was.
+    pub fn takes_parts(&self) -> bool {
+        !self.was_whole
+    }
+
+    /// A part of the answer to [`Want::List`], or all of it.
+    pub fn part(&mut self, part: Listing) -> Vec<Told> {
+        let Listing { entries, invalid, revision } = part;
         self.seen = revision;
+        let mut told = Vec::with_capacity(entries.len() + invalid.len());
+        for Entry { key, value, revision } in entries {
+            self.listed.push(key.clone());
+            told.push(Told::Update(Update { key, value: Some(value), revision }));
+        }
+        for one in invalid {
+            told.extend(self.unreadable(one));
+        }
+        told
+    }
+
+    /// The answer to [`Want::List`] is whole, or broke off: what parts told of it until then is as good as any state
+    /// that is not whole yet.
+    pub fn listed(&mut self, end: Result<(), StoreError>, jitter: f64) -> Vec<Told> {
+        let listed = std::mem::take(&mut self.listed);
+        if let Err(error) = end {
+            self.known.extend(listed);
+            self.back_off(jitter);
+            return self.trouble(error.to_string());
+        }
+        let revision = self.seen;
+        let before = std::mem::replace(&mut self.known, listed.into_iter().collect());
+        let vanished = before.into_iter().filter(|key| !self.known.contains(key));
+        let mut told: Vec<Told> = vanished.map(|key| Told::Update(Update { key, value: None, revision })).collect();
+        self.was_whole = true;
         self.state = State::Watch;
         told.extend(self.status(SyncStatus::InSync));
         told
@@ -164,16 +187,24 @@ impl Follower {
                 }
                 Event::Invalid(invalid) => {
                     let revision = invalid.revision;
-                    if let Ok(key) = Key::from_path(&invalid.path) {
-                        self.known.remove(&key);
-                        told.push(Told::Update(Update { key, value: None, revision }));
-                    }
-                    told.push(Told::Invalid(invalid));
+                    told.extend(self.unreadable(invalid));
                     revision
                 }
             };
             self.seen = self.seen.max(revision);
         }
+        told
+    }
+
+    /// Something that can't be read: what was there before is no more.
+    fn unreadable(&mut self, invalid: InvalidEntry) -> Vec<Told> {
+        let mut told = Vec::new();
+        if let Ok(key) = Key::from_path(&invalid.path)
+            && self.known.remove(&key)
+        {
+            told.push(Told::Update(Update { key, value: None, revision: invalid.revision }));
+        }
+        told.push(Told::Invalid(invalid));
         told
     }
 

@@ -68,13 +68,14 @@ impl Pending {
 pub struct Mailbox {
     pending: Mutex<Pending>,
     filled: Condvar,
+    emptied: Condvar,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Mailbox {
     /// An empty mailbox; `wake` is called each time that it stops being empty.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Mailbox {
-        Mailbox { pending: Mutex::default(), filled: Condvar::new(), wake }
+        Mailbox { pending: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new(), wake }
     }
 
     /// Adds what was told; all of it lands in one batch.
@@ -94,9 +95,22 @@ impl Mailbox {
         }
     }
 
+    /// Waits until all was taken, up to `timeout`; whether it was.
+    pub fn wait_empty(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut pending = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if pending.is_empty() || left.is_zero() {
+                return pending.is_empty();
+            }
+            pending = self.emptied.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Everything that is there.
     pub fn take(&self) -> Batch {
-        take(&mut self.lock())
+        self.empty(&mut self.lock())
     }
 
     /// Everything that is there, or that comes first within `timeout`.
@@ -106,10 +120,15 @@ impl Mailbox {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if !pending.is_empty() || left.is_zero() {
-                return take(&mut pending);
+                return self.empty(&mut pending);
             }
             pending = self.filled.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn empty(&self, pending: &mut Pending) -> Batch {
+        self.emptied.notify_all();
+        take(pending)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

@@ -11,17 +11,21 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tortie_facts::Filter;
 
 pub use follower::{Backoff, Follower, Told, Want};
 pub use mailbox::{Batch, Mailbox};
 
-use crate::{Reader, Watch, WatchError};
+use crate::{Reader, StoreError, Watch, WatchError};
 
 /// How long one wait for changes lasts: the longest that a dropped [`Mirror`]'s thread lives on.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long the parts of one listing wait, all together, for those before them to be taken. Then memory is spent
+/// rather than time: the store may keep things for this listing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a [`Mirror`] behaves.
 pub struct Options {
@@ -122,8 +126,9 @@ impl Task {
             }
             Want::List => {
                 self.watch = None;
-                let listing = self.reader.list(&self.filter);
-                self.follower.listed(listing, (self.jitter)())
+                let (mut told, end) = self.list();
+                told.extend(self.follower.listed(end, (self.jitter)()));
+                told
             }
             Want::Watch(from) => match self.reader.watch(&self.filter, from) {
                 Ok(watch) => {
@@ -143,6 +148,28 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Reads what there is: what is still to be told of it, and whether it is whole. While nobody has acted on the
+    /// picture it is told in parts: while one is taken, the next is read, so that no more than a few are in memory.
+    fn list(&mut self) -> (Vec<Told>, Result<(), StoreError>) {
+        let Task { reader, filter, jitter: _, mailbox, stop, follower, watch: _ } = self;
+        if !follower.takes_parts() {
+            return match reader.list(filter) {
+                Ok(whole) => (follower.part(whole), Ok(())),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+        }
+        let mut patience = PATIENCE;
+        let end = reader.list_in_parts(filter, &mut |part| {
+            let told = follower.part(part);
+            let begun = Instant::now();
+            let left = || patience.saturating_sub(begun.elapsed());
+            while !mailbox.wait_empty(left().min(TICK)) && !left().is_zero() && !stop.load(Ordering::Relaxed) {}
+            patience = left();
+            mailbox.push(told);
+        });
+        (Vec::new(), end)
     }
 
     fn pause(&self, mut left: Duration) {

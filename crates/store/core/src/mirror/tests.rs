@@ -1,13 +1,16 @@
 //! The follower's promises: no `InSync` before a whole listing, nothing vanished stays, convergence through anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tortie_facts::{Filter, Key, Revision, SyncStatus, Update, Value};
 
 use super::{Backoff, Follower, Mailbox, Mirror, Options, Told, Want};
-use crate::{Entry, Event, Expect, InvalidEntry, Listing, MemoryStore, Reader, Store, StoreError, WatchError, Write};
+use crate::{
+    Entry, Event, Expect, InvalidEntry, Listing, MemoryStore, Reader, Store, StoreError, Watch, WatchError, Write,
+};
 
 fn key(name: &str) -> Key {
     Key::Status(name.to_owned())
@@ -35,10 +38,20 @@ fn listing(names: &[(&str, u64)], revision: u64) -> Listing {
     Listing { entries, invalid: Vec::new(), revision: Revision(revision) }
 }
 
+/// The answer to a listing as a whole.
+fn listed(follower: &mut Follower, answer: Result<Listing, StoreError>) -> Vec<Told> {
+    let (mut told, end) = match answer {
+        Ok(whole) => (follower.part(whole), Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    told.extend(follower.listed(end, 0.0));
+    told
+}
+
 fn following(names: &[(&str, u64)], revision: u64) -> Follower {
     let mut follower = Follower::new(Backoff::default());
     follower.start();
-    follower.listed(Ok(listing(names, revision)), 0.0);
+    listed(&mut follower, Ok(listing(names, revision)));
     follower.watching();
     assert_eq!(follower.want(), Want::Changes);
     follower
@@ -55,9 +68,9 @@ fn in_sync_comes_with_the_first_whole_listing_and_not_before() {
     assert_eq!(follower.want(), Want::Pause(Backoff::default().first));
     follower.paused();
     assert_eq!(follower.want(), Want::List);
-    assert_eq!(follower.listed(Err(down.clone()), 0.0), [Told::Trouble(down.to_string())]);
+    assert_eq!(listed(&mut follower, Err(down.clone())), [Told::Trouble(down.to_string())]);
     follower.paused();
-    let told = follower.listed(Ok(listing(&[("a", 3), ("b", 1)], 5)), 0.0);
+    let told = listed(&mut follower, Ok(listing(&[("a", 3), ("b", 1)], 5)));
     assert_eq!(told, [update("a", 3), update("b", 1), Told::Status(SyncStatus::InSync)]);
     assert_eq!(follower.want(), Want::Watch(Revision(5)));
     assert_eq!(follower.watching(), []);
@@ -69,11 +82,32 @@ fn a_gone_history_is_listed_anew_and_what_vanished_is_deleted() {
     follower.changed(vec![Event::Put(entry("c", 3))]);
     assert_eq!(follower.lost(WatchError::Gone, 0.0), [Told::Status(SyncStatus::Resync)]);
     assert_eq!(follower.want(), Want::List, "no pause for the first time");
-    let told = follower.listed(Ok(listing(&[("b", 7), ("d", 8)], 9)), 0.0);
-    assert_eq!(told, [gone("a", 9), gone("c", 9), update("b", 7), update("d", 8), Told::Status(SyncStatus::InSync)]);
+    assert!(!follower.takes_parts(), "users act on the picture that they have");
+    let told = listed(&mut follower, Ok(listing(&[("b", 7), ("d", 8)], 9)));
+    assert_eq!(told, [update("b", 7), update("d", 8), gone("a", 9), gone("c", 9), Told::Status(SyncStatus::InSync)]);
     assert_eq!(follower.want(), Want::Watch(Revision(9)));
     follower.lost(WatchError::Gone, 0.0);
     assert!(matches!(follower.want(), Want::Pause(_)), "a history that is always gone must not make a busy loop");
+}
+
+#[test]
+fn the_first_listing_comes_in_parts_and_what_a_broken_one_told_is_deleted_if_it_vanished() {
+    let mut follower = Follower::new(Backoff::default());
+    follower.start();
+    assert!(follower.takes_parts());
+    assert_eq!(follower.part(listing(&[("a", 1), ("b", 2)], 9)), [update("a", 1), update("b", 2)]);
+    assert_eq!(follower.part(listing(&[("c", 3)], 9)), [update("c", 3)]);
+    let told = follower.listed(Err(StoreError::Unavailable("reset".into())), 0.0);
+    assert_eq!(told[1..], [Told::Status(SyncStatus::WaitForDatastore)]);
+    follower.paused();
+    assert!(follower.takes_parts(), "it was never whole");
+    let invalid = InvalidEntry { path: key("c").path(), reason: "half".into(), revision: Revision(11) };
+    let part = Listing { invalid: vec![invalid.clone()], ..listing(&[("b", 10)], 12) };
+    assert_eq!(follower.part(part), [update("b", 10), gone("c", 11), Told::Invalid(invalid)]);
+    assert_eq!(follower.part(listing(&[("d", 4)], 12)), [update("d", 4)]);
+    assert_eq!(follower.listed(Ok(()), 0.0), [gone("a", 12), Told::Status(SyncStatus::InSync)]);
+    assert_eq!(follower.want(), Want::Watch(Revision(12)));
+    assert!(!follower.takes_parts());
 }
 
 #[test]
@@ -158,7 +192,15 @@ fn a_mirror_converges_through_outages_and_compaction() {
     assert_eq!((early.status, early.updates.len()), (Some(SyncStatus::WaitForDatastore), 0));
     store.set_available(true);
     let mut picture = BTreeMap::new();
-    assert_eq!(converges(&mirror, &store, &mut picture), Some(SyncStatus::InSync));
+    let mut status = converges(&mirror, &store, &mut picture);
+    while status != Some(SyncStatus::InSync) {
+        let batch = mirror.wait(Duration::from_secs(20));
+        assert!(
+            batch.updates.is_empty() && batch.status.is_some(),
+            "what it waits for comes after all facts: {batch:?}"
+        );
+        status = batch.status;
+    }
     for round in 0..30_u64 {
         for n in 0..5_u64 {
             let key = key(&format!("k{}", (round + n) % 7));
@@ -184,6 +226,66 @@ fn a_mirror_converges_through_outages_and_compaction() {
         }
     }
     converges(&mirror, &store, &mut picture);
+}
+
+/// A store that gives its picture in parts of one fact each, and breaks off the first time.
+struct InParts {
+    store: MemoryStore,
+    broke: AtomicBool,
+    given: AtomicUsize,
+}
+
+impl Reader for InParts {
+    fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
+        self.store.list(filter)
+    }
+
+    fn list_in_parts(&self, filter: &Filter, each: &mut dyn FnMut(Listing)) -> Result<(), StoreError> {
+        let Listing { entries, invalid: _, revision } = self.store.list(filter)?;
+        let breaks = !self.broke.swap(true, Ordering::Relaxed);
+        let count = if breaks { 2 } else { entries.len() };
+        for entry in entries.into_iter().take(count) {
+            each(Listing { entries: vec![entry], invalid: Vec::new(), revision });
+            self.given.fetch_add(1, Ordering::Relaxed);
+        }
+        if breaks { Err(StoreError::Unavailable("reset".into())) } else { Ok(()) }
+    }
+
+    fn watch(&self, filter: &Filter, from: Revision) -> Result<Box<dyn Watch>, WatchError> {
+        self.store.watch(filter, from)
+    }
+}
+
+#[test]
+fn a_mirror_takes_parts_one_after_the_other_and_is_in_sync_with_the_last() {
+    let store = MemoryStore::new();
+    for number in 0..20 {
+        store.put(key(&format!("k{number:02}")), value("1")).expect("switched on");
+    }
+    let reader = Arc::new(InParts { store, broke: AtomicBool::new(true), given: AtomicUsize::new(0) });
+    let begun = Instant::now();
+    let mirror = Mirror::spawn(reader.clone(), Filter::All, Options::default()).expect("a thread");
+    std::thread::sleep(Duration::from_millis(100));
+    let given = reader.given.load(Ordering::Relaxed);
+    if begun.elapsed() < super::PATIENCE {
+        assert!(given <= 1, "{given} parts in memory, and nobody took one");
+    }
+    drop(mirror);
+    reader.broke.store(false, Ordering::Relaxed);
+    let mirror = Mirror::spawn(reader, Filter::All, Options::default()).expect("a thread");
+    let (mut keys, mut status) = (BTreeSet::new(), None);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status != Some(SyncStatus::InSync) {
+        assert!(Instant::now() < deadline, "{keys:?}");
+        let batch = mirror.wait(Duration::from_secs(1));
+        keys.extend(batch.updates.into_iter().map(|update| update.key));
+        status = batch.status.or(status);
+    }
+    assert_eq!(keys.len(), 20, "all of it is there when it is said to be");
 }
 
 #[test]
