@@ -1,6 +1,6 @@
 //! Tests against the real kernel: in namespaces, and in virtual machines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -36,6 +36,40 @@ const ON_IPTABLES: [&str; 5] = ["quick_walk", "host_endpoints", "faults", "never
 /// Runs the lab tests and prints the summary; `full`: random and repeated ones at full length, with their figures shown.
 pub fn lab(filter: Option<&str>, full: bool) -> Result<ExitCode> {
     Ok(close(lab_counts(filter, full)?))
+}
+
+/// A store of labs beside SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OtherStore {
+    /// A real etcd, with TLS.
+    Etcd,
+    /// A real kube-apiserver.
+    Kubernetes,
+}
+
+/// Runs every test file that is not about one store with labs on this one.
+pub fn lab_on(store: OtherStore, filter: Option<&str>) -> Result<ExitCode> {
+    need_root()?;
+    let api_server = api_server();
+    let (what, name) = match store {
+        OtherStore::Etcd => ("etcd", "etcd"),
+        OtherStore::Kubernetes => ("a Kubernetes API", "kubernetes"),
+    };
+    if !has("etcd") {
+        bail!("labs on {what} need etcd, which is not installed");
+    }
+    if store == OtherStore::Kubernetes && !api_server.exists() {
+        bail!("labs on {what} need {}, which is not there: lab/k8s/build.sh makes it", api_server.display());
+    }
+    run(&mut cargo(&["build", "--workspace", "--locked", "--bins", "--tests"]))?;
+    let all = files_of_labs()?;
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let counts = again(what, &all, ("TORTIE_LAB_STORE", name), filter)?;
+    Ok(close(Counts { ignored: 0, ..counts }))
+}
+
+fn api_server() -> PathBuf {
+    k8s::folder().join("bin/kube-apiserver")
 }
 
 /// Runs every fault that is made on purpose, and lists how each shows.
@@ -76,7 +110,7 @@ pub fn lab_counts(filter: Option<&str>, full: bool) -> Result<Counts> {
         let files: &[&str] = if full { &all } else { &ON_ETCD };
         counts.add(again("etcd", files, ("TORTIE_LAB_STORE", "etcd"), filter)?);
     }
-    let api_server = k8s::folder().join("bin/kube-apiserver");
+    let api_server = api_server();
     if has("etcd") && api_server.exists() {
         let files: &[&str] = if full { &all } else { &ON_KUBERNETES };
         counts.add(again("a Kubernetes API", files, ("TORTIE_LAB_STORE", "kubernetes"), filter)?);

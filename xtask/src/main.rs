@@ -34,6 +34,9 @@ enum Chore {
         /// Random and repeated tests at full length, which takes many minutes.
         #[arg(long)]
         full: bool,
+        /// Instead, every test file that is not about one store, on this one alone.
+        #[arg(long, conflicts_with = "full")]
+        store: Option<lab::OtherStore>,
     },
     /// Faults made on purpose in policy calculation, rules and their encoding: lists each, and whether a packet told.
     Mutants,
@@ -104,7 +107,8 @@ fn main() -> Result<ExitCode> {
     std::env::set_current_dir(command::root())?;
     match chore {
         Chore::Check => suite::check(),
-        Chore::Lab { filter, full } => lab::lab(filter.as_deref(), full),
+        Chore::Lab { filter, full: _, store: Some(store) } => lab::lab_on(store, filter.as_deref()),
+        Chore::Lab { filter, full, store: None } => lab::lab(filter.as_deref(), full),
         Chore::Mutants => lab::mutants(),
         Chore::LabVm { filter, full } => vm::lab_vm(filter.as_deref(), full),
         Chore::Test => suite::all(),
