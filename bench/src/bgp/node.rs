@@ -1,4 +1,5 @@
-//! The node's speaker as a program of its own: the thread that the node runs, with its sockets, and nothing else.
+//! The node's speaker as a program of its own: the thread that the node runs, with its sockets, in one heap as there, and
+//! nothing else.
 //!
 //! It prints `holds` once it holds as many learned routes as are expected, `watched` once BFD sees all peers that it is to
 //! watch, and `lost` when no route is left; it goes on until it is killed.
@@ -77,6 +78,7 @@ impl Node {
 /// The program: own address, how many routes to expect, then blocks to originate and neighbours, as `Node::start` has
 /// them.
 pub fn program(args: &[String]) -> Result<()> {
+    tortie_node::one_heap();
     let [own, expect, rest @ ..] = args else { bail!("expected OWN EXPECT (BLOCK | NEIGHBOUR)...") };
     let own: Ipv4Addr = own.parse()?;
     let expect: usize = expect.parse()?;
@@ -102,6 +104,7 @@ pub fn program(args: &[String]) -> Result<()> {
             let _ = tell.send(changes);
         }
     })?;
+    let watches = peers.values().any(|peer| peer.bfd.is_some());
     let everywhere = IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0).context("a length")?;
     bgp.want(BgpWanted {
         speaker: Some(BgpSpeaker {
@@ -111,11 +114,10 @@ pub fn program(args: &[String]) -> Result<()> {
             ipv4: Some(own.into()),
             ipv6: None,
         }),
-        peers: peers.clone(),
+        peers,
         policy: BgpPolicy { export: vec![ExportRule::Tell(everywhere)], ..BgpPolicy::default() },
         announcements,
     });
-    let watches = peers.values().any(|peer| peer.bfd.is_some());
     let (mut held, mut told) = (BTreeSet::new(), false);
     for changes in learned {
         for (prefix, hops) in changes {

@@ -86,6 +86,7 @@ use tunnel_addresses::TunnelAddresses;
 pub use addresses::show as show_addresses;
 pub use bgp::{Bgp, SecretSource as BgpSecrets, Status as BgpStatus, Told as BgpTold, Wanted as BgpWanted};
 pub use clean::{Options as CleanOptions, clean};
+pub use memory::one_heap;
 pub use tortie_wireguard::run as wireguard_device;
 
 /// The word after which the binary is a WireGuard device in user space: its name and its socket follow.

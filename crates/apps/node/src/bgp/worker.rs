@@ -21,6 +21,7 @@ use super::reason::{self, Drops};
 use super::secrets::{SecretSource, Secrets};
 use super::status::{self, Routes, Status};
 use super::{Command, Told, Wanted, config};
+use crate::memory::Burst;
 
 const WAKER: Token = Token(0);
 const LISTENER: usize = 1;
@@ -65,6 +66,7 @@ pub(super) struct Worker {
     pub(super) connections: BTreeMap<usize, (ConnId, Connection)>,
     pub(super) tokens: BTreeMap<ConnId, usize>,
     pub(super) next_token: usize,
+    pub(super) burst: Burst,
     /// Seconds since 1970: when this began, and when what is wanted changed last.
     pub(super) started: i64,
     pub(super) reconfigured: i64,
@@ -106,6 +108,7 @@ impl Worker {
             connections: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
+            burst: Burst::default(),
             started: status::now(),
             reconfigured: status::now(),
             stopping: false,
@@ -145,6 +148,7 @@ impl Worker {
             }
             self.act();
             self.tell_routes();
+            self.burst.end_if_due(Instant::now());
             // An old fault does not explain a new one.
             if self.drops_at.elapsed() > DROPS_AGE {
                 (self.drops, self.drops_at) = ((self.drops.1, Drops::read()), Instant::now());
@@ -157,7 +161,7 @@ impl Worker {
 
     fn next_wake(&self) -> Option<Instant> {
         let speaker = self.speaker.as_ref().and_then(Speaker::poll_timeout);
-        speaker.into_iter().chain(self.listen_again).chain(self.look_again).min()
+        speaker.into_iter().chain(self.listen_again).chain(self.look_again).chain(self.burst.over_at()).min()
     }
 
     fn take_commands(&mut self) {
@@ -297,6 +301,7 @@ impl Worker {
                 }
                 Ok(count) => {
                     total += count;
+                    self.burst.add(count);
                     speaker.handle_bytes(Instant::now(), conn, &buffer[..count]);
                     if total >= READ_TURN {
                         // Edge-triggered: what is left makes no further event, so ask for one.
@@ -358,6 +363,7 @@ impl Worker {
                 Action::Send { conn, bytes } => {
                     if let Some(token) = self.tokens.get(&conn).copied() {
                         if let Some((_, connection)) = self.connections.get_mut(&token) {
+                            self.burst.add(bytes.len());
                             connection.queue(bytes);
                         }
                         self.write(token);

@@ -9,16 +9,19 @@ use tortie_net::{Family, IpNet};
 
 use crate::attribute::Attributes;
 use crate::message::update::{encode_announcements, encode_withdrawals};
+use crate::rib::SourceId;
 use crate::rib::adj_out::AdjOut;
+use crate::rib::prefixes::PrefixSet;
 
 /// Prefixes looked at in one call.
 pub(crate) const BATCH: usize = 4096;
 
-/// Takes up to `BATCH` pending prefixes and appends the UPDATEs that they need.
+/// Takes up to `BATCH` of the prefixes that a peer has pending and appends the UPDATEs that they need.
 ///
 /// `route` gives the attributes that the peer is to hold for a prefix; `None` for no route.
 pub(crate) fn flush(
-    out: &mut AdjOut,
+    pending: &mut PrefixSet,
+    (told, peer): (&mut AdjOut, SourceId),
     as4: bool,
     mut route: impl FnMut(IpNet) -> Option<Arc<Attributes>>,
     bytes: &mut Vec<u8>,
@@ -28,16 +31,15 @@ pub(crate) fn flush(
     // Only looked up, never walked: the order of messages must not depend on addresses in memory.
     let mut index: BTreeMap<(Family, *const Attributes), usize> = BTreeMap::new();
     for _ in 0..BATCH {
-        let Some(prefix) = out.pending.pop_first() else { break };
+        let Some(prefix) = pending.pop_first() else { break };
         match route(prefix) {
             None => {
-                if out.told.remove(&prefix).is_some() {
+                if told.withdraw(peer, prefix) {
                     withdrawn.push(prefix);
                 }
             }
             Some(attributes) => {
-                let told = out.told.insert(prefix, Some(Arc::clone(&attributes)));
-                if told.flatten().is_some_and(|told| told == attributes) {
+                if !told.tell(peer, prefix, &attributes) {
                     continue;
                 }
                 let family = Family::of_net(prefix);
@@ -52,7 +54,7 @@ pub(crate) fn flush(
     for (family, attributes, prefixes) in groups {
         if !encode_announcements(family, &attributes, &prefixes, as4, bytes) {
             for prefix in prefixes {
-                out.told.remove(&prefix);
+                told.withdraw(peer, prefix);
                 withdrawn.push(prefix);
             }
         }

@@ -6,6 +6,7 @@
 pub(crate) mod adj_out;
 pub(crate) mod best;
 mod paths;
+pub(crate) mod prefixes;
 pub(crate) mod raw;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::attribute::Attributes;
 use crate::family::Families;
 use crate::message::notification::Notification;
 use crate::message::{Frame, Kind, route_refresh};
-use crate::rib::adj_out::AdjOut;
+use crate::rib::adj_out::Queue;
 
 /// One KEEPALIVE follows this soon (RFC 4271 allows one a second): BIRD 2.0 leaves its first UPDATEs queued until
 /// something wakes it, and left alone that takes it three seconds.
@@ -24,7 +24,7 @@ pub(crate) struct Established {
     pub(crate) timers: Timers,
     /// Our KEEPALIVE is still owed (the connection was held).
     pub(crate) owes_keepalive: bool,
-    pub(crate) out: AdjOut,
+    pub(crate) out: Queue,
     /// Families of which all routes are just being told again, between the marks of RFC 7313.
     pub(crate) refreshing: Families,
     /// Families whose End-of-RIB came.
@@ -42,7 +42,7 @@ impl Established {
             negotiated,
             timers,
             owes_keepalive,
-            out: AdjOut::default(),
+            out: Queue::default(),
             refreshing: Families::NONE,
             synced: Families::NONE,
             settles_at: None,

@@ -75,6 +75,7 @@ impl Speaker {
             self.read_frames(now, id, conn, &buffer).map(|used| drop(buffer.drain(..used)))
         };
         if used.is_some()
+            && !buffer.is_empty()
             && let Some(state) = self.peer_mut(id).and_then(|peer| peer.conn_mut(conn))
         {
             state.input = buffer;
@@ -136,6 +137,8 @@ impl Speaker {
         let phase = Phase::Connect(Connect::start(now));
         let state = Connection { id: conn, inbound, local: None, phase, input: Vec::new(), outstanding: 0 };
         if let Some(peer) = self.peer_mut(id) {
+            // Nearly all peers have one, and there are hundreds of peers.
+            peer.conns.reserve_exact(1);
             peer.conns.push(state);
             peer.refresh_state(now);
         }
@@ -289,13 +292,15 @@ impl Speaker {
     /// Forgets a connection and draws the consequences.
     fn drop_conn(&mut self, now: Instant, id: SourceId, conn: ConnId, end: SessionEnd) {
         self.owners.remove(&conn);
-        let Some(peer) = self.peer_mut(id) else { return };
+        let Speaker { slots, told, .. } = self;
+        let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let Some(at) = peer.conns.iter().position(|other| other.id == conn) else { return };
         let dropped = peer.conns.remove(at);
         let replaced = end == SessionEnd::Replaced;
         if dropped.is_established() {
             // A replaced session's successor is established already, but its target is not computed yet.
             peer.target = None;
+            told.forget(id);
         }
         if !replaced {
             peer.last_end = Some(end.clone());

@@ -31,6 +31,8 @@ use self::restart::Recovery;
 use crate::attribute::AttributeStore;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export;
+use crate::rib::adj_out::AdjOut;
+use crate::rib::prefixes::PrefixSet;
 use crate::rib::{Rib, SourceId};
 use crate::session::ConnId;
 
@@ -44,6 +46,8 @@ pub struct Speaker {
     owners: BTreeMap<ConnId, SourceId>,
     next_conn: u64,
     rib: Rib,
+    /// What peers hold from us.
+    told: AdjOut,
     /// Prefixes that we originate, and the interfaces that they lead to.
     own: BTreeMap<IpNet, Option<Arc<str>>>,
     /// What may be told to peers; without it, everything.
@@ -59,7 +63,7 @@ pub struct Speaker {
     /// Peers that have something to be told and, as far as known, room for it.
     ready: BTreeSet<SourceId>,
     /// Prefixes whose best path may have changed.
-    changed: BTreeSet<IpNet>,
+    changed: PrefixSet,
     /// Set while a restart is being recovered from.
     recovery: Option<Recovery>,
     stopped: bool,
@@ -76,6 +80,7 @@ impl Speaker {
             owners: BTreeMap::new(),
             next_conn: 0,
             rib: Rib::default(),
+            told: AdjOut::default(),
             own: BTreeMap::new(),
             policy: None,
             links: BTreeMap::new(),
@@ -84,7 +89,7 @@ impl Speaker {
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),
             ready: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            changed: PrefixSet::default(),
             recovery,
             stopped: false,
         }

@@ -19,7 +19,7 @@ use crate::message::route_refresh::{self, Refresh};
 use crate::message::update::end_of_rib;
 use crate::policy::{self, Subject, Verdict};
 use crate::rib::SourceId;
-use crate::rib::adj_out::AdjOut;
+use crate::rib::adj_out::Queue;
 use crate::session::ConnId;
 
 /// Unwritten bytes above which a connection gets no further UPDATE.
@@ -61,11 +61,12 @@ impl Speaker {
         self.changed.insert(prefix);
         let from = self.rib.best(prefix).map(|path| path.source).filter(|source| self.may_tell(*source));
         let origin = from.and_then(|source| self.export_origin(source));
+        let holds = self.told.holders(prefix);
         for peer in self.slots.iter_mut().flatten() {
             let Some(target) = peer.target else { continue };
             let Some(session) = peer.session_mut() else { continue };
             let wanted = origin.is_some_and(|origin| export::allowed(&origin, &target));
-            if wanted || session.out.told.contains_key(&prefix) {
+            if wanted || holds(target.id) {
                 session.out.pending.insert(prefix);
                 self.ready.insert(target.id);
             }
@@ -95,12 +96,12 @@ impl Speaker {
 
     /// Looks anew at all that a peer was told or might be told.
     pub(crate) fn requeue(&mut self, id: SourceId) {
-        let Speaker { slots, config, .. } = self;
+        let Speaker { slots, config, told, .. } = self;
         let Some(peer) = slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let local = peer.established().map(|(conn, _)| conn.local);
         peer.target = local.map(|local| peer.export_target(config, local));
         if let Some(session) = peer.session_mut() {
-            session.out.pending.extend(session.out.told.keys());
+            session.out.pending.extend(told.of(id).map(|(prefix, _)| prefix));
         }
         self.queue_all(id);
     }
@@ -153,7 +154,7 @@ impl Speaker {
 
     fn fill(
         &mut self,
-        out: &mut AdjOut,
+        out: &mut Queue,
         target: &export::Target,
         filters: &[Arc<BgpFilter>],
         as4: bool,
@@ -204,7 +205,7 @@ impl Speaker {
                     Some(changed) => self.attributes.intern(export::finished(changed, target)),
                 })
             };
-            pack::flush(out, as4, route, bytes);
+            pack::flush(&mut out.pending, (&mut self.told, target.id), as4, route, bytes);
         }
     }
 
@@ -218,10 +219,14 @@ impl Speaker {
 
     /// The peer wants a family again (RFC 2918).
     pub(crate) fn refresh(&mut self, id: SourceId, family: Family) {
-        if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
+        let Speaker { slots, told, ready, .. } = self;
+        let peer = slots.get_mut(id.index()).and_then(Option::as_mut);
+        if let Some(session) = peer.and_then(Peer::session_mut) {
             let marked = session.negotiated.enhanced_refresh;
-            session.out.refresh(family, marked);
-            self.ready.insert(id);
+            session.out.begin_due.set(family, marked);
+            session.out.end_due.set(family, marked);
+            session.out.pending.extend(told.doubt(id, family));
+            ready.insert(id);
         }
     }
 

@@ -129,7 +129,7 @@ impl PeerStatus {
         if self.state == PeerState::Established { "up" } else { "start" }
     }
 
-    fn of(peer: &Peer, external: bool) -> PeerStatus {
+    fn of(peer: &Peer, external: bool, prefixes_sent: usize) -> PeerStatus {
         let established = peer.established();
         let furthest = peer.conns.iter().filter_map(Connection::negotiated).next();
         PeerStatus {
@@ -142,7 +142,7 @@ impl PeerStatus {
             negotiated: established.map(|(_, state)| &state.negotiated).or(furthest).cloned(),
             prefixes_received: peer.received,
             prefixes_filtered: peer.announced().saturating_sub(peer.received),
-            prefixes_sent: established.map_or(0, |(_, state)| state.out.told.len()),
+            prefixes_sent,
             keeps_stale: peer.stale.is_some(),
             faulty_updates: peer.faults,
             last_fault: peer.last_fault.clone(),
@@ -156,7 +156,7 @@ impl Speaker {
     /// The status of every peer, by address.
     pub fn peers(&self) -> Vec<PeerStatus> {
         let peers = self.by_address.values().filter_map(|id| self.peer(*id));
-        peers.map(|peer| PeerStatus::of(peer, peer.external(&self.config))).collect()
+        peers.map(|peer| PeerStatus::of(peer, peer.external(&self.config), self.told.len(peer.id))).collect()
     }
 
     /// What a peer tells us, by prefix; `None` if there is no such peer.
@@ -179,9 +179,8 @@ impl Speaker {
 
     /// What a peer was told, by prefix; `None` if there is no such peer.
     pub fn told(&self, peer: PeerId) -> Option<Vec<Told>> {
-        let session = self.peer(*self.by_address.get(&peer)?)?.established();
-        let told = session.map(|(_, state)| &state.out.told).into_iter().flatten();
-        Some(told.map(|(prefix, attributes)| Told { prefix: *prefix, attributes: attributes.clone() }).collect())
+        let told = self.told.of(*self.by_address.get(&peer)?);
+        Some(told.map(|(prefix, attributes)| Told { prefix, attributes: attributes.cloned() }).collect())
     }
 
     /// Prefixes in the table, those of our own included.
