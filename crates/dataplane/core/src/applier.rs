@@ -122,6 +122,11 @@ impl<T: Target> Applier<T> {
     }
 
     /// The target.
+    pub fn target(&self) -> &T {
+        &self.target
+    }
+
+    /// The target, to change what it knows.
     pub fn target_mut(&mut self) -> &mut T {
         &mut self.target
     }

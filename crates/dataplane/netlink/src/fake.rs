@@ -110,17 +110,17 @@ impl RouteKernel for FakeKernel {
         Ok(self.all_routes().into_iter().filter(|route| filter.matches(route)).collect())
     }
 
-    fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<()>>> {
+    fn change_routes(&mut self, changes: &[RouteChange<&Route>]) -> Result<Vec<Result<()>>> {
         let mut state = self.state();
         Ok(changes.iter().map(|change| state.change(change)).collect())
     }
 }
 
 impl State {
-    fn change(&mut self, change: &RouteChange) -> Result<()> {
+    fn change(&mut self, change: &RouteChange<&Route>) -> Result<()> {
         self.writes += 1;
         let (RouteChange::Add(route) | RouteChange::Replace(route) | RouteChange::Delete(route)) = change;
-        let route = route.clone().normal();
+        let route = Route::clone(route).normal();
         let fail = |errno| Err(Error::from_errno(errno, change.to_string(), "fake kernel"));
         if self.failing.contains(&route.net) {
             return fail(libc::ENOBUFS);

@@ -11,7 +11,7 @@ pub trait RouteKernel {
     fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>>;
 
     /// Makes changes; one result for each, in order. The outer error: nothing is known about any of them.
-    fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<()>>>;
+    fn change_routes(&mut self, changes: &[RouteChange<&Route>]) -> Result<Vec<Result<()>>>;
 }
 
 impl RouteKernel for Handle {
@@ -23,7 +23,7 @@ impl RouteKernel for Handle {
         Handle::routes(self, filter)
     }
 
-    fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<()>>> {
+    fn change_routes(&mut self, changes: &[RouteChange<&Route>]) -> Result<Vec<Result<()>>> {
         Handle::change_routes(self, changes)
     }
 }
@@ -37,7 +37,7 @@ impl<K: RouteKernel + ?Sized> RouteKernel for &mut K {
         (**self).routes(filter)
     }
 
-    fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<()>>> {
+    fn change_routes(&mut self, changes: &[RouteChange<&Route>]) -> Result<Vec<Result<()>>> {
         (**self).change_routes(changes)
     }
 }

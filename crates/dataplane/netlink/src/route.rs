@@ -1,5 +1,6 @@
 //! Routes as values, and how they are listed and changed.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -278,7 +279,10 @@ impl Handle {
     }
 
     /// Makes changes, many per system call; one result for each, in order.
-    pub fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<()>>> {
+    pub fn change_routes<R: Borrow<Route> + fmt::Display>(
+        &mut self,
+        changes: &[RouteChange<R>],
+    ) -> Result<Vec<Result<()>>> {
         let requests: Vec<_> = changes.iter().map(route_codec::change_request).collect();
         self.many(&requests, |at| changes[at].to_string())
     }

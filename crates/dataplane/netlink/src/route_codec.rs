@@ -1,5 +1,6 @@
 //! Routes to and from the wire.
 
+use std::borrow::Borrow;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -34,12 +35,13 @@ pub(crate) fn dump_request(family: Family, filter: &RouteFilter) -> Request {
 }
 
 /// A change as a request.
-pub(crate) fn change_request(change: &RouteChange) -> Request {
+pub(crate) fn change_request<R: Borrow<Route>>(change: &RouteChange<R>) -> Request {
+    let new = |flags, route| Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | flags, &message(route));
     match change {
-        RouteChange::Add(route) => Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message(route)),
-        RouteChange::Replace(route) => Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &message(route)),
+        RouteChange::Add(route) => new(NLM_F_EXCL, route.borrow()),
+        RouteChange::Replace(route) => new(NLM_F_REPLACE, route.borrow()),
         RouteChange::Delete(route) => {
-            let mut route = route.clone();
+            let mut route = route.borrow().clone();
             if route.hops.len() > 1 {
                 route.hops.clear();
             }

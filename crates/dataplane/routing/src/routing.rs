@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -183,7 +184,7 @@ impl<K: RouteKernel> Routing<K> {
         }
     }
 
-    fn set_prefixes(&mut self, prefixes: &[std::sync::Arc<str>]) {
+    fn set_prefixes(&mut self, prefixes: &[Arc<str>]) {
         if self.applier.target_mut().ownership_mut().set_prefixes(prefixes) {
             self.resync();
         }
@@ -250,11 +251,15 @@ impl<K: RouteKernel> Routing<K> {
         for net in std::mem::take(&mut self.dirty) {
             let (wants, links) = (&self.wants, &self.view.links);
             let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| links.up_index(interface));
-            let (route, waiting) = match wants.get(&net) {
+            let (wanted, gateways) = wants.get(&net);
+            let (route, waiting) = match wanted {
                 Some(wanted) => render(net, wanted, &self.view, &self.options, workload),
                 None => (None, None),
             };
-            self.note_gateways(net, waiting.as_ref());
+            let waits = |gateway: &IpAddr| matches!(&waiting, Some(Waiting::OffLink(off)) if off.contains(gateway));
+            let depends = |gateway: &&IpAddr| wants.workload(**gateway).is_some() || waits(gateway);
+            let gateways: Vec<IpAddr> = gateways.iter().filter(depends).copied().collect();
+            self.note_gateways(net, gateways);
             self.want(net, route);
             match waiting {
                 Some(waiting) => self.waiting.insert(net, waiting),
@@ -272,16 +277,12 @@ impl<K: RouteKernel> Routing<K> {
         let others: Vec<RouteKey> = others.chain(earlier).filter(|other| Some(*other) != key).collect();
         others.into_iter().for_each(|other| self.applier.want(other, None));
         if let Some(key) = key {
-            self.applier.want(key, route);
+            self.applier.want(key, route.map(Arc::new));
         }
     }
 
     /// Keeps by which gateways a prefix depends on workloads.
-    fn note_gateways(&mut self, net: IpNet, waiting: Option<&Waiting>) {
-        let waits = |gateway: &IpAddr| matches!(waiting, Some(Waiting::OffLink(off)) if off.contains(gateway));
-        let gateways = self.wants.gateways(&net).iter();
-        let now: Vec<IpAddr> =
-            gateways.filter(|gateway| self.wants.workload(**gateway).is_some() || waits(gateway)).copied().collect();
+    fn note_gateways(&mut self, net: IpNet, now: Vec<IpAddr>) {
         if now.is_empty() && self.behind.is_empty() {
             return;
         }
@@ -348,11 +349,11 @@ impl<K: RouteKernel> Routing<K> {
             return;
         }
         let key = RouteKey::of_route(route);
-        let ownership = self.applier.target_mut().ownership().clone();
+        let ownership = self.applier.target().ownership();
         let ours = ownership.is_ours(route, &self.view.links);
-        let seen = self.applier.tracker().seen(&key);
+        let seen = self.applier.tracker().seen(&key).map(Arc::as_ref);
         let news = if ours { seen != Some(route) } else { seen.is_some() };
-        if news || Connected::concerns(route, &self.view.links, &ownership) {
+        if news || Connected::concerns(route, &self.view.links, ownership) {
             self.stale = true;
         }
     }
@@ -362,12 +363,13 @@ impl<K: RouteKernel> Routing<K> {
             return;
         }
         let key = RouteKey::of_route(route);
-        let ownership = self.applier.target_mut().ownership().clone();
-        if self.applier.tracker().seen(&key) == Some(route) || Connected::concerns(route, &self.view.links, &ownership)
-        {
+        let ownership = self.applier.target().ownership();
+        let seen = self.applier.tracker().seen(&key).map(Arc::as_ref);
+        let ours = ownership.is_ours(route, &self.view.links);
+        if seen == Some(route) || Connected::concerns(route, &self.view.links, ownership) {
             self.stale = true;
         }
-        if !ownership.is_ours(route, &self.view.links) {
+        if !ours {
             self.applier.tracker_mut().retry(&key);
         }
     }

@@ -1,6 +1,7 @@
 //! The kernel's main routing table as a target: observe what is ours, commit edits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tortie_dataplane::{Cause, Edit, Failures, Target};
 use tortie_net::Family;
@@ -36,26 +37,29 @@ impl<K: RouteKernel> RouteTable<K> {
     }
 
     /// Those of the routes that are ours.
-    pub(crate) fn ours(&self, routes: Vec<Route>, links: &Links) -> BTreeMap<RouteKey, Route> {
+    pub(crate) fn ours(&self, routes: Vec<Route>, links: &Links) -> BTreeMap<RouteKey, Arc<Route>> {
         let ours = routes.into_iter().filter(|route| self.ownership.is_ours(route, links));
-        ours.map(|route| (RouteKey::of_route(&route), route)).collect()
+        ours.map(|route| (RouteKey::of_route(&route), Arc::new(route))).collect()
     }
 
     /// The changes that make one edit.
-    fn changes(&self, edit: &Edit<RouteKey, Route>) -> (RouteChange, Option<RouteChange>) {
+    fn changes<'a>(
+        &self,
+        edit: &'a Edit<RouteKey, Arc<Route>>,
+    ) -> (RouteChange<&'a Route>, Option<RouteChange<&'a Route>>) {
         match edit {
-            Edit::Remove { key: _, old } => (RouteChange::Delete(old.clone()), None),
+            Edit::Remove { key: _, old } => (RouteChange::Delete(old), None),
             // A workload's address has one right place: whatever else holds it would send its packets astray.
             Edit::Put { key: _, value, old: None } if self.ownership.is_workload_route(value) => {
-                (RouteChange::Replace(value.clone()), None)
+                (RouteChange::Replace(value), None)
             }
-            Edit::Put { key: _, value, old: None } => (RouteChange::Add(value.clone()), None),
+            Edit::Put { key: _, value, old: None } => (RouteChange::Add(value), None),
             Edit::Put { key, value, old: Some(old) } => {
                 // IPv6 replaces only routes of the same form, and would add beside others.
                 if Family::of_net(key.net) == Family::V6 && form(old) != form(value) {
-                    (RouteChange::Delete(old.clone()), Some(RouteChange::Add(value.clone())))
+                    (RouteChange::Delete(old), Some(RouteChange::Add(value)))
                 } else {
-                    (RouteChange::Replace(value.clone()), None)
+                    (RouteChange::Replace(value), None)
                 }
             }
         }
@@ -68,14 +72,14 @@ fn form(route: &Route) -> (tortie_netlink::RouteKind, bool) {
 
 impl<K: RouteKernel> Target for RouteTable<K> {
     type Key = RouteKey;
-    type Value = Route;
+    type Value = Arc<Route>;
 
-    fn observe(&mut self) -> Result<BTreeMap<RouteKey, Route>, Cause> {
+    fn observe(&mut self) -> Result<BTreeMap<RouteKey, Arc<Route>>, Cause> {
         let (links, routes) = self.read().map_err(cause)?;
         Ok(self.ours(routes, &Links::new(&links)))
     }
 
-    fn commit(&mut self, edits: &[Edit<RouteKey, Route>]) -> Failures<RouteKey> {
+    fn commit(&mut self, edits: &[Edit<RouteKey, Arc<Route>>]) -> Failures<RouteKey> {
         let mut failures = Failures::new();
         let mut changes = Vec::with_capacity(edits.len());
         let mut keys = Vec::with_capacity(edits.len());

@@ -88,19 +88,23 @@ impl Wants {
         }
     }
 
-    /// What wins for a prefix.
-    pub(crate) fn get(&self, net: &IpNet) -> Option<Wanted<'_>> {
+    /// What wins for a prefix, and the gateways that were learned for it.
+    pub(crate) fn get(&self, net: &IpNet) -> (Option<Wanted<'_>>, &[IpAddr]) {
         let learned = self.learned.get(net);
-        Some(match self.desired.get(net) {
-            Some(RouteTarget::Workload { interface }) => match learned.filter(|learned| self.takes_over(learned)) {
-                Some(learned) => Wanted::Learned(learned),
-                None => Wanted::Workload(interface),
-            },
-            Some(RouteTarget::Blackhole) => Wanted::Blackhole,
-            Some(RouteTarget::Node { node: _, via }) => Wanted::Node(*via),
-            Some(RouteTarget::Tunnel { device, node: _, via }) => Wanted::Tunnel(*device, *via),
-            None => Wanted::Learned(learned?),
-        })
+        let gateways = learned.map(|learned| learned.next_hops.as_slice()).unwrap_or_default();
+        let wanted = match self.desired.get(net) {
+            Some(RouteTarget::Workload { interface }) => {
+                Some(match learned.filter(|learned| self.takes_over(learned)) {
+                    Some(learned) => Wanted::Learned(learned),
+                    None => Wanted::Workload(interface),
+                })
+            }
+            Some(RouteTarget::Blackhole) => Some(Wanted::Blackhole),
+            Some(RouteTarget::Node { node: _, via }) => Some(Wanted::Node(*via)),
+            Some(RouteTarget::Tunnel { device, node: _, via }) => Some(Wanted::Tunnel(*device, *via)),
+            None => learned.map(Wanted::Learned),
+        };
+        (wanted, gateways)
     }
 
     /// Whether a learned route wins over a workload. One that leads to a workload does not: a workload that is a
@@ -121,11 +125,6 @@ impl Wants {
             )
             | None => None,
         }
-    }
-
-    /// The learned gateways of a prefix.
-    pub(crate) fn gateways(&self, net: &IpNet) -> &[IpAddr] {
-        self.learned.get(net).map(|learned| learned.next_hops.as_slice()).unwrap_or_default()
     }
 
     /// Every prefix that anything is wanted for.

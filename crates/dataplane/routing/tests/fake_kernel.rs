@@ -424,7 +424,7 @@ proptest! {
         states in proptest::collection::vec(proptest::collection::vec(route(), 0..10), 1..6),
     ) {
         let states: Vec<BTreeMap<_, _>> =
-            states.into_iter().map(|s| s.into_iter().map(|r| (RouteKey::of_route(&r), r)).collect()).collect();
+            states.into_iter().map(|s| s.into_iter().map(|r| (RouteKey::of_route(&r), Arc::new(r))).collect()).collect();
         converges(&mut FakeRig(kernel()), &states);
     }
 }

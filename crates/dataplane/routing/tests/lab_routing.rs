@@ -388,8 +388,10 @@ fn the_real_main_table_converges() {
     let rig = std::cell::RefCell::new(LabRig(a));
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&states, |states| {
-        let states: Vec<BTreeMap<_, _>> =
-            states.into_iter().map(|s| s.into_iter().map(|r| (RouteKey::of_route(&r), r)).collect()).collect();
+        let states: Vec<BTreeMap<_, _>> = states
+            .into_iter()
+            .map(|s| s.into_iter().map(|r| (RouteKey::of_route(&r), Arc::new(r))).collect())
+            .collect();
         converges(&mut *rig.borrow_mut(), &states);
         Ok(())
     });

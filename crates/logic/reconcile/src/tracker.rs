@@ -2,9 +2,10 @@
 //!
 //! Invariant: `differing` holds exactly the keys whose wanted and seen values differ, and `failures` only such keys.
 
-use std::collections::btree_map::Entry;
+use std::collections::btree_map::{self, Entry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::iter::Peekable;
 use std::time::Instant;
 
 use crate::Backoff;
@@ -45,6 +46,25 @@ impl<K: fmt::Display, V: fmt::Debug> fmt::Display for Edit<K, V> {
             Edit::Put { key, value, old: _ } => write!(f, "put {key} = {value:?}"),
             Edit::Remove { key, old: _ } => write!(f, "remove {key}"),
         }
+    }
+}
+
+/// Looks up ascending keys of a map: one by one if they are few, else by going through the map beside them.
+struct Walk<'a, K, V> {
+    map: &'a BTreeMap<K, V>,
+    rest: Option<Peekable<btree_map::Iter<'a, K, V>>>,
+}
+
+impl<'a, K: Ord, V> Walk<'a, K, V> {
+    fn new(map: &'a BTreeMap<K, V>, keys: &BTreeSet<K>) -> Walk<'a, K, V> {
+        let many = keys.len() >= map.len() / 8;
+        Walk { map, rest: many.then(|| map.iter().peekable()) }
+    }
+
+    fn get(&mut self, key: &K) -> Option<&'a V> {
+        let Some(rest) = &mut self.rest else { return self.map.get(key) };
+        while rest.next_if(|(next, _)| *next < key).is_some() {}
+        rest.next_if(|(next, _)| *next == key).map(|(_, value)| value)
     }
 }
 
@@ -173,9 +193,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     /// dependency a reference comes after its referent and goes before it.
     pub fn edits(&self, now: Instant) -> Vec<Edit<K, V>> {
         let due = self.due().filter(|key| self.failures.get(key).is_none_or(|f| f.retry_at <= now));
-        let (mut edits, mut removals) = (Vec::new(), Vec::new());
+        let (mut edits, mut removals) = (Vec::with_capacity(self.differing.len()), Vec::new());
+        let (mut want, mut seen) = (Walk::new(&self.want, &self.differing), Walk::new(&self.seen, &self.differing));
         for key in due {
-            match (self.want.get(key), self.seen.get(key)) {
+            match (want.get(key), seen.get(key)) {
                 (Some(value), old) => {
                     edits.push(Edit::Put { key: key.clone(), value: value.clone(), old: old.cloned() });
                 }
