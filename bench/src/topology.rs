@@ -19,7 +19,7 @@ pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// The outside host's address.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The gateway of every pod.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// A host and what is at the other end of its uplink.
 pub struct Host {

@@ -47,6 +47,9 @@ enum Chore {
         /// Random and repeated tests at full length.
         #[arg(long)]
         full: bool,
+        /// Run this benchmark instead of tests, built for development: what the kernel does is what it has there.
+        #[arg(long, conflicts_with_all = ["filter", "full"])]
+        bench: Option<String>,
     },
     /// Everything that can run on this machine; says what was skipped and why.
     Test,
@@ -110,7 +113,8 @@ fn main() -> Result<ExitCode> {
         Chore::Lab { filter, full: _, store: Some(store) } => lab::lab_on(store, filter.as_deref()),
         Chore::Lab { filter, full, store: None } => lab::lab(filter.as_deref(), full),
         Chore::Mutants => lab::mutants(),
-        Chore::LabVm { filter, full } => vm::lab_vm(filter.as_deref(), full),
+        Chore::LabVm { filter: _, full: _, bench: Some(name) } => vm::bench(&name),
+        Chore::LabVm { filter, full, bench: None } => vm::lab_vm(filter.as_deref(), full),
         Chore::Test => suite::all(),
         Chore::Bench { name, args } => bench::bench(name.as_deref(), &args),
         Chore::Tidy => tidy::tidy(),

@@ -50,7 +50,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "tunnels",
-        what: "throughput pod to pod through VXLAN, beside a device set up by hand",
+        what: "throughput pod to pod through VXLAN, IPIP and WireGuard, beside devices set up by hand",
         run: tunnels::run,
     },
     Figure {

@@ -1,6 +1,7 @@
 //! Tests that need a kernel of their own: the lab, with its nodes in namespaces, in a virtual machine with Debian's kernel.
 //!
-//! The machine's first file system holds one static shell, the modules, our binary and the test programs, no more. What
+//! The machine's first file system holds one static shell, the modules, our binary, the test programs or the benchmarks,
+//! and the tools that those ask, no more. What
 //! the tests print comes over the serial line, where their summaries are read as those of any other run.
 
 mod cpio;
@@ -21,7 +22,10 @@ use crate::image::libraries;
 use crate::suite::{Counts, close, parse_result};
 
 /// The tests that the machine runs: files of lab tests whose devices most machines' own kernel may lack.
-const TESTS: [&str; 3] = ["ipip", "lab_ipip", "wireguard"];
+const TESTS: [&str; 4] = ["ipip", "lab_ipip", "node_clean", "wireguard"];
+
+/// Programs that tests ask, in place of the shell's own of that name.
+const PROGRAMS: [&str; 3] = ["ip", "bridge", "nft"];
 
 /// Modules, with which the machine's kernel can do what the lab asks for.
 const MODULES: [&str; 34] = [
@@ -64,15 +68,34 @@ const MODULES: [&str; 34] = [
 /// The longest that the machine may run; it emulates every instruction.
 const DEADLINE: Duration = Duration::from_secs(1200);
 /// What the machine prints last.
-const END: &str = "vm: all tests ran";
+const END: &str = "vm: all ran";
+/// What it prints when a benchmark fails or misses its target.
+const MISSED: &str = "vm: the benchmark failed or missed a target";
+
+/// What the machine is to run.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    Tests { filter: Option<&'a str>, full: bool },
+    Bench(&'a str),
+}
 
 /// Runs the tests in the machine and prints the summary; `filter`: a part of a test's name.
 pub fn lab_vm(filter: Option<&str>, full: bool) -> Result<ExitCode> {
     Ok(close(counts(filter, full)?))
 }
 
+/// Runs a benchmark in the machine. Its processors are emulated: ratios say something, nothing else does.
+pub fn bench(name: &str) -> Result<ExitCode> {
+    let Counts { passed: _, failed, ignored } = work(Work::Bench(name))?;
+    Ok(if failed + ignored == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Runs the tests in the machine; without the programs that this takes, says so and counts each file as skipped.
 pub fn counts(filter: Option<&str>, full: bool) -> Result<Counts> {
+    work(Work::Tests { filter, full })
+}
+
+fn work(work: Work<'_>) -> Result<Counts> {
     let skipped = |why: String| {
         println!("skipped: tests in a virtual machine ({why})");
         Ok(Counts { ignored: u64::try_from(TESTS.len()).unwrap_or(u64::MAX), ..Counts::default() })
@@ -80,7 +103,12 @@ pub fn counts(filter: Option<&str>, full: bool) -> Result<Counts> {
     if std::env::consts::ARCH != "x86_64" {
         return skipped(format!("the machine is x86-64, and this one {}", std::env::consts::ARCH));
     }
-    for (program, package) in [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")] {
+    for (program, package) in [
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("busybox", "busybox-static"),
+        ("bridge", "iproute2"),
+        ("nft", "nftables"),
+    ] {
         if !has(program) {
             return skipped(format!("{package} is not installed"));
         }
@@ -89,51 +117,49 @@ pub fn counts(filter: Option<&str>, full: bool) -> Result<Counts> {
         Ok(kernel) => kernel,
         Err(error) => return skipped(format!("Debian's kernel can't be had: {error:#}")),
     };
-    let (tests, binary) = build()?;
+    let (programs, binary) = build(work)?;
     let folder = target().join("vm");
     std::fs::create_dir_all(&folder)?;
     let archive = folder.join("initramfs.cpio");
-    pack(&archive, &kernel, &tests, &binary, filter, full)?;
+    pack(&archive, &kernel, &programs, &binary, work)?;
     let counts = boot(&kernel.image, &archive)?;
     std::fs::remove_file(&archive)?;
     Ok(counts)
 }
 
-/// Builds the test programs and the binary, with the features that the whole workspace has.
-fn build() -> Result<(Vec<PathBuf>, PathBuf)> {
+/// Builds the programs to run and the binary, with the features that the whole workspace has.
+fn build(work: Work<'_>) -> Result<(Vec<PathBuf>, PathBuf)> {
     let mut args = vec!["build", "--workspace", "--locked", "--bin", "tortie"];
-    args.extend(TESTS.iter().flat_map(|test| ["--test", test]));
+    let wanted: &[&str] = match work {
+        Work::Tests { filter: _, full: _ } => &TESTS,
+        Work::Bench(_) => &["tortie-bench"],
+    };
+    let kind = if matches!(work, Work::Bench(_)) { "--bin" } else { "--test" };
+    args.extend(wanted.iter().flat_map(|name| [kind, name]));
     run(&mut cargo(&args))?;
     let output = cargo(&args).args(["--message-format=json"]).stderr(Stdio::null()).output()?;
     let messages =
         output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let mut tests = Vec::new();
+    let mut programs = Vec::new();
     let mut binary = None;
     for message in messages {
         let (Some(program), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
             continue;
         };
-        if TESTS.contains(&name) {
-            tests.push(PathBuf::from(program));
+        if wanted.contains(&name) {
+            programs.push(PathBuf::from(program));
         } else if name == "tortie" {
             binary = Some(PathBuf::from(program));
         }
     }
-    tests.sort();
-    if tests.len() < TESTS.len() {
-        bail!("cargo built {} test programs of {}", tests.len(), TESTS.len());
+    programs.sort();
+    if programs.len() < wanted.len() {
+        bail!("cargo built {} programs of {}", programs.len(), wanted.len());
     }
-    Ok((tests, binary.context("cargo built no tortie")?))
+    Ok((programs, binary.context("cargo built no tortie")?))
 }
 
-fn pack(
-    path: &Path,
-    kernel: &kernel::Kernel,
-    tests: &[PathBuf],
-    binary: &Path,
-    filter: Option<&str>,
-    full: bool,
-) -> Result<()> {
+fn pack(path: &Path, kernel: &kernel::Kernel, programs: &[PathBuf], binary: &Path, work: Work<'_>) -> Result<()> {
     let mut archive = cpio::Archive::create(path)?;
     for folder in ["bin", "dev", "etc", "lib", "modules", "proc", "root", "run", "sbin", "sys", "tests", "tmp", "var"] {
         archive.folder(folder)?;
@@ -147,14 +173,23 @@ fn pack(
         script += &format!("insmod /modules/{number}.ko || echo 'vm: no module {}'\n", module.display());
     }
     let mut needed: BTreeSet<PathBuf> = libraries(binary)?.into_iter().collect();
-    let env = if full { "TORTIE_FULL=1 " } else { "" };
-    for test in tests {
-        needed.extend(libraries(test)?);
-        let name = test.file_name().and_then(|name| name.to_str()).context("a test program has a name")?;
-        archive.copy(&format!("tests/{name}"), test)?;
-        let filter = filter.unwrap_or_default();
-        script +=
-            &format!("echo 'vm: {name}'; {env}/tests/{name} --ignored --test-threads=1 --nocapture {filter} 2>&1\n");
+    for name in PROGRAMS {
+        let file = program(name)?;
+        needed.extend(libraries(&file)?);
+        archive.copy(&format!("sbin/{name}"), &file)?;
+    }
+    for file in programs {
+        needed.extend(libraries(file)?);
+        let name = file.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
+        archive.copy(&format!("tests/{name}"), file)?;
+        script += &match work {
+            Work::Tests { filter, full } => {
+                let env = if full { "TORTIE_FULL=1 " } else { "" };
+                let filter = filter.unwrap_or_default();
+                format!("echo 'vm: {name}'; {env}/tests/{name} --ignored --test-threads=1 --nocapture {filter} 2>&1\n")
+            }
+            Work::Bench(figure) => format!("/tests/{name} {figure} 2>&1 || echo '{MISSED}'\n"),
+        };
     }
     add_libraries(&mut archive, &needed)?;
     script += &format!("echo '{END}'\nsync\npoweroff -f\n");
@@ -168,7 +203,7 @@ fn init_head() -> String {
     let lines = [
         "#!/bin/busybox sh",
         "/bin/busybox --install -s /bin",
-        "export PATH=/bin:/sbin HOME=/root TORTIE_BIN=/tests/tortie RUST_BACKTRACE=1",
+        "export PATH=/sbin:/bin HOME=/root TORTIE_BIN=/tests/tortie RUST_BACKTRACE=1",
         "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run",
         "mount -t tmpfs tmp /tmp; mount -t tmpfs var /var; mkdir -p /var/lib /var/run /dev/shm",
         "ln -sf /proc/self/fd /dev/fd; echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd; hostname vm",
@@ -238,10 +273,11 @@ fn boot(image: &Path, archive: &Path) -> Result<Counts> {
                 if let Some((_, result)) = line.split_once("test result: ") {
                     counts.add(parse_result(result));
                 }
+                counts.failed += u64::from(line.contains(MISSED));
                 ended |= line.contains(END);
             }
             Err(RecvTimeoutError::Disconnected) if ended => return Ok(Counts { ignored: 0, ..counts }),
-            Err(RecvTimeoutError::Disconnected) => bail!("the virtual machine ended before every test ran"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the virtual machine ended before everything ran"),
             Err(RecvTimeoutError::Timeout) => bail!("the virtual machine ran longer than {} s", DEADLINE.as_secs()),
         }
     }
