@@ -92,11 +92,20 @@ fn config(me: Speaks, neighbours: &[(&str, &str)], reflects: bool, long_lived: b
             } else {
                 String::new()
             };
+            let (restart, long) = if long_lived {
+                (
+                    " [neighbors.graceful-restart.config]\n  enabled = true\n  restart-time = 2\n  long-lived-enabled = true\n",
+                    "  [neighbors.afi-safis.mp-graceful-restart.config]\n   enabled = true\n  \
+                     [neighbors.afi-safis.long-lived-graceful-restart.config]\n   enabled = true\n   restart-time = 600\n",
+                )
+            } else {
+                ("", "")
+            };
             let neighbour = |address: &str, family: &str| {
                 format!(
-                    "[[neighbors]]\n [neighbors.config]\n  neighbor-address = \"{address}\"\n  peer-as = 64512\n{client} \
+                    "[[neighbors]]\n [neighbors.config]\n  neighbor-address = \"{address}\"\n  peer-as = 64512\n{client}{restart} \
                      [neighbors.timers.config]\n  connect-retry = 5\n  idle-hold-time-after-reset = 1\n \
-                     [[neighbors.afi-safis]]\n  [neighbors.afi-safis.config]\n   afi-safi-name = \"{family}\"\n"
+                     [[neighbors.afi-safis]]\n  [neighbors.afi-safis.config]\n   afi-safi-name = \"{family}\"\n{long}"
                 )
             };
             format!("[global.config]\n as = 64512\n router-id = \"{v4}\"\n")
@@ -362,6 +371,7 @@ fn outlives(me: Speaks) {
     let me = Speaks { v4: "172.17.8.1", v6: "fd00:8::1", ..me };
     let text = config(me, &[("172.17.8.101", "fd00:8::65")], false, true);
     let router = Router::start(&lab, "r1", me.make, &text);
+    announce(&router, me);
     let long = ", annotations: {bgp.tortie/long-lived-secs: '600'}";
     lab.apply(&(peer("four", me.v4, ", maxRestartTime: 2s", long) + &peer("six", me.v6, ", maxRestartTime: 2s", long)))
         .unwrap();
@@ -390,6 +400,7 @@ fn outlives(me: Speaks) {
         assert!(kernel.iter().any(|route| route.net.to_string() == net), "{net} is in the kernel still");
     }
     let router = Router::start(&lab, "r1", me.make, &text);
+    announce(&router, me);
     up(&lab, 2);
     until("they are fresh again", || all_are((false, false)));
 
@@ -423,4 +434,10 @@ fn routes_of_bird_outlive_its_restart_time_and_ours_do_there() {
 #[ignore = "needs root"]
 fn routes_of_frr_outlive_its_restart_time_and_ours_do_there() {
     outlives(ALL[1]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn routes_of_gobgp_outlive_its_restart_time_and_ours_do_there() {
+    outlives(ALL[2]);
 }

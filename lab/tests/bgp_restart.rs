@@ -1,11 +1,14 @@
-//! `kill -9` and start of nodes, one or both, also while they start: no route goes at a neighbour, whether that is a node
-//! or BIRD, and no packet of a thousand a second is lost. `TORTIE_FULL` asks for 200 kills.
+//! `kill -9` and start of nodes, one or both, also while they start: no route goes at a neighbour, whether that is a node,
+//! BIRD, FRR or GoBGP, and no packet of a thousand a second is lost. `TORTIE_FULL` asks for 200 kills beside BIRD. GoBGP
+//! puts nothing into a kernel: there its own table is followed, and packets flow between the nodes alone.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
 #[path = "support/routers.rs"]
 mod routers;
 
+use std::io::Read;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,7 @@ use tortie_netlink::{Event, Groups, Monitor, Route};
 
 const RATE: u32 = 1000;
 const KILLS: u32 = 8;
+const FEW: u32 = 4;
 const FULL: u32 = 200;
 
 const PEER: &str = "---
@@ -25,16 +29,42 @@ metadata: {name: router}
 spec: {peerIP: 172.17.8.1, asNumber: 65001}
 ";
 
-fn bird() -> String {
-    let neighbour = |n| {
-        format!(
-            "protocol bgp node{n} {{ local 172.17.8.1 as 65001; neighbor 172.17.8.10{n} as 64512; graceful restart on; \
-             connect retry time 1; error wait time 1, 2; ipv4 {{ import all; export none; }}; }}\n"
-        )
-    };
-    "router id 172.17.8.1;\nprotocol device {}\nprotocol kernel { ipv4 { export all; }; }\n".to_owned()
-        + &neighbour(1)
-        + &neighbour(2)
+fn config(make: Make) -> String {
+    let each = |one: &dyn Fn(u8) -> String| one(1) + &one(2);
+    match make {
+        Make::Bird => {
+            "router id 172.17.8.1;\nprotocol device {}\nprotocol kernel { ipv4 { export all; }; }\n".to_owned()
+                + &each(&|n| {
+                    format!(
+                        "protocol bgp node{n} {{ local 172.17.8.1 as 65001; neighbor 172.17.8.10{n} as 64512; graceful \
+                         restart on; connect retry time 1; error wait time 1, 2; ipv4 {{ import all; export none; }}; }}\n"
+                    )
+                })
+        }
+        Make::Frr => {
+            "hostname r\nrouter bgp 65001\n bgp router-id 172.17.8.1\n no bgp ebgp-requires-policy\n bgp \
+             graceful-restart\n"
+                .to_owned()
+                + &each(&|n| {
+                    format!(
+                        " neighbor 172.17.8.10{n} remote-as 64512\n neighbor 172.17.8.10{n} timers connect 1\n neighbor \
+                         172.17.8.10{n} advertisement-interval 0\n"
+                    )
+                })
+        }
+        Make::GoBgp => {
+            "[global.config]\n as = 65001\n router-id = \"172.17.8.1\"\n".to_owned()
+                + &each(&|n| {
+                    format!(
+                        "[[neighbors]]\n [neighbors.config]\n  neighbor-address = \"172.17.8.10{n}\"\n  peer-as = 64512\n \
+                         [neighbors.graceful-restart.config]\n  enabled = true\n  restart-time = 120\n \
+                         [neighbors.timers.config]\n  connect-retry = 5\n  idle-hold-time-after-reset = 1\n \
+                         [[neighbors.afi-safis]]\n  [neighbors.afi-safis.config]\n   afi-safi-name = \"ipv4-unicast\"\n  \
+                         [neighbors.afi-safis.mp-graceful-restart.config]\n   enabled = true\n"
+                    )
+                })
+        }
+    }
 }
 
 fn block(pod: &Pod) -> IpNet {
@@ -95,19 +125,55 @@ fn watch(lab: &Lab, machine: &str, nets: &[IpNet], stop: &AtomicBool) -> Vec<Rou
     gone
 }
 
+/// Follows GoBGP's own table.
+struct Followed(Child);
+
+impl Followed {
+    fn start(lab: &Lab) -> Followed {
+        let mut command = lab.view("router").unwrap().command("gobgp", false).unwrap();
+        Followed(command.args(["monitor", "global", "rib", "--current"]).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The lines that say that a route went; it was told of each of these before.
+    fn gone(mut self, nets: &[IpNet]) -> Vec<String> {
+        self.0.kill().unwrap();
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        self.0.wait().unwrap();
+        assert!(nets.iter().all(|net| text.contains(&format!("[ROUTE] {net} "))), "{text}");
+        text.lines().filter(|line| line.contains("DELROUTE")).map(str::to_owned).collect()
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn killed_nodes_withdraw_no_route_and_lose_no_packet() {
-    if !Make::Bird.installed() {
+    let full = std::env::var_os("TORTIE_FULL").is_some();
+    killed_nodes_are_not_missed(Make::Bird, if full { FULL } else { KILLS });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn frr_misses_no_killed_node() {
+    killed_nodes_are_not_missed(Make::Frr, FEW);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn gobgp_misses_no_killed_node() {
+    killed_nodes_are_not_missed(Make::GoBgp, FEW);
+}
+
+fn killed_nodes_are_not_missed(make: Make, kills: u32) {
+    if !make.installed() {
         return;
     }
-    let kills = if std::env::var_os("TORTIE_FULL").is_some() { FULL } else { KILLS };
     let lab = Lab::builder().nodes(2).router("router").env("CALICO_IPV4POOL_NAT_OUTGOING", "false").up().unwrap();
     lab.start(START).unwrap();
     lab.apply(&format!("{OPEN}{PEER}")).unwrap();
     let a = lab.node(1).add_pod("default", "a", &[]).unwrap();
     let b = lab.node(2).add_pod("default", "b", &[]).unwrap();
-    let router = Router::start(&lab, "router", Make::Bird, &bird());
+    let router = Router::start(&lab, "router", make, &config(make));
     let nets = [block(&a), block(&b)];
     until("the routes are everywhere", || {
         let held = router.holds();
@@ -117,11 +183,14 @@ fn killed_nodes_withdraw_no_route_and_lose_no_packet() {
     });
     let from_router = lab.place("router").unwrap();
     let stream = |from: &tortie_lab::Place, to: &Pod| Prober::start(from, &to.place(), Family::V4, 9000, RATE).unwrap();
-    let streams = [stream(&a.place(), &b), stream(&from_router, &a)];
+    let forwards = make != Make::GoBgp;
+    let mut streams = vec![stream(&a.place(), &b)];
+    streams.extend(forwards.then(|| stream(&from_router, &a)));
     for stream in &streams {
         assert!(stream.wait_received(100, START), "the stream flows");
     }
-    let flowing = streams.each_ref().map(Prober::mark);
+    let flowing: Vec<_> = streams.iter().map(Prober::mark).collect();
+    let followed = (!forwards).then(|| Followed::start(&lab));
 
     let (stop, begun) = (AtomicBool::new(false), Instant::now());
     let mut killed = 0;
@@ -140,10 +209,12 @@ fn killed_nodes_withdraw_no_route_and_lose_no_packet() {
         watches.map(|(machine, watch)| (machine, watch.join().unwrap()))
     });
     let took = begun.elapsed().as_secs_f64();
-    let reports = streams.map(Prober::stop);
+    let reports: Vec<_> = streams.into_iter().map(Prober::stop).collect();
     let lost: Vec<_> = reports.iter().map(|report| report.sent - report.received).collect();
     let sent: Vec<_> = reports.iter().map(|report| report.sent).collect();
     println!("{killed} kills in {took:.0} s: of {sent:?} packets {lost:?} were lost; routes that went: {gone:?}");
+    let withdrawn = followed.map(|followed| followed.gone(&nets)).unwrap_or_default();
+    assert!(withdrawn.is_empty(), "routes went in {make:?}: {withdrawn:?}");
     for (machine, gone) in gone {
         assert!(gone.is_empty(), "routes went at {machine}: {gone:?}");
     }
