@@ -242,6 +242,10 @@ impl Calculator {
         for (key, line) in self.bgp.problems() {
             out.entry(key).or_default().push(line);
         }
+        let blocks = self.config.cluster_routes(self.bgp.labels(&self.node));
+        for (pool, line) in self.routes.unrouted(blocks, self.bgp.cluster_routes(&self.node)) {
+            out.entry(Key::resource(Kind::IpPool, "", pool)).or_default().push(line);
+        }
         out
     }
 

@@ -121,6 +121,25 @@ impl Routes {
         }
     }
 
+    /// Pools to whose blocks on other nodes neither of the two sources gives routes, and the words for it.
+    pub(crate) fn unrouted(&self, blocks: ClusterRoutes, bgp: ClusterRoutes) -> impl Iterator<Item = (&str, String)> {
+        let left_out = move |encap| match encap {
+            Encap::Plain => (!blocks.plain && !bgp.plain).then_some(("without encapsulation", "EnabledNoEncapOnly")),
+            Encap::Ipip { beyond_subnet_only: _ } => {
+                (!blocks.ipip && !bgp.ipip).then_some(("with IPIP", "EnabledIPIPOnly"))
+            }
+            Encap::Vxlan { beyond_subnet_only: _ } => None,
+        };
+        self.pools.iter().filter_map(move |(name, pool)| {
+            let (kind, word) = left_out(pool.encap)?;
+            let line = format!(
+                "spec: this node has no routes to the blocks of others, as programClusterRoutes of both FelixConfiguration \
+                 and BGPConfiguration leaves out pools {kind}; one of them must be Enabled or {word}"
+            );
+            Some((&**name, line))
+        })
+    }
+
     /// How packets to a block travel, by the narrowest pool that it is in.
     pub(crate) fn encap(&self, block: IpNet) -> Option<Encap> {
         let around = self.pools.values().filter(|pool| pool.cidr.contains(&block));
