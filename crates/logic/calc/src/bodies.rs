@@ -35,7 +35,7 @@ impl Bodies {
         let Place { id, tier, order: _, scope } = place;
         let key = Key {
             namespace: id.namespace.clone(),
-            tier: tier.clone(),
+            tier: Arc::clone(tier),
             stage: scope.stage,
             rules: rules.clone(),
             selector: if rules.has_selector() { selector.into() } else { Box::default() },
@@ -45,7 +45,7 @@ impl Bodies {
         }
         let (ingress, egress) = rules.rules(selector);
         let Resolved { ingress, egress, sets, problems: _ } = Resolved::of(known, &id.namespace, &ingress, &egress);
-        let rules = Policy { tier: tier.clone(), stage: scope.stage, ingress, egress };
+        let rules = Policy { tier: Arc::clone(tier), stage: scope.stage, ingress, egress };
         let body = Body { rules: Arc::new(rules), sets: sets.into_values().collect() };
         if self.known.len() >= self.sweep_at {
             self.known.retain(|_, body| Arc::strong_count(&body.rules) > 1);

@@ -2,10 +2,11 @@
 //!
 //! Keeps what the tables need of each workload endpoint of this node, and which of them changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tortie_desired::{EndpointId, FloatingAddress, Limits};
 use tortie_net::{IpNet, Mac};
 

@@ -106,6 +106,9 @@ impl Matching {
     /// A policy came, changed or went.
     pub(crate) fn set_policy(&mut self, id: &PolicyId, facts: Option<PolicyFacts>) {
         let old = self.find(id);
+        // What selects nobody now was inactive at the last flush, or has been marked since.
+        let selects = |matching: &Matching, id: SelectorId| matching.index.classes_of(id).next().is_some();
+        let mut matters = old.is_some_and(|selector| selects(self, selector));
         match (old, facts) {
             (None, None) => return,
             (Some(selector), Some(facts)) if self.same_place(selector, &facts) => {
@@ -120,11 +123,14 @@ impl Matching {
                     self.remove_policy(id, selector);
                 }
                 if let Some(facts) = facts {
-                    self.add_policy(facts);
+                    let selector = self.add_policy(facts);
+                    matters |= selects(self, selector);
                 }
             }
         }
-        self.dirty_policies.insert(id.clone());
+        if matters {
+            self.dirty_policies.insert(id.clone());
+        }
     }
 
     /// A tier came, changed or went.
@@ -137,7 +143,7 @@ impl Matching {
     /// Policies whose tier is missing, with the tier's name.
     pub(crate) fn without_tier(&self) -> impl Iterator<Item = (&PolicyId, &str)> {
         let places = self.policies.iter().map(|(_, entry)| &entry.place);
-        places.filter(|place| self.tiers.is_missing(&place.tier)).map(|place| (&place.id, &*place.tier))
+        places.filter(|place| self.tiers.is_missing(&place.tier)).map(|place| (&place.id, &**place.tier))
     }
 
     /// Policies that may have become active or inactive or changed their rules since the last call, with their rules
@@ -201,7 +207,7 @@ impl Matching {
             && self.index.canonical(selector) == facts.selector.canonical()
     }
 
-    fn add_policy(&mut self, facts: PolicyFacts) {
+    fn add_policy(&mut self, facts: PolicyFacts) -> SelectorId {
         let PolicyFacts { place, selector, rules } = facts;
         let selector = self.index.add_selector(selector);
         let hash = self.hasher.hash_one(&place.id);
@@ -211,6 +217,7 @@ impl Matching {
             |selector: &SelectorId| policies.get(*selector).map_or(0, |entry: &Entry| hasher.hash_one(&entry.place.id));
         by_id.insert_unique(hash, selector, hash_of);
         self.mark_selected(selector);
+        selector
     }
 
     fn remove_policy(&mut self, id: &PolicyId, selector: SelectorId) {

@@ -3,7 +3,7 @@
 //! A node reads every policy of the cluster, and most select none of its endpoints.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashSet;
 use serde::Serialize as _;
@@ -45,6 +45,11 @@ const COMMON: [&str; 32] = [
     "all()",
     "0.0.0.0/0",
 ];
+/// The places of common texts of each length.
+static COMMON_BY_LENGTH: LazyLock<Vec<Vec<usize>>> = LazyLock::new(|| {
+    let longest = COMMON.iter().map(|text| text.len()).max().unwrap_or(0);
+    (0..=longest).map(|length| (0..COMMON.len()).filter(|at| COMMON[*at].len() == length).collect()).collect()
+});
 /// The byte of the first common text; no JSON has such bytes outside of texts.
 const FIRST_COMMON: u8 = 0x80;
 /// The byte of the policy's own selector, which is kept elsewhere.
@@ -68,6 +73,10 @@ impl Packed {
         let mut writer = serde_json::Serializer::with_formatter(&mut out, shorten);
         (ingress, egress).serialize(&mut writer).expect("plain structs with text keys always serialise");
         Packed(Some(out.into()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     fn bytes(&self) -> &[u8] {
@@ -117,6 +126,10 @@ impl Packed {
 
 /// A text as JSON writes it, without its quotes.
 fn in_json(text: &str) -> Vec<u8> {
+    // Most selectors: nothing in them is written in another way.
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        return text.as_bytes().to_vec();
+    }
     let mut json = serde_json::to_vec(text).expect("a text always serialises");
     json.pop();
     json.drain(..1);
@@ -159,7 +172,8 @@ impl Shorten {
         if !self.text.is_empty() && self.text == self.selector {
             return Some(SELECTOR);
         }
-        let common = COMMON.iter().position(|known| known.as_bytes() == self.text).map(|at| (FIRST_COMMON, at));
+        let of_length = COMMON_BY_LENGTH.get(self.text.len()).map_or(&[][..], Vec::as_slice);
+        let common = of_length.iter().find(|at| COMMON[**at].as_bytes() == self.text).map(|at| (FIRST_COMMON, *at));
         let starts = std::iter::once(&0).chain(&self.ends);
         let mut own = starts.zip(&self.ends).take(MOST_OWN).map(|(start, end)| &self.own[*start..*end]);
         let (first, at) = common.or_else(|| own.position(|known| known == self.text).map(|at| (FIRST_OWN, at)))?;

@@ -44,7 +44,8 @@ fn nets<'a>(
     texts: impl IntoIterator<Item = &'a api::IpNetText>,
     problems: &mut Vec<String>,
 ) -> Vec<IpNet> {
-    let mut out = Vec::new();
+    let texts = texts.into_iter();
+    let mut out = Vec::with_capacity(texts.size_hint().0);
     for text in texts {
         match text.net() {
             Some(net) => out.push(net),
@@ -254,7 +255,7 @@ impl<'a> PolicySource<'a> {
         problems: &mut Vec<String>,
     ) -> Option<PolicyFacts> {
         let selector = self.whom(known, problems)?;
-        let tier = strings.get(if self.tier.is_empty() { "default" } else { self.tier });
+        let tier = strings.tier(if self.tier.is_empty() { "default" } else { self.tier });
         let (ingress, egress) = self.directions();
         let scope = Scope { ingress, egress, stage: self.stage, forward: self.forward };
         // With more conditions the text is not what is kept.
@@ -289,9 +290,11 @@ impl<'a> PolicySource<'a> {
         if !self.service_account_selector.is_empty() {
             parts.push(parse("serviceAccountSelector", self.service_account_selector)?.rewrite_for_service_account());
         }
-        let joined = parts
-            .into_iter()
-            .try_fold(Selector::all(), |all, part| if all.is_all() { Some(part) } else { both(known, &all, &part) });
+        let joined = parts.into_iter().map(Some).reduce(|all, part| match (all?, part?) {
+            (all, part) if all.is_all() => Some(part),
+            (all, part) => both(known, &all, &part),
+        });
+        let joined = joined.flatten();
         if joined.is_none() {
             problems.push("spec.selector: nested too deep".to_owned());
         }
@@ -311,6 +314,9 @@ fn stage(do_not_track: bool, pre_dnat: bool) -> PolicyStage {
 pub(crate) fn profile(profile: &api::Profile, known: &mut Selectors, problems: &mut Vec<String>) -> Packed {
     let spec = &profile.spec;
     let rules = Packed::new("", &spec.ingress, &spec.egress);
+    if rules.is_empty() {
+        return rules;
+    }
     usable(known, ("", &Selector::all()), rules, (&spec.ingress, &spec.egress), problems)
 }
 

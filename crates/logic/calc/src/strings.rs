@@ -1,8 +1,12 @@
 //! One copy of each name, however many facts carry it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
+
+/// The name of a tier: shared twice, as every policy has one, and a shared text alone is twice as large.
+pub(crate) type TierName = Arc<Arc<str>>;
 
 /// Shared texts. What nobody holds any more is dropped each time the collection has doubled.
 #[derive(Debug, Default)]
@@ -11,7 +15,11 @@ pub(crate) struct Strings {
     /// Most policies of all namespaces ask for it.
     empty: Arc<str>,
     sweep_at: usize,
+    tiers: BTreeMap<Arc<str>, TierName>,
 }
+
+/// More tiers than this are looked through for those that nobody names any more.
+const MANY_TIERS: usize = 256;
 
 impl Strings {
     pub(crate) fn get(&mut self, text: &str) -> Arc<str> {
@@ -28,6 +36,22 @@ impl Strings {
         let text: Arc<str> = Arc::from(text);
         self.known.insert(text.clone());
         text
+    }
+}
+
+impl Strings {
+    /// The name of a tier.
+    pub(crate) fn tier(&mut self, name: &str) -> TierName {
+        if let Some(known) = self.tiers.get(name) {
+            return known.clone();
+        }
+        if self.tiers.len() >= MANY_TIERS {
+            self.tiers.retain(|_, tier| Arc::strong_count(tier) > 1);
+        }
+        let name: Arc<str> = Arc::from(name);
+        let tier = Arc::new(name.clone());
+        self.tiers.insert(name, tier.clone());
+        tier
     }
 }
 

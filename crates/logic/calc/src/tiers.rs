@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use tortie_desired::{PolicyId, PolicyKind, PolicyStage, TierAction, TierPolicies};
 
+use crate::strings::TierName;
+
 /// Tiers with fixed settings, by name.
 const BUILT_IN: [(&str, Tier); 3] = [
     ("default", Tier { order: 1_000_000.0, action: TierAction::Deny }),
@@ -28,7 +30,7 @@ pub(crate) struct Tier {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) id: PolicyId,
-    pub(crate) tier: Arc<str>,
+    pub(crate) tier: TierName,
     /// Infinite if none is given.
     pub(crate) order: f64,
     pub(crate) scope: Scope,
@@ -128,7 +130,7 @@ impl Tiers {
     pub(crate) fn of<'a>(&self, policies: impl Iterator<Item = &'a Place>) -> Applied {
         let mut by_tier: BTreeMap<&Arc<str>, Vec<&Place>> = BTreeMap::new();
         for place in policies {
-            by_tier.entry(&place.tier).or_default().push(place);
+            by_tier.entry(&*place.tier).or_default().push(place);
         }
         let mut tiers: Vec<(&Arc<str>, Vec<&Place>)> = by_tier.into_iter().collect();
         // Stable, so names decide among equals.
@@ -200,7 +202,7 @@ mod tests {
         let scope = Scope { ingress: true, egress: true, stage: PolicyStage::Normal, forward: false };
         let rank = |order, name: &str, namespace: &str, kind| Place {
             id: PolicyId { name: name.into(), namespace: namespace.into(), kind },
-            tier: "default".into(),
+            tier: Arc::new("default".into()),
             order,
             scope,
         };

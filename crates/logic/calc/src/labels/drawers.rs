@@ -1,7 +1,7 @@
 //! Who carries and who lends each value of a label, for the keys alone by whose values selectors were looked for: of
 //! the labels that pods carry, most are never asked for.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::filing::{Postings, short_hash};
 use super::{ClassId, parents::ParentId};

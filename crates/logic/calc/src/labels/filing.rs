@@ -1,8 +1,9 @@
 //! Under which label a selector is filed, so that a change of labels meets only selectors that can care.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use hashbrown::HashMap;
 use tortie_selector::{Restriction, Selector};
 
 use super::SelectorId;

@@ -4,6 +4,7 @@
 //! groups that have it.
 
 use std::hash::BuildHasher as _;
+use std::num::NonZeroU32;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -17,10 +18,24 @@ pub(super) type GroupId = u32;
 /// No class.
 const END: ClassId = ClassId::MAX;
 
+/// A group's number plus one, so that where there is no link takes no room beside those that are.
+#[derive(Clone, Copy, Debug)]
+struct Of(NonZeroU32);
+
+impl Of {
+    fn new(group: GroupId) -> Of {
+        Of(NonZeroU32::MIN.saturating_add(group))
+    }
+
+    fn id(self) -> GroupId {
+        self.0.get() - 1
+    }
+}
+
 /// Where a class stands in the list of its group.
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    group: GroupId,
+    group: Of,
     before: ClassId,
     after: ClassId,
 }
@@ -49,7 +64,7 @@ pub(super) struct Groups {
 impl Groups {
     /// The selectors that match a class, sorted.
     pub(super) fn selectors(&self, class: ClassId) -> &[SelectorId] {
-        self.links.get(class).map_or(&[], |link| &self.group(link.group).selectors)
+        self.links.get(class).map_or(&[], |link| &self.group(link.group.id()).selectors)
     }
 
     /// The classes of a group.
@@ -61,7 +76,7 @@ impl Groups {
 
     /// These selectors, sorted, are what matches a class, which may be a new one.
     pub(super) fn place(&mut self, entries: &mut Slab<Entry>, class: ClassId, selectors: &[SelectorId]) {
-        if self.links.get(class).is_some_and(|link| self.group(link.group).selectors == selectors) {
+        if self.links.get(class).is_some_and(|link| self.group(link.group.id()).selectors == selectors) {
             return;
         }
         let group =
@@ -72,7 +87,8 @@ impl Groups {
 
     /// A class goes.
     pub(super) fn remove(&mut self, entries: &mut Slab<Entry>, class: ClassId) {
-        let Some(Link { group: id, before, after }) = self.links.take(class) else { return };
+        let Some(Link { group, before, after }) = self.links.take(class) else { return };
+        let id = group.id();
         if before != END {
             self.link_mut(before).after = after;
         }
@@ -95,7 +111,7 @@ impl Groups {
     /// A selector comes, and matches these classes, each named once.
     pub(super) fn add(&mut self, entries: &mut Slab<Entry>, selector: SelectorId, classes: &[ClassId]) {
         let mut found: Vec<(GroupId, ClassId)> =
-            classes.iter().map(|class| (self.link(*class).group, *class)).collect();
+            classes.iter().map(|class| (self.link(*class).group.id(), *class)).collect();
         found.sort_by_key(|(group, _)| *group);
         for alike in found.chunk_by(|(a, _), (b, _)| a == b) {
             let (id, _) = alike[0];
@@ -180,7 +196,7 @@ impl Groups {
         } else {
             self.link_mut(before).after = class;
         }
-        self.links.put(class, Link { group: id, before, after: END });
+        self.links.put(class, Link { group: Of::new(id), before, after: END });
     }
 
     fn find(&self, hash: u64, selectors: &[SelectorId]) -> Option<GroupId> {
@@ -269,6 +285,12 @@ mod tests {
             prop_assert!(classes.into_iter().eq(meant), "selector {}", id);
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_link_that_is_not_there_takes_no_more_room() {
+        assert_eq!(size_of::<Option<Link>>(), 12);
+        assert_eq!([0, 7, u32::MAX - 2].map(|id| Of::new(id).id()), [0, 7, u32::MAX - 2]);
     }
 
     proptest! {

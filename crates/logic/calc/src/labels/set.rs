@@ -9,12 +9,21 @@ pub(crate) struct Pairs<'a>(Vec<(&'a str, &'a str)>);
 impl<'a> Pairs<'a> {
     /// Of two with one key the later wins.
     pub(crate) fn new(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Pairs<'a> {
-        let mut pairs: Vec<(&str, &str)> = labels.into_iter().collect();
+        let labels = labels.into_iter();
+        // Few are left out by those who give less than they may.
+        let (least, most) = labels.size_hint();
+        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(most.unwrap_or(least).min(64));
+        pairs.extend(labels);
         if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
-            // Stable: the last of those with one key stays, and comes first when turned round.
-            pairs.reverse();
+            // Stable, and nearly in order as a rule.
             pairs.sort_by_key(|(key, _)| *key);
-            pairs.dedup_by_key(|(key, _)| *key);
+            pairs.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    kept.1 = later.1;
+                }
+                same
+            });
         }
         Pairs(pairs)
     }
@@ -58,6 +67,11 @@ impl LabelSet {
     pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
         self.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value)
     }
+}
+
+/// How many bytes a length takes.
+pub(super) fn size_of_length(length: usize) -> usize {
+    (usize::BITS - (length | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 pub(super) fn put_length(out: &mut Vec<u8>, mut length: usize) {
@@ -110,5 +124,10 @@ mod tests {
         assert_eq!(set.get("c").map(str::len), Some(70_000));
         assert_eq!(set.get("d"), None);
         assert_eq!(LabelSet::new(&Pairs::new([])).iter().count(), 0);
+        for length in [0, 1, 127, 128, 16_383, 16_384, usize::MAX] {
+            let mut out = Vec::new();
+            put_length(&mut out, length);
+            assert_eq!(out.len(), size_of_length(length), "{length}");
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! Labels without their keys: most endpoints carry the same few lists of keys, which are kept once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::ids::Ids;
-use super::set::{Pairs, put_length, take_length};
+use super::set::{Pairs, put_length, size_of_length, take_length};
 use crate::short_hash::ShortHash;
 use crate::slab::Slab;
 
@@ -84,8 +83,10 @@ impl Shapes {
     /// Packs labels as one more user of their shape. Balance with [`Shapes::release`].
     pub(super) fn pack(&mut self, labels: &Pairs<'_>, parents: &[u32]) -> Packed {
         let shape = self.acquire(labels);
-        let texts: usize = labels.iter().map(|(_, value)| value.len() + 1).sum();
-        let mut bytes = Vec::with_capacity(texts + 1 + 3 * parents.len());
+        let texts: usize = labels.iter().map(|(_, value)| size_of_length(value.len()) + value.len()).sum();
+        let numbers: usize = parents.iter().map(|parent| size_of_length(*parent as usize)).sum();
+        // Just so many, so that nothing is moved afterwards.
+        let mut bytes = Vec::with_capacity(size_of_length(parents.len()) + numbers + texts);
         put_length(&mut bytes, parents.len());
         for parent in parents {
             put_length(&mut bytes, *parent as usize);
