@@ -55,7 +55,7 @@ fn settings(folder: &Path, all: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         // Nor the settings that it gets for IPv6 when it is up first.
-        if path.ends_with("ipv6/conf/tunl0") {
+        if ["conf", "neigh"].iter().any(|kind| path.ends_with(format!("ipv6/{kind}/tunl0"))) {
             continue;
         }
         if path.is_dir() {

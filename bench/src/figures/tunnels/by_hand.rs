@@ -19,7 +19,7 @@ const WIREGUARD: &str = "wg.hand";
 pub(super) fn set_up(ends: &[&Netns; 2], encapsulation: Encapsulation) -> Result<()> {
     let keys = match encapsulation {
         Encapsulation::Wireguard => Some([wireguard(ends[0], 0)?, wireguard(ends[1], 1)?]),
-        Encapsulation::Vxlan | Encapsulation::Ipip | Encapsulation::WireguardInUserSpace => None,
+        Encapsulation::None | Encapsulation::Vxlan | Encapsulation::Ipip | Encapsulation::WireguardInUserSpace => None,
     };
     for (at, end) in ends.iter().enumerate() {
         let other = 1 - at;
@@ -44,7 +44,9 @@ pub(super) fn set_up(ends: &[&Netns; 2], encapsulation: Encapsulation) -> Result
                 Wireguard::open_in(end)?.change(WIREGUARD, &WireguardChange { peers, ..WireguardChange::default() })?;
                 Route::link(single(PODS[other]), handle.link(WIREGUARD)?.index, RouteProtocol::BOOT)
             }
-            Encapsulation::WireguardInUserSpace => route(NextHop::via(ENDS[other].into(), handle.link("eth0")?.index)),
+            Encapsulation::None | Encapsulation::WireguardInUserSpace => {
+                route(NextHop::via(ENDS[other].into(), handle.link("eth0")?.index))
+            }
         };
         handle.add_route(route)?;
     }
