@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::cluster::{field, found, kubectl, rolled_out, script, step};
 use crate::suite::Counts;
@@ -52,10 +52,11 @@ pub fn address(pod: &str) -> Result<String> {
 /// In the pod itself, so that a fault of the API server does not end it.
 fn in_client(line: &str) -> Command {
     let mut command = script("node.sh");
-    // The client's process on its node, by the name of its pod.
-    let find = "id=$(ctr -n k8s.io containers ls -q \
-                'labels.\"io.kubernetes.pod.name\"==client,labels.\"io.kubernetes.container.name\"==c' | head -1); \
-                pid=$(ctr -n k8s.io tasks ls | awk -v id=$id '$1==id {print $2}')";
+    // The client's process on its node, by the name of its pod. Containers of an earlier one may still be listed.
+    let find = "for id in $(ctr -n k8s.io containers ls -q \
+                'labels.\"io.kubernetes.pod.name\"==client,labels.\"io.kubernetes.container.name\"==c'); do \
+                pid=$(ctr -n k8s.io tasks ls | awk -v id=$id '$1==id && $3==\"RUNNING\" {print $2}'); \
+                [ -z \"$pid\" ] || break; done";
     command.args(["exec", "1", "sh", "-c", &format!("{find}; exec nsenter -t $pid -n sh -c \"{line}\"")]);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
@@ -76,7 +77,13 @@ impl Traffic {
             tries.push(in_client(&line).spawn().context("nc")?);
         }
         std::thread::sleep(Duration::from_secs(1));
-        Ok(Traffic { pings, tries, started: Instant::now() })
+        let mut traffic = Traffic { pings, tries, started: Instant::now() };
+        for child in traffic.tries.iter_mut().chain([&mut traffic.pings]) {
+            if let Some(status) = child.try_wait()? {
+                bail!("the traffic from the client's pod ended at once ({status})");
+            }
+        }
+        Ok(traffic)
     }
 
     /// Ends it and counts what was seen: nothing lost, nothing open.
