@@ -6,6 +6,7 @@
 //! For one prefix a workload wins over a blackhole, that over a node, that over what was learned.
 
 mod connected;
+mod dirty;
 mod interface;
 mod key;
 mod links;

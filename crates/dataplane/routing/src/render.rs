@@ -82,7 +82,7 @@ fn through(
     view: &View,
     workload: impl Fn(IpAddr) -> Option<u32>,
 ) -> (Option<Route>, Option<Waiting>) {
-    let mut hops = Vec::new();
+    let mut hops = Vec::with_capacity(gateways.len());
     let mut off_link = Vec::new();
     for gateway in gateways {
         // The route to a workload itself may come after this one.

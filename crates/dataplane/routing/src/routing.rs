@@ -14,6 +14,7 @@ use tortie_desired::{Batch, Ipip, Tables, TunnelDevice};
 use tortie_netlink::{Event, Link, Route, RouteKernel, TABLE_MAIN};
 
 use crate::connected::Connected;
+use crate::dirty::Dirty;
 use crate::links::Links;
 use crate::render::{View, render};
 use crate::target::cause;
@@ -30,7 +31,7 @@ pub struct Routing<K: RouteKernel> {
     applier: Applier<RouteTable<K>>,
     wants: Wants,
     view: View,
-    dirty: BTreeSet<IpNet>,
+    dirty: Dirty,
     waiting: BTreeMap<IpNet, Waiting>,
     /// Prefixes whose gateway is, or may become, the address of a workload, by gateway.
     behind: BTreeMap<IpAddr, BTreeSet<IpNet>>,
@@ -49,7 +50,7 @@ impl<K: RouteKernel> Routing<K> {
             options,
             wants: Wants::default(),
             view: View::default(),
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             waiting: BTreeMap::new(),
             behind: BTreeMap::new(),
             conflicts: BTreeSet::new(),
@@ -248,7 +249,7 @@ impl<K: RouteKernel> Routing<K> {
     }
 
     fn render_dirty(&mut self) {
-        for net in std::mem::take(&mut self.dirty) {
+        for net in self.dirty.take() {
             let (wants, links) = (&self.wants, &self.view.links);
             let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| links.up_index(interface));
             let (wanted, gateways) = wants.get(&net);
