@@ -33,6 +33,10 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// How long dropped packets count as the reason of a silence, up to twice that.
 const DROPS_AGE: Duration = Duration::from_secs(30);
 
+/// Bytes read at once, at first and at most.
+const FIRST_READ: usize = 4 * 1024;
+const MOST_READ: usize = 64 * 1024;
+
 /// Most bytes read from one connection before the others get their turn.
 const READ_TURN: usize = 256 * 1024;
 
@@ -67,6 +71,8 @@ pub(super) struct Worker {
     pub(super) tokens: BTreeMap<ConnId, usize>,
     pub(super) next_token: usize,
     pub(super) burst: Burst,
+    /// What is being read.
+    pub(super) buffer: Vec<u8>,
     /// Seconds since 1970: when this began, and when what is wanted changed last.
     pub(super) started: i64,
     pub(super) reconfigured: i64,
@@ -109,6 +115,7 @@ impl Worker {
             tokens: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
             burst: Burst::default(),
+            buffer: vec![0; FIRST_READ],
             started: status::now(),
             reconfigured: status::now(),
             stopping: false,
@@ -289,12 +296,12 @@ impl Worker {
     }
 
     fn read(&mut self, token: usize, conn: ConnId) {
-        let mut buffer = [0; 64 * 1024];
         let mut total = 0;
         loop {
             let Some((_, connection)) = self.connections.get_mut(&token) else { return };
             let Some(speaker) = &mut self.speaker else { return };
-            match connection.stream.read(&mut buffer) {
+            let buffer = &mut self.buffer;
+            match connection.stream.read(buffer) {
                 Ok(0) => {
                     speaker.handle_closed(Instant::now(), conn);
                     return self.forget(token);
@@ -303,6 +310,10 @@ impl Worker {
                     total += count;
                     self.burst.add(count);
                     speaker.handle_bytes(Instant::now(), conn, &buffer[..count]);
+                    // Few peers ever have so much to say at once.
+                    if count == buffer.len() && count < MOST_READ {
+                        buffer.resize(MOST_READ, 0);
+                    }
                     if total >= READ_TURN {
                         // Edge-triggered: what is left makes no further event, so ask for one.
                         let interest = Interest::READABLE | Interest::WRITABLE;
