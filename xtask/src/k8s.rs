@@ -159,6 +159,11 @@ pub fn lab(options: &Options) -> Result<ExitCode> {
         println!("skipped: lab-k8s ({reason})");
         return Ok(ExitCode::SUCCESS);
     }
+    if options.has(Suite::Etcd)
+        && let Some(other) = options.suites.iter().find(|suite| !matches!(suite, Suite::Etcd | Suite::Smoke))
+    {
+        bail!("the suite etcd runs alone: {other:?} needs the kinds that a cluster with its facts in etcd has not");
+    }
     let cluster = Cluster { keep: options.keep };
     let mut counts = Counts::default();
     let before = if options.again { Vec::new() } else { cluster.set_up(options, &mut counts)? };
