@@ -1,5 +1,5 @@
 //! A workload that is a router: it reaches its node's speaker at the address for such workloads, though that listens on
-//! the node's own address alone, and routes pass both ways; its filter goes by the interface.
+//! the node's own address alone, and routes pass both ways; its filter goes by the interface. It is BIRD, or GoBGP.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
@@ -45,10 +45,63 @@ fn addresses(node: &Node, pod: &Pod) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Starts the router in its pod, with a route of its own.
+fn started(make: Make, pod: &Pod, path: &impl Fn(&str) -> String) -> Running {
+    let own = pod.ip();
+    let (config, words) = match make {
+        Make::Bird => (
+            format!(
+                "router id {own};\nprotocol device {{}}\nprotocol static {{ ipv4; route 100.64.7.0/24 blackhole; }}\n\
+                 protocol bgp node {{ local {own} as 65099; neighbor 169.254.1.179 as 64512; multihop; connect retry time \
+                 2; ipv4 {{ import all; export all; }}; }}\n"
+            ),
+            vec!["bird".to_owned(), "-f".to_owned(), "-c".to_owned(), path("conf"), "-s".to_owned(), path("ctl")],
+        ),
+        Make::GoBgp => (
+            format!(
+                "[global.config]\n as = 65099\n router-id = \"{own}\"\n[[neighbors]]\n [neighbors.config]\n  \
+                 neighbor-address = \"169.254.1.179\"\n  peer-as = 64512\n [neighbors.ebgp-multihop.config]\n  enabled = \
+                 true\n  multihop-ttl = 3\n [neighbors.timers.config]\n  connect-retry = 5\n  \
+                 idle-hold-time-after-reset = 1\n"
+            ),
+            vec![
+                "gobgpd".to_owned(),
+                "-f".to_owned(),
+                path("conf"),
+                "--api-hosts".to_owned(),
+                "127.0.0.1:50051".to_owned(),
+            ],
+        ),
+        Make::Frr => unreachable!("it needs three programs"),
+    };
+    std::fs::write(path("conf"), config).unwrap();
+    let mut command = pod.view().command("setpriv", true).unwrap();
+    command.args(["--pdeathsig", "KILL"]).args(words);
+    let running = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    if make == Make::GoBgp {
+        until("GoBGP takes its route", || {
+            let said = pod.exec(&["gobgp", "global", "rib", "add", "100.64.7.0/24"]).unwrap();
+            let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+            if text.trim().is_empty() { Ok(()) } else { Err(text) }
+        });
+    }
+    running
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_workload_peers_with_its_node() {
-    if !Make::Bird.installed() {
+    peers_with_its_node(Make::Bird);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_workload_that_is_gobgp_peers_with_its_node() {
+    peers_with_its_node(Make::GoBgp);
+}
+
+fn peers_with_its_node(make: Make) {
+    if !make.installed() {
         return;
     }
     let lab = Lab::builder().nodes(1).env("FELIX_DEFAULTENDPOINTTOHOSTACTION", "Accept").up().unwrap();
@@ -66,16 +119,7 @@ fn a_workload_peers_with_its_node() {
 
     let folder = lab.folder(node.name()).unwrap();
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let config = format!(
-        "router id {0};\nprotocol device {{}}\nprotocol static {{ ipv4; route 100.64.7.0/24 blackhole; }}\n\
-         protocol bgp node {{ local {0} as 65099; neighbor 169.254.1.179 as 64512; multihop; connect retry time 2; \
-         ipv4 {{ import all; export all; }}; }}\n",
-        router.ip()
-    );
-    std::fs::write(path("bird.conf"), config).unwrap();
-    let mut bird = router.view().command("setpriv", true).unwrap();
-    bird.args(["--pdeathsig", "KILL", "bird", "-f", "-c", &path("bird.conf"), "-s", &path("bird.ctl")]);
-    let _bird = Running(bird.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let _running = started(make, &router, &path);
     let peer = router.ip().to_string();
     until("the session is up and the node holds the workload's route", || {
         let answer = tortie_bgp_json(&lab, 1, &["routes", &peer]);
@@ -94,7 +138,11 @@ fn a_workload_peers_with_its_node() {
         }
     });
     until("the workload holds the node's block", || {
-        let output = router.exec(&["birdc", "-s", &path("bird.ctl"), "show", "route"]).unwrap();
+        let words = match make {
+            Make::GoBgp => vec!["gobgp".to_owned(), "global".to_owned(), "rib".to_owned()],
+            Make::Bird | Make::Frr => ["birdc", "-s", &path("ctl"), "show", "route"].map(str::to_owned).into(),
+        };
+        let output = router.exec(&words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if text.contains("/26") { Ok(()) } else { Err(text) }
     });
