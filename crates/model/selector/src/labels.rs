@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 pub trait Labels {
     /// The value of this key, if the label is present.
     fn get(&self, key: &str) -> Option<&str>;
+
+    /// Whether the label is present.
+    fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
 }
 
 impl Labels for BTreeMap<String, String> {

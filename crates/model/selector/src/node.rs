@@ -63,7 +63,7 @@ impl Node {
                     labels.get(key).is_some_and(|found| values.binary_search_by(|v| v.as_str().cmp(found)).is_ok());
                 within != *negated
             }
-            Node::Has { key } => labels.get(key).is_some(),
+            Node::Has { key } => labels.has(key),
             Node::All | Node::Global => true,
             Node::Not(inner) => !inner.matches(labels),
             Node::And(operands) => operands.iter().all(|n| n.matches(labels)),

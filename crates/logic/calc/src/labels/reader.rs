@@ -59,4 +59,8 @@ impl Labels for Reader<'_> {
         let mut sources = self.sources.iter().enumerate();
         sources.find_map(|(at, labels)| labels.value(self.place(key, at, labels.shape)?))
     }
+
+    fn has(&self, key: &str) -> bool {
+        self.sources.iter().enumerate().any(|(at, labels)| self.place(key, at, labels.shape).is_some())
+    }
 }

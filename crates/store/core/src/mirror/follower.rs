@@ -6,11 +6,11 @@
 //! Watch + opened -> `InSync`; Follow. Follow + events -> updates; Follow.
 //! Watch or Follow + Gone -> `Resync`; List. Watch or Follow + error -> `WaitForDatastore`; Watch after a pause.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tortie_facts::{Key, Revision, SyncStatus, Update};
 
+use super::known::{Known, Short};
 use crate::{Entry, Event, InvalidEntry, Listing, StoreError, WatchError};
 
 /// Pauses between attempts: they double from `first` to `max`, each shortened by up to a half.
@@ -75,10 +75,9 @@ enum State {
 pub struct Follower {
     state: State,
     status: Option<SyncStatus>,
-    /// The keys that were told and not deleted.
-    known: BTreeSet<Key>,
+    known: Known,
     /// The keys that the listing has told so far. A list, as it becomes a set only once.
-    listed: Vec<Key>,
+    listed: Vec<Short>,
     /// Whether the picture was whole once, so that users act on it.
     was_whole: bool,
     seen: Revision,
@@ -93,7 +92,7 @@ impl Follower {
         Follower {
             state: State::List,
             status: None,
-            known: BTreeSet::new(),
+            known: Known::default(),
             listed: Vec::new(),
             was_whole: false,
             seen: Revision(0),
@@ -135,7 +134,7 @@ impl Follower {
         self.seen = revision;
         let mut told = Vec::with_capacity(entries.len() + invalid.len());
         for Entry { key, value, revision } in entries {
-            self.listed.push(key.clone());
+            self.listed.push(Short::of(&key));
             told.push(Told::Update(Update { key, value: Some(value), revision }));
         }
         for one in invalid {
@@ -154,8 +153,7 @@ impl Follower {
             return self.trouble(error.to_string());
         }
         let revision = self.seen;
-        let before = std::mem::replace(&mut self.known, listed.into_iter().collect());
-        let vanished = before.into_iter().filter(|key| !self.known.contains(key));
+        let vanished = self.known.replace(listed);
         let mut told: Vec<Told> = vanished.map(|key| Told::Update(Update { key, value: None, revision })).collect();
         self.was_whole = true;
         self.state = State::Watch;
@@ -176,7 +174,7 @@ impl Follower {
         for event in events {
             let revision = match event {
                 Event::Put(Entry { key, value, revision }) => {
-                    self.known.insert(key.clone());
+                    self.known.insert(&key);
                     told.push(Told::Update(Update { key, value: Some(value), revision }));
                     revision
                 }

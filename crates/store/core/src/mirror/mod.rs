@@ -4,6 +4,7 @@
 //! number of keys; [`Mirror`] is the thread that joins them to a [`Reader`].
 
 mod follower;
+mod known;
 mod mailbox;
 #[cfg(test)]
 mod tests;
