@@ -129,6 +129,12 @@ impl Index {
         groups.flat_map(|group| self.groups.classes(group))
     }
 
+    /// How many classes a selector matches.
+    pub(crate) fn class_count(&self, selector: SelectorId) -> usize {
+        let groups = self.selectors.get(selector).into_iter().flat_map(|entry| entry.groups().iter());
+        groups.map(|group| self.groups.count(group)).sum()
+    }
+
     /// The canonical text of a selector.
     pub(crate) fn canonical(&self, selector: SelectorId) -> &str {
         self.selectors.get(selector).map_or("", Entry::canonical)

@@ -239,7 +239,8 @@ impl IpSets {
     /// All that a set holds, and the kind that it is of.
     fn whole(&self, selector: SelectorId) -> (SetKind, Members) {
         let port = self.sets.get(&selector).and_then(|set| set.spec.port.as_ref());
-        let (mut members, mut wide) = (Vec::new(), false);
+        // A class has one item as a rule.
+        let (mut members, mut wide) = (Vec::with_capacity(self.index.class_count(selector)), false);
         for class in self.index.classes_of(selector) {
             for kept in self.index.items(class).filter_map(|item| self.items.get(item)) {
                 match (&kept.held.nets, port) {
