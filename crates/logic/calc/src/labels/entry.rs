@@ -1,12 +1,64 @@
 //! A selector in the index: parsed as long as it matches something, and text as long as it does not.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 
+use hashbrown::HashMap;
 use tortie_selector::{MAX_DEPTH, Selector};
 
+use super::SelectorId;
 use super::filing::Choice;
 use super::groups::GroupId;
 use super::ids::Ids;
+use crate::slab::Slab;
+
+/// When so many are remembered, all are forgotten.
+const MOST: usize = 512;
+
+/// All selectors of an index.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    slab: Slab<Entry>,
+    /// What was parsed of late: policies with one selector share it.
+    parsed: HashMap<Box<str>, Selector>,
+}
+
+impl Deref for Entries {
+    type Target = Slab<Entry>;
+
+    fn deref(&self) -> &Slab<Entry> {
+        &self.slab
+    }
+}
+
+impl DerefMut for Entries {
+    fn deref_mut(&mut self) -> &mut Slab<Entry> {
+        &mut self.slab
+    }
+}
+
+impl Entries {
+    /// A selector matches one group more.
+    pub(super) fn join(&mut self, selector: SelectorId, group: GroupId) {
+        self.change(selector, |groups| groups.insert(group));
+    }
+
+    /// A selector matches one group less.
+    pub(super) fn part(&mut self, selector: SelectorId, group: GroupId) {
+        self.change(selector, |groups| groups.remove(group));
+    }
+
+    /// Keeps a selector in the form that fits what it matches now.
+    pub(super) fn settle(&mut self, selector: SelectorId) {
+        self.change(selector, |_| ());
+    }
+
+    fn change(&mut self, selector: SelectorId, change: impl FnOnce(&mut Ids)) {
+        let entry = self.slab.get_mut(selector).expect("groups have living selectors only");
+        change(&mut entry.groups);
+        entry.settle(&mut self.parsed);
+    }
+}
 
 #[derive(Debug)]
 enum Kept {
@@ -47,18 +99,7 @@ impl Entry {
         &self.groups
     }
 
-    pub(super) fn join(&mut self, group: GroupId) {
-        self.groups.insert(group);
-        self.settle();
-    }
-
-    pub(super) fn part(&mut self, group: GroupId) {
-        self.groups.remove(group);
-        self.settle();
-    }
-
-    /// Keeps the form that fits what it matches now.
-    pub(super) fn settle(&mut self) {
+    fn settle(&mut self, parsed: &mut HashMap<Box<str>, Selector>) {
         match &self.kept {
             Kept::Parsed(selector) if self.groups.is_empty() => {
                 let text = selector.canonical();
@@ -67,7 +108,18 @@ impl Entry {
                     self.kept = Kept::Text(text.into());
                 }
             }
-            Kept::Text(_) if !self.groups.is_empty() => self.kept = Kept::Parsed(self.selector().into_owned()),
+            Kept::Text(text) if !self.groups.is_empty() => {
+                let known = parsed.get(text).cloned();
+                let selector = known.unwrap_or_else(|| {
+                    let selector = self.selector().into_owned();
+                    if parsed.len() >= MOST {
+                        parsed.clear();
+                    }
+                    parsed.insert(text.clone(), selector.clone());
+                    selector
+                });
+                self.kept = Kept::Parsed(selector);
+            }
             Kept::Parsed(_) | Kept::Text(_) => {}
         }
     }

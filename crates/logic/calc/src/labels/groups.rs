@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::entry::Entry;
+use super::entry::Entries;
 use super::{ClassId, SelectorId};
 use crate::slab::{Beside, Slab};
 
@@ -80,7 +80,7 @@ impl Groups {
     }
 
     /// These selectors, sorted, are what matches a class, which may be a new one.
-    pub(super) fn place(&mut self, entries: &mut Slab<Entry>, class: ClassId, selectors: &[SelectorId]) {
+    pub(super) fn place(&mut self, entries: &mut Entries, class: ClassId, selectors: &[SelectorId]) {
         if self.links.get(class).is_some_and(|link| self.group(link.group.id()).selectors == selectors) {
             return;
         }
@@ -91,7 +91,7 @@ impl Groups {
     }
 
     /// A class goes.
-    pub(super) fn remove(&mut self, entries: &mut Slab<Entry>, class: ClassId) {
+    pub(super) fn remove(&mut self, entries: &mut Entries, class: ClassId) {
         let Some(Link { group, before, after }) = self.links.take(class) else { return };
         let id = group.id();
         if before != END {
@@ -114,7 +114,7 @@ impl Groups {
     }
 
     /// A selector comes, and matches these classes, each named once.
-    pub(super) fn add(&mut self, entries: &mut Slab<Entry>, selector: SelectorId, classes: &[ClassId]) {
+    pub(super) fn add(&mut self, entries: &mut Entries, selector: SelectorId, classes: &[ClassId]) {
         let mut found: Vec<(GroupId, ClassId)> =
             classes.iter().map(|class| (self.link(*class).group.id(), *class)).collect();
         found.sort_by_key(|(group, _)| *group);
@@ -125,7 +125,7 @@ impl Groups {
                     let at = selectors.partition_point(|other| *other < selector);
                     selectors.insert(at, selector);
                 });
-                entry(entries, selector).join(id);
+                entries.join(selector, id);
                 continue;
             }
             let mut selectors = self.group(id).selectors.clone();
@@ -140,7 +140,7 @@ impl Groups {
     }
 
     /// A selector goes, whose entry named these groups and is gone.
-    pub(super) fn forget(&mut self, entries: &mut Slab<Entry>, selector: SelectorId, groups: Vec<GroupId>) {
+    pub(super) fn forget(&mut self, entries: &mut Entries, selector: SelectorId, groups: Vec<GroupId>) {
         for id in groups {
             let Group { selectors, hash, .. } = self.group(id);
             let less: Vec<SelectorId> = selectors.iter().copied().filter(|other| *other != selector).collect();
@@ -158,24 +158,24 @@ impl Groups {
         }
     }
 
-    fn make(&mut self, entries: &mut Slab<Entry>, selectors: Vec<SelectorId>) -> GroupId {
+    fn make(&mut self, entries: &mut Entries, selectors: Vec<SelectorId>) -> GroupId {
         let hash = self.hash(&selectors);
         let id = self.known.insert(Group { selectors, hash, first: END, last: END, count: 0 });
         let Groups { known, by_selectors, hasher: _, links: _ } = self;
         by_selectors.insert_unique(hash, id, |id| hash_of(known, *id));
         for selector in &self.group(id).selectors {
-            entry(entries, *selector).join(id);
+            entries.join(*selector, id);
         }
         id
     }
 
-    fn dissolve(&mut self, entries: &mut Slab<Entry>, id: GroupId) {
+    fn dissolve(&mut self, entries: &mut Entries, id: GroupId) {
         let Some(Group { selectors, hash, .. }) = self.known.remove(id) else { return };
         if let Ok(found) = self.by_selectors.find_entry(hash, |other| *other == id) {
             found.remove();
         }
         for selector in selectors {
-            entry(entries, selector).part(id);
+            entries.part(selector, id);
         }
     }
 
@@ -233,10 +233,6 @@ fn hash_of(known: &Slab<Group>, id: GroupId) -> u64 {
     known.get(id).map_or(0, |group| group.hash)
 }
 
-fn entry(entries: &mut Slab<Entry>, selector: SelectorId) -> &mut Entry {
-    entries.get_mut(selector).expect("groups have living selectors only")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -244,6 +240,7 @@ mod tests {
     use proptest::prelude::*;
     use tortie_selector::Selector;
 
+    use super::super::entry::Entry;
     use super::super::filing::Choice;
     use super::*;
 
@@ -273,7 +270,7 @@ mod tests {
 
     type Model = BTreeMap<ClassId, BTreeSet<SelectorId>>;
 
-    fn check(groups: &Groups, entries: &Slab<Entry>, model: &Model) -> Result<(), TestCaseError> {
+    fn check(groups: &Groups, entries: &Entries, model: &Model) -> Result<(), TestCaseError> {
         for (class, selectors) in model {
             prop_assert!(groups.selectors(*class).iter().eq(selectors), "class {}", class);
         }
@@ -301,7 +298,7 @@ mod tests {
     proptest! {
         #[test]
         fn they_are_a_map_from_classes_to_selectors_and_back(steps in prop::collection::vec(step(), 1..60)) {
-            let (mut groups, mut entries, mut model) = (Groups::default(), Slab::default(), Model::new());
+            let (mut groups, mut entries, mut model) = (Groups::default(), Entries::default(), Model::new());
             let mut living: BTreeSet<SelectorId> = BTreeSet::new();
             for step in steps {
                 match step {

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use tortie_selector::Selector;
 
 use super::drawers::{Drawer, Drawers};
-use super::entry::Entry;
+use super::entry::{Entries, Entry};
 use super::filing::{Cabinet, Choice, Filing, choices, short_hash};
 use super::groups::Groups;
 use super::ids::Ids;
@@ -55,7 +55,7 @@ pub(crate) struct Index {
     by_labels: HashTable<ClassId>,
     parents: Parents,
     groups: Groups,
-    selectors: Slab<Entry>,
+    selectors: Entries,
     /// Selectors, for what new labels can match.
     cabinet: Cabinet,
     /// Classes and profiles, for what a new selector can match.
@@ -149,7 +149,7 @@ impl Index {
         let classes = self.matched(&selector, self.meeting(&filing));
         let id = self.selectors.insert(Entry::new(selector, choice));
         self.groups.add(&mut self.selectors, id, &classes);
-        self.entry_mut(id).settle();
+        self.selectors.settle(id);
         self.cabinet.insert(id, &filing);
         id
     }
@@ -230,10 +230,6 @@ impl Index {
 
     fn class_mut(&mut self, class: ClassId) -> &mut Class {
         self.classes.get_mut(class).expect("a class lives as long as it has items")
-    }
-
-    fn entry_mut(&mut self, selector: SelectorId) -> &mut Entry {
-        self.selectors.get_mut(selector).expect("classes match living selectors only")
     }
 
     /// `instead`: labels that one of the profiles is taken to lend.

@@ -25,12 +25,9 @@ impl Short {
                 text.extend([namespace, "/", name]);
                 text
             }
-            Key::Block(_)
-            | Key::Affinity(_)
-            | Key::Handle(_)
-            | Key::IpamConfig
-            | Key::Status(_)
-            | Key::Foreign(_) => key.path(),
+            Key::Block(_) | Key::Affinity(_) | Key::Handle(_) | Key::IpamConfig | Key::Status(_) | Key::Foreign(_) => {
+                key.path()
+            }
         };
         Short(text.into_boxed_str())
     }
@@ -94,7 +91,10 @@ mod tests {
         all.iter().for_each(|key| known.insert(key));
         assert!(known.remove(&all[3]) && !known.remove(&all[3]));
         let gone: BTreeSet<Key> = known.replace(vec![Short::of(&all[0])]).collect();
-        assert_eq!(gone, all.iter().enumerate().filter(|(at, _)| ![0, 3].contains(at)).map(|(_, k)| k.clone()).collect());
+        assert_eq!(
+            gone,
+            all.iter().enumerate().filter(|(at, _)| ![0, 3].contains(at)).map(|(_, k)| k.clone()).collect()
+        );
         assert_eq!(known.replace(Vec::new()).collect::<Vec<_>>(), all[..1]);
     }
 }
