@@ -38,7 +38,7 @@ pub(crate) fn get(connection: &Connection, path: &str) -> rusqlite::Result<Optio
 }
 
 /// How large the texts of a part of a listing are, bytes: a part ends with the one that reaches this.
-const PART: usize = 256 << 10;
+const PART: usize = 128 << 10;
 
 /// Cache of a connection, in KiB with a minus: SQLite's default, and while all is read.
 const CACHE: i32 = -2000;

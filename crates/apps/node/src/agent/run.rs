@@ -340,6 +340,7 @@ impl Agent {
         for update in batch.updates {
             self.calculator.apply(update);
         }
+        self.facts.done();
         self.facts_changed = true;
         match batch.status {
             Some(SyncStatus::InSync) if !self.complete => {

@@ -39,11 +39,13 @@ struct Pending {
     invalid: BTreeMap<String, InvalidEntry>,
     status: Option<SyncStatus>,
     trouble: Option<String>,
+    /// Whether the user may still be busy with what was taken last.
+    busy: bool,
 }
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        let Pending { updates, invalid, status, trouble } = self;
+        let Pending { updates, invalid, status, trouble, busy: _ } = self;
         updates.is_empty() && invalid.is_empty() && status.is_none() && trouble.is_none()
     }
 
@@ -68,14 +70,14 @@ impl Pending {
 pub struct Mailbox {
     pending: Mutex<Pending>,
     filled: Condvar,
-    emptied: Condvar,
+    idle: Condvar,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Mailbox {
     /// An empty mailbox; `wake` is called each time that it stops being empty.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Mailbox {
-        Mailbox { pending: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new(), wake }
+        Mailbox { pending: Mutex::default(), filled: Condvar::new(), idle: Condvar::new(), wake }
     }
 
     /// Adds what was told; all of it lands in one batch.
@@ -95,40 +97,52 @@ impl Mailbox {
         }
     }
 
-    /// Waits until all was taken, up to `timeout`; whether it was.
-    pub fn wait_empty(&self, timeout: Duration) -> bool {
+    /// Waits until all was taken and its user is done with it, up to `timeout`; whether that is so.
+    pub fn wait_idle(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut pending = self.lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if pending.is_empty() || left.is_zero() {
-                return pending.is_empty();
+            let idle = pending.is_empty() && !pending.busy;
+            if idle || left.is_zero() {
+                return idle;
             }
-            pending = self.emptied.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+            pending = self.idle.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// What was taken is used up. To take again says so too.
+    pub fn done(&self) {
+        let mut pending = self.lock();
+        self.user_is_back(&mut pending);
     }
 
     /// Everything that is there.
     pub fn take(&self) -> Batch {
-        self.empty(&mut self.lock())
+        let mut pending = self.lock();
+        self.user_is_back(&mut pending);
+        take(&mut pending)
     }
 
     /// Everything that is there, or that comes first within `timeout`.
     pub fn wait(&self, timeout: Duration) -> Batch {
         let deadline = Instant::now() + timeout;
         let mut pending = self.lock();
+        self.user_is_back(&mut pending);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if !pending.is_empty() || left.is_zero() {
-                return self.empty(&mut pending);
+                return take(&mut pending);
             }
             pending = self.filled.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn empty(&self, pending: &mut Pending) -> Batch {
-        self.emptied.notify_all();
-        take(pending)
+    fn user_is_back(&self, pending: &mut Pending) {
+        pending.busy = false;
+        if pending.is_empty() {
+            self.idle.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -137,7 +151,9 @@ impl Mailbox {
 }
 
 fn take(pending: &mut Pending) -> Batch {
-    let Pending { updates, invalid, status, trouble } = std::mem::take(pending);
+    let busy = !pending.is_empty();
+    let Pending { updates, invalid, status, trouble, busy: _ } =
+        std::mem::replace(pending, Pending { busy, ..Pending::default() });
     let mut updates: Vec<Update> = updates.into_values().collect();
     // Stable: the keys of one revision stay sorted.
     updates.sort_by_key(|update| update.revision);

@@ -24,7 +24,7 @@ use crate::{Reader, StoreError, Watch, WatchError};
 /// How long one wait for changes lasts: the longest that a dropped [`Mirror`]'s thread lives on.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long the parts of one listing wait, all together, for those before them to be taken. Then memory is spent
+/// How long the parts of one listing wait, all together, for those before them to be used up. Then memory is spent
 /// rather than time: the store may keep things for this listing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -91,6 +91,12 @@ impl Mirror {
     pub fn wait(&self, timeout: Duration) -> Batch {
         self.mailbox.wait(timeout)
     }
+
+    /// What was taken is used up: the next part of a first listing may come. [`Mirror::take`] and [`Mirror::wait`] say so
+    /// too, for those who come back at once.
+    pub fn done(&self) {
+        self.mailbox.done();
+    }
 }
 
 impl Drop for Mirror {
@@ -152,7 +158,8 @@ impl Task {
     }
 
     /// Reads what there is: what is still to be told of it, and whether it is whole. While nobody has acted on the
-    /// picture it is told in parts: while one is taken, the next is read, so that no more than a few are in memory.
+    /// picture it is told in parts, and the next is read once the one before is used up: no more than one is in memory,
+    /// and the two threads, which share one heap, do not wait for each other at each text.
     fn list(&mut self) -> (Vec<Told>, Result<(), StoreError>) {
         let Task { reader, filter, jitter: _, mailbox, stop, follower, watch: _ } = self;
         if !follower.takes_parts() {
@@ -163,12 +170,11 @@ impl Task {
         }
         let mut patience = PATIENCE;
         let end = reader.list_in_parts(filter, &mut |part| {
-            let told = follower.part(part);
+            mailbox.push(follower.part(part));
             let begun = Instant::now();
             let left = || patience.saturating_sub(begun.elapsed());
-            while !mailbox.wait_empty(left().min(TICK)) && !left().is_zero() && !stop.load(Ordering::Relaxed) {}
+            while !mailbox.wait_idle(left().min(TICK)) && !left().is_zero() && !stop.load(Ordering::Relaxed) {}
             patience = left();
-            mailbox.push(told);
         });
         (Vec::new(), end)
     }

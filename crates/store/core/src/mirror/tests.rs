@@ -156,6 +156,26 @@ fn the_mailbox_merges_by_key_and_keeps_the_order_of_revisions() {
     assert_eq!(mailbox.take().invalid, [], "it can be read again");
 }
 
+#[test]
+fn the_mailbox_is_idle_once_its_user_is_done_with_what_it_took() {
+    let mailbox = Mailbox::new(Box::new(|| {}));
+    let idle = || mailbox.wait_idle(Duration::ZERO);
+    assert!(idle());
+    mailbox.push(vec![update("a", 1)]);
+    assert!(!idle(), "nobody took it");
+    assert!(!mailbox.take().is_empty());
+    assert!(!idle(), "its user is busy");
+    mailbox.done();
+    assert!(idle());
+    mailbox.push(vec![update("a", 2)]);
+    assert!(!mailbox.wait(Duration::ZERO).is_empty());
+    assert!(mailbox.take().is_empty());
+    assert!(idle(), "its user is back for more");
+    mailbox.push(vec![update("a", 3)]);
+    mailbox.done();
+    assert!(!idle(), "done, but there is more");
+}
+
 /// Applies batches until the picture equals the store's state.
 fn converges(mirror: &Mirror, store: &MemoryStore, picture: &mut BTreeMap<Key, Value>) -> Option<SyncStatus> {
     let deadline = Instant::now() + Duration::from_secs(20);
