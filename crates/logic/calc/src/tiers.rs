@@ -39,8 +39,15 @@ pub(crate) struct Place {
 impl Place {
     /// The order within a tier.
     fn cmp(&self, other: &Place) -> Ordering {
-        self.order.total_cmp(&other.order).then_with(|| tie(&self.id).cmp(tie(&other.id)))
+        self.order.total_cmp(&other.order).then_with(|| compare_ties(&self.id, &other.id))
     }
+}
+
+/// As [`tie`] of both compares: most names differ before one of them ends.
+fn compare_ties(a: &PolicyId, b: &PolicyId) -> Ordering {
+    let (a_name, b_name) = (a.name.as_bytes(), b.name.as_bytes());
+    let both = a_name.len().min(b_name.len());
+    a_name[..both].cmp(&b_name[..both]).then_with(|| tie(a).cmp(tie(b)))
 }
 
 /// The bytes of `name/namespace/kind`. The slash counts: `a-b` comes before `a`.
@@ -215,5 +222,20 @@ mod tests {
             rank(f64::INFINITY, "a", "ns", PolicyKind::NetworkPolicy),
         ];
         assert!(sorted.is_sorted_by(|a, b| a.cmp(b).is_lt()));
+    }
+
+    #[test]
+    fn ties_compare_as_their_texts() {
+        let names = ["", "a", "a-", "a-b", "a.b", "a/b", "ab", "b"];
+        let kinds = [PolicyKind::NetworkPolicy, PolicyKind::StagedNetworkPolicy];
+        let ids: Vec<PolicyId> = names
+            .iter()
+            .flat_map(|name| names.map(|namespace| (*name, namespace)))
+            .flat_map(|(name, namespace)| kinds.map(|kind| (name, namespace, kind)))
+            .map(|(name, namespace, kind)| PolicyId { name: name.into(), namespace: namespace.into(), kind })
+            .collect();
+        for (a, b) in ids.iter().flat_map(|a| ids.iter().map(move |b| (a, b))) {
+            assert_eq!(compare_ties(a, b), tie(a).cmp(tie(b)), "{a:?} {b:?}");
+        }
     }
 }

@@ -7,6 +7,11 @@ pub trait Labels {
     /// The value of this key, if the label is present.
     fn get(&self, key: &str) -> Option<&str>;
 
+    /// Whether the label is present with just this value.
+    fn is(&self, key: &str, value: &str) -> bool {
+        self.get(key) == Some(value)
+    }
+
     /// Whether the label is present.
     fn has(&self, key: &str) -> bool {
         self.get(key).is_some()

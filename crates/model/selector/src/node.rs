@@ -47,16 +47,26 @@ impl Node {
         }
     }
 
+    /// Whether this holds for the key of any condition.
+    pub(crate) fn any_key(&self, holds: &impl Fn(&str) -> bool) -> bool {
+        match self {
+            Node::Compare { key, op: _, value: _ } | Node::In { key, values: _, negated: _ } | Node::Has { key } => {
+                holds(key)
+            }
+            Node::All | Node::Global => false,
+            Node::Not(inner) => inner.any_key(holds),
+            Node::And(operands) | Node::Or(operands) => operands.iter().any(|operand| operand.any_key(holds)),
+        }
+    }
+
     pub(crate) fn matches(&self, labels: &impl Labels) -> bool {
         match self {
-            Node::Compare { key, op, value } => match (labels.get(key), op) {
-                (Some(found), Compare::Eq) => found == value,
-                (Some(found), Compare::Ne) => found != value,
-                (Some(found), Compare::Contains) => found.contains(value.as_str()),
-                (Some(found), Compare::StartsWith) => found.starts_with(value.as_str()),
-                (Some(found), Compare::EndsWith) => found.ends_with(value.as_str()),
-                (None, Compare::Ne) => true,
-                (None, Compare::Eq | Compare::Contains | Compare::StartsWith | Compare::EndsWith) => false,
+            Node::Compare { key, op, value } => match op {
+                Compare::Eq => labels.is(key, value),
+                Compare::Ne => !labels.is(key, value),
+                Compare::Contains => labels.get(key).is_some_and(|found| found.contains(value.as_str())),
+                Compare::StartsWith => labels.get(key).is_some_and(|found| found.starts_with(value.as_str())),
+                Compare::EndsWith => labels.get(key).is_some_and(|found| found.ends_with(value.as_str())),
             },
             Node::In { key, values, negated } => {
                 let within =

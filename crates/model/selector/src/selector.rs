@@ -85,6 +85,11 @@ impl Selector {
         self.inner.root.matches(labels)
     }
 
+    /// Whether this holds for any of the keys whose labels the selector asks for. Nothing else decides what matches.
+    pub fn any_key(&self, holds: impl Fn(&str) -> bool) -> bool {
+        self.inner.root.any_key(&holds)
+    }
+
     /// What the selector demands of single labels: labels that break one of these never match.
     pub fn restrictions(&self) -> BTreeMap<String, Restriction> {
         restrict::restrictions(&self.inner.root)

@@ -115,17 +115,17 @@ impl Groups {
 
     /// A selector comes, and matches these classes, each named once.
     pub(super) fn add(&mut self, entries: &mut Entries, selector: SelectorId, classes: &[ClassId]) {
+        if let Some(only) = self.whole_group(classes) {
+            self.widen(entries, selector, only);
+            return;
+        }
         let mut found: Vec<(GroupId, ClassId)> =
             classes.iter().map(|class| (self.link(*class).group.id(), *class)).collect();
         found.sort_by_key(|(group, _)| *group);
         for alike in found.chunk_by(|(a, _), (b, _)| a == b) {
             let (id, _) = alike[0];
             if self.group(id).count == alike.len() {
-                self.rename(id, |selectors| {
-                    let at = selectors.partition_point(|other| *other < selector);
-                    selectors.insert(at, selector);
-                });
-                entries.join(selector, id);
+                self.widen(entries, selector, id);
                 continue;
             }
             let mut selectors = self.group(id).selectors.clone();
@@ -137,6 +137,22 @@ impl Groups {
                 self.push(made, *class);
             }
         }
+    }
+
+    /// The group that these, each named once, are all of.
+    fn whole_group(&self, classes: &[ClassId]) -> Option<GroupId> {
+        let id = self.link(*classes.first()?).group.id();
+        let all = self.group(id).count == classes.len();
+        (all && classes.iter().all(|class| self.link(*class).group.id() == id)).then_some(id)
+    }
+
+    /// A selector comes, and matches all of a group.
+    fn widen(&mut self, entries: &mut Entries, selector: SelectorId, id: GroupId) {
+        self.rename(id, |selectors| {
+            let at = selectors.partition_point(|other| *other < selector);
+            selectors.insert(at, selector);
+        });
+        entries.join(selector, id);
     }
 
     /// A selector goes, whose entry named these groups and is gone.

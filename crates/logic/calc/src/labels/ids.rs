@@ -1,6 +1,6 @@
 //! Sets of small numbers, most of which hold one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, btree_set};
 
 /// Numbers, in order. None and one take no heap.
 #[allow(clippy::box_collection, reason = "there are hundreds of thousands, most of them without a tree")]
@@ -13,6 +13,9 @@ pub(crate) enum Ids {
 }
 
 impl Ids {
+    /// No numbers at all.
+    pub(crate) const EMPTY: &Ids = &Ids::None;
+
     pub(crate) fn insert(&mut self, id: u32) {
         match self {
             Ids::None => *self = Ids::One(id),
@@ -52,13 +55,30 @@ impl Ids {
         matches!(self, Ids::None)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let (one, many) = match self {
-            Ids::None => (None, None),
-            Ids::One(id) => (Some(*id), None),
-            Ids::Many(ids) => (None, Some(ids.iter().copied())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+    pub(crate) fn iter(&self) -> Iter<'_> {
+        match self {
+            Ids::None => Iter::One(None),
+            Ids::One(id) => Iter::One(Some(*id)),
+            Ids::Many(ids) => Iter::Many(ids.iter()),
+        }
+    }
+}
+
+/// Numbers, in order.
+pub(crate) enum Iter<'a> {
+    One(Option<u32>),
+    Many(btree_set::Iter<'a, u32>),
+}
+
+impl Iterator for Iter<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        match self {
+            Iter::One(only) => only.take(),
+            Iter::Many(ids) => ids.next().copied(),
+        }
     }
 }
 

@@ -120,19 +120,21 @@ impl Index {
 
     /// The items of a class.
     pub(crate) fn items(&self, class: ClassId) -> impl Iterator<Item = ItemId> + '_ {
-        self.classes.get(class).into_iter().flat_map(|class| class.items.iter())
+        self.classes.get(class).map_or(Ids::EMPTY, |class| &class.items).iter()
     }
 
     /// The classes that a selector matches. A class without items may be among them for the length of one change.
     pub(crate) fn classes_of(&self, selector: SelectorId) -> impl Iterator<Item = ClassId> + '_ {
-        let groups = self.selectors.get(selector).into_iter().flat_map(|entry| entry.groups().iter());
-        groups.flat_map(|group| self.groups.classes(group))
+        self.groups_of(selector).iter().flat_map(|group| self.groups.classes(group))
     }
 
     /// How many classes a selector matches.
     pub(crate) fn class_count(&self, selector: SelectorId) -> usize {
-        let groups = self.selectors.get(selector).into_iter().flat_map(|entry| entry.groups().iter());
-        groups.map(|group| self.groups.count(group)).sum()
+        self.groups_of(selector).iter().map(|group| self.groups.count(group)).sum()
+    }
+
+    fn groups_of(&self, selector: SelectorId) -> &Ids {
+        self.selectors.get(selector).map_or(Ids::EMPTY, Entry::groups)
     }
 
     /// The canonical text of a selector.
@@ -196,12 +198,11 @@ impl Index {
     pub(crate) fn set_parent(&mut self, plan: Plan) {
         let Plan { parent, labels, shifts } = plan;
         let Index { shapes, parents, drawers, .. } = self;
-        let found = parents.get_mut(parent);
-        if let Some(old) = std::mem::replace(&mut found.labels, labels) {
+        if let Some(old) = parents.lend(parent, labels) {
             drawers.drop_lender(parent, shapes.labels(&old));
             shapes.release(old.shape);
         }
-        if let Some(labels) = &found.labels {
+        if let Some(labels) = &parents.get_mut(parent).labels {
             drawers.lend(parent, shapes.labels(labels));
         }
         self.parents.sweep(parent);
@@ -258,13 +259,21 @@ impl Index {
         classes.sort_unstable();
         classes.dedup();
         let mut reader = Reader::new(&self.shapes);
+        let may_inherit = self.may_inherit(selector, classes.len());
         classes.retain(|id| {
             let labels = &self.classes.get(*id).expect("labels are filed for living classes only").labels;
-            let lent = labels.parents().filter_map(|parent| self.parents.get(parent)?.labels.as_ref());
-            reader.turn_to(std::iter::once(labels).chain(lent));
+            let parents = may_inherit.then(|| labels.parents()).into_iter().flatten();
+            reader.turn_to(labels, parents.filter_map(|parent| self.parents.get(parent)?.labels.as_ref()));
             selector.matches(&reader)
         });
         classes
+    }
+
+    /// Whether any profile may lend a label that the selector asks for. It is looked for only where that is less than
+    /// asking the profiles of so many classes.
+    fn may_inherit(&self, selector: &Selector, classes: usize) -> bool {
+        let lends = |key: &str| self.parents.lent_shapes().any(|shape| self.shapes.place(shape, key).is_some());
+        classes <= self.parents.lent_shapes().len() || selector.any_key(lends)
     }
 
     /// The condition that the fewest meet and the fewest selectors are found by now.

@@ -2,10 +2,11 @@
 
 use std::hash::BuildHasher as _;
 
+use hashbrown::hash_map::{Entry, HashMap};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::ids::Ids;
-use super::shapes::Packed;
+use super::shapes::{Packed, ShapeId};
 use crate::slab::Slab;
 
 /// Number of a profile.
@@ -24,6 +25,8 @@ pub(super) struct Parent {
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     known: Slab<Parent>,
+    /// The shapes of labels that are lent, and by how many.
+    lent: HashMap<ShapeId, usize>,
     by_name: HashTable<ParentId>,
     hasher: DefaultHashBuilder,
 }
@@ -39,7 +42,7 @@ impl Parents {
             return id;
         }
         let id = self.known.insert(Parent { name: name.into(), labels: None, classes: Ids::None });
-        let Parents { known, by_name, hasher } = self;
+        let Parents { known, lent: _, by_name, hasher } = self;
         let hash = |id: &ParentId| known.get(*id).map_or(0, |parent| hasher.hash_one(&*parent.name));
         by_name.insert_unique(hasher.hash_one(name), id, hash);
         id
@@ -51,6 +54,28 @@ impl Parents {
 
     pub(super) fn get_mut(&mut self, id: ParentId) -> &mut Parent {
         self.known.get_mut(id).expect("profiles live as long as something inherits from them")
+    }
+
+    /// Replaces the labels that a profile lends; those that it lent.
+    pub(super) fn lend(&mut self, id: ParentId, labels: Option<Packed>) -> Option<Packed> {
+        if let Some(new) = &labels {
+            *self.lent.entry(new.shape).or_default() += 1;
+        }
+        let old = std::mem::replace(&mut self.get_mut(id).labels, labels);
+        if let Some(old) = &old
+            && let Entry::Occupied(mut lenders) = self.lent.entry(old.shape)
+        {
+            *lenders.get_mut() -= 1;
+            if *lenders.get() == 0 {
+                lenders.remove();
+            }
+        }
+        old
+    }
+
+    /// The shapes of all labels that are lent.
+    pub(super) fn lent_shapes(&self) -> impl ExactSizeIterator<Item = ShapeId> {
+        self.lent.keys().copied()
     }
 
     /// Forgets a profile that is neither there nor named any more.

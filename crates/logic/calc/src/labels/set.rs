@@ -87,6 +87,14 @@ fn low_bits(number: usize) -> u8 {
 }
 
 pub(super) fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    // Nearly all of them.
+    if let [length @ 0..0x80, rest @ ..] = bytes {
+        return Some((usize::from(*length), rest));
+    }
+    take_long_length(bytes)
+}
+
+fn take_long_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut length = 0;
     for (at, byte) in bytes.iter().enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * at);

@@ -40,14 +40,30 @@ impl Packed {
 
     /// The value of the key at this place of the shape.
     pub(super) fn value(&self, at: usize) -> Option<&str> {
-        self.texts().nth(at).map(text)
+        self.bytes_at(at).map(text)
     }
 
-    fn texts(&self) -> impl Iterator<Item = &[u8]> {
+    /// The same as bytes.
+    pub(super) fn bytes_at(&self, at: usize) -> Option<&[u8]> {
+        let mut rest = self.after_parents();
+        for _ in 0..at {
+            let (length, after) = take_length(rest)?;
+            rest = after.get(length..)?;
+        }
+        let (length, after) = take_length(rest)?;
+        after.get(..length)
+    }
+
+    fn after_parents(&self) -> &[u8] {
         let (count, mut rest) = take_length(&self.bytes).unwrap_or_default();
         for _ in 0..count {
             rest = take_length(rest).map_or(&[], |(_, after)| after);
         }
+        rest
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.after_parents();
         std::iter::from_fn(move || {
             let (length, after) = take_length(rest)?;
             let (value, after) = after.split_at(length);
