@@ -12,6 +12,7 @@ use tortie_cni::spec::{Address, CniError, Interface, Outcome, code};
 use tortie_cni::wire::Request;
 use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
+use tortie_ipam::CasWrite;
 use tortie_net::{Mac, host_net};
 use tortie_netlink::{Handle, Netns};
 use tortie_store::{Entry, Expect, Reader, Write, WriteError, resource};
@@ -29,15 +30,16 @@ use crate::agent::Until;
 enum Recorded {
     /// Its addresses and its endpoint.
     Done(Vec<IpAddr>),
-    /// Its addresses; the rest, with its endpoint, is to be written.
-    Begun(Given, Write),
+    /// Its addresses; the rest, with its endpoint, is to be written. The handle is written after the answer, if it is
+    /// here.
+    Begun(Given, Write, Option<CasWrite>),
 }
 
 impl Recorded {
     fn addresses(&self) -> &[IpAddr] {
         match self {
             Recorded::Done(addresses) => addresses,
-            Recorded::Begun(given, _) => &given.addresses,
+            Recorded::Begun(given, _, _) => &given.addresses,
         }
     }
 }
@@ -73,6 +75,9 @@ impl Service {
             let _ = self.forget(&workload, None);
         }
         made?;
+        if let Recorded::Begun(_, _, Some(handle)) = &recorded {
+            self.addresses.write_later(handle);
+        }
         Ok(outcome(&workload, request, addresses, mac, self.mtu(&conf)))
     }
 
@@ -198,9 +203,10 @@ impl Service {
         }
         let ask = Ask::of(conf, workload, &request.args, asked)?;
         if self.store.one_by_one() {
-            let given = self.addresses.begin(&ask)?;
+            let mut given = self.addresses.begin(&ask)?;
             let endpoint = endpoint(&given.addresses);
-            return Ok(Recorded::Begun(given, endpoint));
+            let handle = self.addresses.put_off(&mut given);
+            return Ok(Recorded::Begun(given, endpoint, handle));
         }
         self.addresses.assign(&ask, Some(&endpoint)).map(Recorded::Done)
     }
@@ -223,7 +229,7 @@ impl Service {
 
     /// Does something while what is still to be recorded is written. Both must succeed, and both have ended.
     fn beside(&self, recorded: &Recorded, what: impl FnOnce() -> Result<(), CniError>) -> Result<(), CniError> {
-        let Recorded::Begun(given, endpoint) = recorded else { return what() };
+        let Recorded::Begun(given, endpoint, _) = recorded else { return what() };
         std::thread::scope(|scope| {
             let finish = || self.addresses.finish(given, Some(endpoint.clone()));
             let thread = std::thread::Builder::new().name("cni-record".to_owned()).stack_size(256 * 1024);

@@ -4,10 +4,12 @@
 //! write and no read. A hint that is old costs a conflict and a second look, never an address.
 
 mod apart;
+mod later;
 mod together;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tortie_api::{IpPoolAllowedUse, Kind};
@@ -24,6 +26,7 @@ use tortie_net::{Family, IpNet, host_net};
 use tortie_store::{Reader, Store, Write, WriteError};
 
 pub use apart::Given;
+use later::Later;
 use together::Together;
 
 use super::asked::Asked;
@@ -117,6 +120,8 @@ pub struct Addresses {
     aside: Mutex<BTreeMap<Key, Update>>,
     /// Who waits for an address of a store that does one thing at a time.
     queue: Together<Ask, Result<Given, CniError>>,
+    /// Who writes handles that nobody waits for.
+    later: Later,
     phases: Arc<Phases>,
 }
 
@@ -124,7 +129,13 @@ impl Addresses {
     /// For one node, against one store.
     pub fn new(store: Arc<dyn Store>, node: String) -> Addresses {
         let (known, aside, queue) = (Mutex::default(), Mutex::default(), Together::default());
-        Addresses { store, node, known, aside, queue, phases: Arc::default() }
+        let later = Later::new(store.clone());
+        Addresses { store, node, known, aside, queue, later, phases: Arc::default() }
+    }
+
+    /// Keeps in this directory what is still to be written, and writes what an earlier run left there.
+    pub fn keep_in(&self, directory: &Path) {
+        self.later.keep_in(directory);
     }
 
     /// The same, whose times are kept there.
@@ -300,7 +311,8 @@ impl Addresses {
 
     /// Whether any address is held under a handle.
     pub fn holds(&self, handle: &str) -> Result<bool, CniError> {
-        Ok(Reader::get(&*self.store, &Key::Handle(handle.to_owned())).map_err(store_fault)?.is_some())
+        let there = || Reader::get(&*self.store, &Key::Handle(handle.to_owned())).map_err(store_fault);
+        Ok(self.later.has(handle) || there()?.is_some())
     }
 
     /// The handles under which addresses of pods are held in this node's blocks.

@@ -87,6 +87,7 @@ impl Service {
         let phases = agent.cni_phases();
         let addresses = Addresses::new(store.clone(), node.clone()).timed_by(phases.clone());
         let keeper = Keeper::open(state_dir)?;
+        addresses.keep_in(state_dir);
         let (mtu, turns) = (AtomicU32::new(mtu), Turns::default());
         let (cluster, mtu_file) = (None, PathBuf::new());
         let reaper = Reaper::start()?;

@@ -2,8 +2,9 @@
 //!
 //! All pods of a node share its blocks, so one write of a block at a time is all that there can be. It carries the
 //! addresses of everybody who waits, and nothing else that they need is waited for meanwhile: handles and endpoints are
-//! written after it, and handles are read and deleted, while the next one may write. Who is alone has the handle
-//! written beside the block.
+//! written after it, and handles are read and deleted, while the next one may write. Handles of pods are written when
+//! ADD has answered ([`Later`](super::later)), once one could be written; until then who is alone has the handle written
+//! beside the block.
 //!
 //! A block says whose its addresses are, so an address without a handle is not lost: DEL looks for it in this node's
 //! blocks, as the collection of addresses does in all. A handle is read before and deleted after its block lets go.
@@ -66,17 +67,30 @@ impl Addresses {
         given
     }
 
+    /// Takes the handle out of what is still to be written, if it may be written after the answer:
+    /// [`Addresses::write_later`].
+    pub fn put_off(&self, given: &mut Given) -> Option<CasWrite> {
+        given.handle.take_if(|_| self.later.takes())
+    }
+
+    /// Writes a handle soon.
+    pub fn write_later(&self, handle: &CasWrite) {
+        self.later.take(handle);
+    }
+
     /// Writes the handle of addresses that are given, and whatever has to be written beside it.
     pub fn finish(&self, given: &Given, beside: Option<Write>) -> Result<(), CniError> {
         let handle = given.handle.clone().map(ipam::write);
         let writes: Vec<Write> = handle.into_iter().chain(beside).collect();
         let mut results = self.phases.time(Phase::Records, || self.store.write_each(&writes)).into_iter();
         if let Some(handle) = &given.handle {
-            match results.next().map(ipam::outcome) {
-                Some(Outcome::Done(_)) => {}
-                Some(Outcome::Failed(why)) => return Err(fault(IpamError::Store(why))),
-                None | Some(Outcome::Conflict | Outcome::NotTried) => self.add_to_handle(handle)?,
-            }
+            let written = match results.next().map(ipam::outcome) {
+                Some(Outcome::Done(_)) => Ok(()),
+                Some(Outcome::Failed(why)) => Err(fault(IpamError::Store(why))),
+                None | Some(Outcome::Conflict | Outcome::NotTried) => self.add_to_handle(handle),
+            };
+            self.later.learn(written.is_ok());
+            written?;
         }
         results.try_for_each(|result| result.map(drop).map_err(store_fault))
     }
@@ -157,14 +171,19 @@ impl Addresses {
         staged
     }
 
-    /// Writes a block and, beside it, the handle of the only one who needs it.
+    /// Writes a block and, beside it, the handle of the only one who needs it, if that can't wait.
     fn write_single(&self, known: &mut Known, ask: &Ask, staged: Staged) -> Result<Given, CniError> {
+        if self.later.takes() {
+            let mut given = self.write_staged(known, std::slice::from_ref(ask), vec![staged]);
+            return given.pop().unwrap_or_else(|| self.assign_known(known, ask, None).map(complete));
+        }
         let Staged { handle, block, given } = staged;
         let writes = store_writes(&[handle.clone(), block.clone()]);
         let mut results = self.phases.time(Phase::Block, || self.store.write_each(&writes));
         let of_block = results.pop().map_or(Vec::new(), |result| vec![result]);
         let of_handle = results.pop().map_or(Outcome::NotTried, ipam::outcome);
         let of_block = self.outcomes(known, &[block], of_block).pop().unwrap_or(Outcome::NotTried);
+        self.later.learn(matches!(of_handle, Outcome::Done(_)));
         match (of_block, of_handle) {
             (Outcome::Done(_), Outcome::Done(_)) => Ok(complete(given)),
             // Another call has it, and it gets this block, too.
@@ -206,6 +225,7 @@ impl Addresses {
 
     /// Gives back everything under a handle, after the endpoint is removed.
     pub(super) fn release_apart(&self, handle: &str, removal: Option<Write>) -> Result<(), CniError> {
+        self.later.forget(handle);
         match removal.map(|removal| self.store.write_one(removal)) {
             None | Some(Ok(_) | Err(WriteError::Missing(_))) => {}
             Some(Err(error)) => return Err(store_fault(error)),

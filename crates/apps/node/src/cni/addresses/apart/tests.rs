@@ -12,6 +12,8 @@ use tortie_store::{Entry, Expect as StoreExpect, Listing, MemoryStore, Store, St
 
 use super::*;
 
+mod later;
+
 /// A store that does one thing at a time, counts what it wrote, and lets a test get in between.
 struct OneByOne {
     store: MemoryStore,
@@ -20,6 +22,8 @@ struct OneByOne {
     before: Box<dyn Fn(&MemoryStore, &Write) + Send + Sync>,
     /// Whether the answer to the next write of a block is lost on the way.
     loses: AtomicBool,
+    /// Whether handles can't be written.
+    refuses_handles: AtomicBool,
 }
 
 impl OneByOne {
@@ -32,7 +36,8 @@ impl OneByOne {
         let key = Key::resource(pool.kind(), "", "pool");
         let made = Write { key, expect: StoreExpect::Absent, value: Some(Value::resource(pool)) };
         store.write_one(made).expect("written");
-        Arc::new(OneByOne { store, wrote: Mutex::default(), before: Box::new(before), loses: AtomicBool::new(false) })
+        let (wrote, loses, refuses_handles) = Default::default();
+        Arc::new(OneByOne { store, wrote, before: Box::new(before), loses, refuses_handles })
     }
 
     fn wrote(&self, is: impl Fn(&Key) -> bool) -> usize {
@@ -84,6 +89,10 @@ impl Store for OneByOne {
                 continue;
             }
             (self.before)(&self.store, write);
+            if matches!(&write.key, Key::Handle(_)) && self.refuses_handles.load(Ordering::SeqCst) {
+                results.push(Err(WriteError::Unavailable("forbidden".to_owned())));
+                continue;
+            }
             self.wrote.lock().expect("no panic").push(write.key.clone());
             let result = self.store.write_one(write.clone());
             let lost = is_block(&write.key) && self.loses.swap(false, Ordering::SeqCst);
