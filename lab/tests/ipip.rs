@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use capture::Capture;
-use overlay::{START, arrives_whole, everybody_talks, pods, pool, route, started, three_nodes};
+use overlay::{START, arrives_whole, everybody_talks, flows, pods, pool, route, started, three_nodes};
 use tortie_lab::{Lab, Pod, Probe, wait};
 use tortie_netlink::{Error, Handle, Netns, Route, RouteProtocol};
 
@@ -58,6 +58,12 @@ fn always_carries_everything_in_ipip() {
     assert_eq!(mtu.trim(), "1480");
     assert_eq!(lab.node(1).netlink().unwrap().link("tunl0").unwrap().mtu, 1480);
     assert!(arrives_whole(&pods[0], &pods[2], pods[2].ip(), 1452));
+
+    // Connection tracking knows the pods' flows, and nothing of the packets around them.
+    for node in lab.nodes() {
+        assert_eq!(flows(node, |flow| flow.protocol.0 == IPIP), Vec::<String>::new(), "{}", node.name());
+        assert_ne!(flows(node, |flow| flow.original.dst_port == 9000), Vec::<String>::new(), "{}", node.name());
+    }
 
     // On the wire the pods' packets are inside of the nodes' own, and nowhere else.
     let packets = capture.stop();

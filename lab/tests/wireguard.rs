@@ -15,7 +15,7 @@ use std::path::Path;
 use capture::{Capture, Outer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use overlay::{START, arrives_whole, everybody_talks, pods, started, three_nodes};
+use overlay::{START, arrives_whole, everybody_talks, flows, pods, started, three_nodes};
 use serde_json::Value;
 use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, Prober, probe, wait};
 use tortie_net::Family;
@@ -134,6 +134,13 @@ fn pods_talk_and_the_wire_shows_wireguard_alone() {
     }
     assert!(arrives_whole(&pods[0], &pods[2], pods[2].ips()[0], 1392));
     assert!(arrives_whole(&pods[0], &pods[2], pods[2].ips()[1], 1372));
+
+    // Connection tracking knows the pods' flows, and nothing of the packets around them.
+    for node in lab.nodes() {
+        let outer = flows(node, |flow| PORTS.contains(&flow.original.dst_port));
+        assert_eq!(outer, Vec::<String>::new(), "{}", node.name());
+        assert_ne!(flows(node, |flow| flow.original.dst_port == 9000), Vec::<String>::new(), "{}", node.name());
+    }
 
     let packets = capture.stop();
     assert!(in_the_clear(&packets, &pods).is_empty(), "{:?}", in_the_clear(&packets, &pods));

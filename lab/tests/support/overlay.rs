@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tortie_lab::{Lab, LabBuilder, Matrix, Pod, Probe, cni};
+use tortie_flow::Connection;
+use tortie_flowtap::Connections;
+use tortie_lab::{Lab, LabBuilder, Matrix, Node, Pod, Probe, cni};
 use tortie_net::Family;
 use tortie_netlink::{Error, Handle, Netns, Route, RouteProtocol};
 
@@ -86,4 +88,14 @@ pub fn pool(modes: &str) -> String {
         "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: default-ipv4-ippool}}\n\
          spec: {{cidr: 192.168.0.0/16, {modes}, natOutgoing: true, nodeSelector: all()}}\n"
     )
+}
+
+/// The flows that a node's kernel knows, of those that a test asks for.
+pub fn flows(node: &Node, wanted: impl Fn(&Connection) -> bool + Sync) -> Vec<String> {
+    let list = || {
+        let mut found = Vec::new();
+        Connections::open()?.list(|flow| found.extend(wanted(&flow.connection).then(|| format!("{flow:?}"))))?;
+        Ok(found)
+    };
+    node.place().run(list).unwrap()
 }

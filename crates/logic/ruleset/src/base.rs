@@ -44,22 +44,35 @@ pub(crate) struct Tunnel {
     pub(crate) peers: BTreeSet<IpNet>,
     /// Whether nobody else may send such; otherwise that is for the policy of the host to say.
     pub(crate) closed: bool,
+    /// Whether those that are exchanged with them are left out of connection tracking.
+    pub(crate) untracked: bool,
 }
 
 impl Tunnel {
     fn matches(&self) -> Vec<Match> {
-        let Tunnel { family, protocol, port, peers: _, closed: _ } = self;
+        let Tunnel { family, protocol, port, peers: _, closed: _, untracked: _ } = self;
         let port = port.map(PortRange::single);
         let port = port.map(|range| Match::Port { side: Side::Destination, range, negate: false });
         let protocol = Match::Protocol { protocol: *protocol, negate: false };
         [Some(protocol), port, Some(Match::Family(*family))].into_iter().flatten().collect()
     }
 
-    /// Accepts what is exchanged with the peers, if there are any.
-    fn accept(&self, literals: &mut Literals, side: Side) -> Option<Rule> {
+    /// What is exchanged with the peers, if there are any.
+    fn with_peers(&self, literals: &mut Literals, side: Side) -> Option<Vec<Match>> {
         let nets: Vec<IpNet> = self.peers.iter().copied().collect();
         let peer = literals.nets(side, self.family, &nets, false)?;
-        Some(Rule::new([self.matches(), vec![peer]].concat(), Verdict::Accept))
+        Some([self.matches(), vec![peer]].concat())
+    }
+
+    /// Accepts what is exchanged with the peers.
+    fn accept(&self, literals: &mut Literals, side: Side) -> Option<Rule> {
+        Some(Rule::new(self.with_peers(literals, side)?, Verdict::Accept))
+    }
+
+    /// Leaves it out of connection tracking, and judges nothing.
+    fn leave_out(&self, literals: &mut Literals, side: Side) -> Option<Rule> {
+        let matches = self.untracked.then(|| self.with_peers(literals, side))??;
+        Some(Rule { matches, statements: vec![Statement::NoTrack], verdict: None })
     }
 
     /// Drops what comes from others, if it is closed to them.
@@ -76,8 +89,8 @@ pub(crate) fn chains(shape: &Shape<'_>) -> Vec<(Name, Option<Chain>)> {
     let early = host.points.contains_key(&Point::RawIn) || host.points.contains_key(&Point::BeforeNat);
     let nd = settings.ipv6.then(neighbour_discovery);
     vec![
-        (Name::from(names::RAW_PREROUTING), raw.then(|| raw_chain(shape, Base::RawPrerouting, Point::RawIn))),
-        (Name::from(names::RAW_OUTPUT), raw.then(|| raw_chain(shape, Base::RawOutput, Point::RawOut))),
+        (Name::from(names::RAW_PREROUTING), raw_chain(shape, raw, Base::RawPrerouting, Point::RawIn)),
+        (Name::from(names::RAW_OUTPUT), raw_chain(shape, raw, Base::RawOutput, Point::RawOut)),
         (Name::from(names::BEFORE_NAT), before_nat(shape, raw)),
         (Name::from(names::FORWARD_FROM_HOST), from_host(shape, early)),
         (Name::from(names::FORWARD_FROM_WORKLOAD), Some(from_workload(shape))),
@@ -154,13 +167,19 @@ fn forget_mark() -> Rule {
     Rule { statements: vec![Statement::ClearMark(ACCEPT_MARK)], ..Rule::default() }
 }
 
-fn raw_chain(shape: &Shape<'_>, base: Base, point: Point) -> Chain {
-    let mut rules = vec![forget_mark()];
-    if point == Point::RawIn {
-        rules.extend(accept_workloads(shape.settings, Side::Source));
+/// What is known before connection tracking. `judges`: whether a host endpoint has a say there.
+fn raw_chain(shape: &Shape<'_>, judges: bool, base: Base, point: Point) -> Option<Chain> {
+    let mut literals = Literals::new(shape.names);
+    let left_out = shape.tunnels.iter().filter_map(|tunnel| tunnel.leave_out(&mut literals, point.side()));
+    let mut rules: Vec<Rule> = left_out.collect();
+    if judges {
+        rules.push(forget_mark());
+        if point == Point::RawIn {
+            rules.extend(accept_workloads(shape.settings, Side::Source));
+        }
+        rules.extend(to_point(shape, point));
     }
-    rules.extend(to_point(shape, point));
-    chain(base, rules)
+    (!rules.is_empty()).then_some(Chain { base: Some(base), rules, literals: literals.sets })
 }
 
 fn before_nat(shape: &Shape<'_>, raw: bool) -> Option<Chain> {

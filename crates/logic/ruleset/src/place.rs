@@ -23,13 +23,16 @@ fn external(tables: &Tables, family: Family) -> impl Iterator<Item = IpNet> {
     tables.settings.external_nodes.iter().copied().filter(move |net| Family::of_net(*net) == family)
 }
 
-/// The tunnels of this node, with the nodes that they lead to.
+/// The tunnels of this node, with the nodes that they lead to. VXLAN is never tracked, as upstream: it answers from other
+/// ports, so that each direction would be a flow without an answer. Of IPIP and WireGuard an answer is known as one, and
+/// so are errors about them, which host endpoints let in: where there are such, they are tracked.
 fn tunnels(tables: &Tables) -> Vec<Tunnel> {
+    let untracked = tables.host_endpoints.is_empty();
     let vxlan = families(tables).filter_map(|family| {
         let Vxlan { port, .. } = tables.tunnels.get(&TunnelDevice::vxlan(family))?;
         let nodes = tables.vteps.values().map(|Vtep { underlay, .. }| IpNet::from(*underlay));
         let peers = nodes.chain(external(tables, family)).collect();
-        Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers, closed: true })
+        Some(Tunnel { family, protocol: Protocol::UDP, port: Some(*port), peers, closed: true, untracked: true })
     });
     let ipip = tables.ipip.iter().map(|Ipip { peers, .. }| Tunnel {
         family: Family::V4,
@@ -37,6 +40,7 @@ fn tunnels(tables: &Tables) -> Vec<Tunnel> {
         port: None,
         peers: peers.keys().copied().map(IpNet::from).chain(external(tables, Family::V4)).collect(),
         closed: true,
+        untracked,
     });
     let wireguard = tables.wireguard.iter().map(|(family, Wireguard { port, peers, .. })| Tunnel {
         family: *family,
@@ -45,6 +49,7 @@ fn tunnels(tables: &Tables) -> Vec<Tunnel> {
         peers: peers.values().map(|WireguardPeer { endpoint, .. }| IpNet::from(*endpoint)).collect(),
         // What it carries is authenticated, and may come from a translated address.
         closed: false,
+        untracked,
     });
     vxlan.chain(ipip).chain(wireguard.filter(|tunnel| families(tables).any(|f| f == tunnel.family))).collect()
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, Limits, LogLimit, Match as Wanted, Member, PacketRate, Period,
-    Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule as Desired, SetChange, SetId, SetKind, Settings,
-    Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, HostEndpoint, HostInterface, Ipip, Limits, LogLimit,
+    Match as Wanted, Member, PacketRate, Period, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile,
+    Rule as Desired, SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
-use tortie_net::{PortRange, Protocol};
+use tortie_net::{Mac, PortRange, Protocol};
 use tortie_ruleset::{
     ChoiceEdit, ChoiceKey, CtState, Delta, KeyRange, Match, Name, Rate, Renderer, Rule, Ruleset, SetEdit, Side,
     Statement, Verdict, drop_chain,
@@ -559,4 +559,75 @@ fn limits_give_a_workload_a_chain_of_its_own() {
         print(ruleset, "cali-tw-cali1"),
         ["established accept", "TCP connections > 3 reset", "goto cali-gi-cali1"]
     );
+}
+
+#[test]
+fn what_tunnels_carry_between_nodes_is_not_tracked_and_is_judged_all_the_same() {
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    let raw = |renderer: &Renderer| {
+        ["raw-PREROUTING", "raw-OUTPUT"]
+            .map(|name| renderer.ruleset().chains.contains_key(name).then(|| print(renderer.ruleset(), name)))
+    };
+    assert_eq!(raw(&renderer), [None, None], "a base chain that does nothing costs");
+    let address = |text: &str| text.parse().expect("literal");
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    let device = Vxlan { vni: 4096, port: 4789, underlay: address("192.0.2.1"), address: None, mac, mtu: None };
+    let vtep = |underlay: &str| Some(Vtep { node: Arc::from("far"), mac, underlay: address(underlay) });
+    let batch = Batch {
+        tunnels: [(TunnelDevice::VxlanV4, Some(device))].into(),
+        vteps: [(address("10.65.9.0"), vtep("192.0.2.2"))].into(),
+        ..Batch::default()
+    };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let rules = |end: &str| vec![format!("UDP dstport 4789 IPv4 {end} 192.0.2.2/32 notrack")];
+    assert_eq!(raw(&renderer), [Some(rules("src")), Some(rules("dst"))]);
+    let ipip = |peers: &[&str]| Ipip {
+        underlay: address("192.0.2.1"),
+        address: None,
+        mtu: None,
+        peers: peers.iter().map(|peer| (address(peer), Arc::from("far"))).collect(),
+        ends: BTreeMap::new(),
+        learned: BTreeMap::new(),
+    };
+    let batch = Batch { ipip: Some(Some(ipip(&["192.0.2.2"]))), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let both = |end: &str| [rules(end), vec![format!("4 IPv4 {end} 192.0.2.2/32 notrack")]].concat();
+    assert_eq!(raw(&renderer), [Some(both("src")), Some(both("dst"))]);
+    let input = ["UDP dstport 4789 IPv4 src 192.0.2.2/32 accept", "UDP dstport 4789 IPv4 drop"];
+    assert_eq!(print(renderer.ruleset(), "filter-INPUT")[2..4], input, "still judged");
+    // Beside policy that is asked before connection tracking, whose mark is not set by what is left out.
+    let policy = Policy {
+        tier: Arc::from("t"),
+        stage: PolicyStage::Untracked,
+        ingress: vec![Desired::any(Action::Deny)],
+        egress: vec![],
+    };
+    let untracked = vec![tier("t", TierAction::Deny, &["early"])];
+    let endpoint = HostEndpoint { name: Arc::from("h"), untracked, ..HostEndpoint::default() };
+    let batch = Batch {
+        policies: [(policy_id("early"), Some(Arc::new(policy)))].into(),
+        host_endpoints: [(HostInterface::Named(Arc::from("eth0")), Some(Arc::new(endpoint)))].into(),
+        ..Batch::default()
+    };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let judging = ["clear 0x10000", "iif cali* accept", "iif by raw-cali-from-host-endpoint"].map(str::to_owned);
+    let [arriving, leaving] = raw(&renderer);
+    assert_eq!(arriving, Some([rules("src"), judging.to_vec()].concat()));
+    assert_eq!(leaving, Some([rules("dst"), vec![judging[0].clone()]].concat()));
+    // Without another node there is nothing to leave out but IPIP, now that no host endpoint wants to know of it.
+    let gone = [(address("10.65.9.0"), None)].into();
+    let host_endpoints = [(HostInterface::Named(Arc::from("eth0")), None)].into();
+    let batch = Batch { vteps: gone, host_endpoints, ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let left = |end: &str| Some(both(end)[1..].to_vec());
+    assert_eq!(raw(&renderer), [left("src"), left("dst")]);
+    let batch = Batch { ipip: Some(Some(ipip(&[]))), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    assert_eq!(raw(&renderer), [None, None]);
 }

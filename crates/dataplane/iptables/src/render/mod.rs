@@ -243,11 +243,10 @@ impl Output<'_> {
     fn finish(&self, builtin: &str, decides: bool) -> Vec<String> {
         let Style { filter_allow, mangle_allow, prefixes, to_host, kernel_name: _, refused: _, record: _ } = self.style;
         let early = [Base::RawPrerouting, Base::RawOutput, Base::BeforeNat];
-        let mut accepted = if self.ruleset.chains.values().any(|c| c.base.is_some_and(|base| early.contains(&base))) {
-            ACCEPT_MARK
-        } else {
-            0
-        };
+        // A chain that only leaves packets out of connection tracking accepts none.
+        let mut chains = self.ruleset.chains.values().filter(|c| c.rules.iter().any(|rule| rule.verdict.is_some()));
+        let mut accepted =
+            if chains.any(|c| c.base.is_some_and(|base| early.contains(&base))) { ACCEPT_MARK } else { 0 };
         match (self.table, filter_allow, mangle_allow) {
             (Table::Raw, _, _) | (Table::Mangle, _, Allow::Accept) => {}
             (Table::Filter, Allow::Accept, _) => accepted |= if decides { DONE_MARK | AGREED_MARK } else { 0 },
