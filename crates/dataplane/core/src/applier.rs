@@ -39,6 +39,11 @@ impl<T: Target> Applier<T> {
         self.tracker.want(key, value);
     }
 
+    /// The same of several keys, each wanted with a value.
+    pub fn want_more(&mut self, more: BTreeMap<T::Key, T::Value>) {
+        self.tracker.want_more(more);
+    }
+
     /// Replaces everything that is wanted.
     pub fn want_all(&mut self, all: BTreeMap<T::Key, T::Value>) {
         self.tracker.want_all(all);

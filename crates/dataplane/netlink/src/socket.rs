@@ -72,20 +72,23 @@ impl Socket {
         self.fd.as_fd()
     }
 
-    /// Sends all requests, many per system call, and returns one answer for each, in order.
+    /// Sends all requests, many per system call, and returns one answer for each, in order. The kernel does them one after
+    /// the other and always tells of what failed; that all are done it says with the last of each send.
     pub(crate) fn transact(&mut self, requests: &[Request]) -> Result<Vec<std::result::Result<(), Refusal>>> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut rest = requests;
         while !rest.is_empty() {
-            let mut bytes = Vec::new();
-            let mut count = 0;
-            while count < rest.len().min(BATCH_REQUESTS) {
-                if count > 0 && bytes.len() + rest[count].framed_len() > BATCH_BYTES {
-                    break;
-                }
-                let seq = self.seq.wrapping_add(1).wrapping_add(u32::try_from(count).expect("at most a batch"));
-                rest[count].frame(seq, NLM_F_REQUEST | NLM_F_ACK, &mut bytes);
-                count += 1;
+            let mut length = 0;
+            let fits = |request: &&Request| {
+                length += request.framed_len();
+                length <= BATCH_BYTES
+            };
+            let count = rest.iter().take(BATCH_REQUESTS).take_while(fits).count().max(1);
+            let mut bytes = Vec::with_capacity(length);
+            for (at, request) in rest[..count].iter().enumerate() {
+                let seq = self.seq.wrapping_add(1).wrapping_add(u32::try_from(at).expect("at most a batch"));
+                let answer = if at + 1 == count { NLM_F_ACK } else { 0 };
+                request.frame(seq, NLM_F_REQUEST | answer, &mut bytes);
             }
             let first = self.seq.wrapping_add(1);
             self.seq = self.seq.wrapping_add(u32::try_from(count).expect("at most a batch"));
@@ -97,20 +100,20 @@ impl Socket {
     }
 
     fn collect(&mut self, first: u32, count: usize, answers: &mut Vec<std::result::Result<(), Refusal>>) -> Result<()> {
-        let mut got: Vec<Option<std::result::Result<(), Refusal>>> = vec![None; count];
-        let mut missing = count;
+        let start = answers.len();
+        answers.resize(start + count, Ok(()));
         let deadline = Instant::now() + ANSWER_DEADLINE;
-        while missing > 0 {
+        let mut done = false;
+        while !done {
             let len = self.receive(deadline)?;
-            for frame in frames(&self.buffer[..len]) {
-                let slot = got.get_mut(frame.seq.wrapping_sub(first) as usize);
-                if let (NLMSG_ERROR, Some(slot @ None)) = (frame.kind, slot) {
-                    *slot = Some(status(&frame, true));
-                    missing -= 1;
+            for frame in frames(&self.buffer[..len]).filter(|frame| frame.kind == NLMSG_ERROR) {
+                let at = frame.seq.wrapping_sub(first) as usize;
+                if at < count {
+                    answers[start + at] = status(&frame, true);
+                    done |= at + 1 == count;
                 }
             }
         }
-        answers.extend(got.into_iter().flatten());
         Ok(())
     }
 
@@ -208,14 +211,15 @@ impl Socket {
 
     fn receive(&mut self, deadline: Instant) -> Result<usize> {
         loop {
-            if !wait_readable(self.fd.as_fd(), deadline.saturating_duration_since(Instant::now()))? {
-                let waited_ms = u64::try_from(ANSWER_DEADLINE.as_millis()).expect("seconds");
-                return Err(Error::Timeout { doing: "wait for the kernel's answer".to_owned(), waited_ms });
-            }
+            // The answer is mostly there when the request was sent.
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(len) => return Ok(len),
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 Err(e) => return Err(Error::from_errno(e as i32, "receive from the kernel", "")),
+            }
+            if !wait_readable(self.fd.as_fd(), deadline.saturating_duration_since(Instant::now()))? {
+                let waited_ms = u64::try_from(ANSWER_DEADLINE.as_millis()).expect("seconds");
+                return Err(Error::Timeout { doing: "wait for the kernel's answer".to_owned(), waited_ms });
             }
         }
     }

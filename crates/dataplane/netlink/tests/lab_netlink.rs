@@ -244,6 +244,30 @@ fn ten_thousand_routes_take_little_time() {
 
 #[test]
 #[ignore = "needs root"]
+fn each_change_of_many_has_its_own_answer() {
+    let (_netns, mut handle, eth0) = node();
+    let hop = vec![NextHop::via(ip("172.17.8.102"), eth0)];
+    let route =
+        |n: usize| Route::via(net(&format!("10.0.{}.{}/32", n >> 8, n & 255)), hop.clone(), RouteProtocol::BIRD);
+    // First and last of a send, some in between, and all of one.
+    let fails = |n: usize| n.is_multiple_of(7) || n == 255 || n == 999 || (256..512).contains(&n);
+    for n in (0..1000).filter(|n| fails(*n)) {
+        handle.add_route(route(n)).unwrap();
+    }
+    let answers = handle.change_routes(&(0..1000).map(|n| RouteChange::Add(route(n))).collect::<Vec<_>>()).unwrap();
+    assert_eq!(answers.len(), 1000);
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(matches!(answer, Err(Error::Exists { .. })), fails(n), "{n}: {answer:?}");
+        assert_eq!(answer.is_ok(), !fails(n), "{n}: {answer:?}");
+    }
+    assert_eq!(
+        handle.routes(&RouteFilter { protocol: Some(RouteProtocol::BIRD), ..RouteFilter::MAIN }).unwrap().len(),
+        1000
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
 fn neighbours_and_proxy_neighbours_come_and_go() {
     let (_netns, mut handle, index) = node();
     for text in ["169.254.1.1", "fe80::1"] {

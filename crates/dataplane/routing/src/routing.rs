@@ -249,7 +249,9 @@ impl<K: RouteKernel> Routing<K> {
     }
 
     fn render_dirty(&mut self) {
-        for net in self.dirty.take() {
+        let dirty = self.dirty.take();
+        let mut routes = Vec::with_capacity(dirty.len());
+        for net in dirty {
             let (wants, links) = (&self.wants, &self.view.links);
             let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| links.up_index(interface));
             let (wanted, gateways) = wants.get(&net);
@@ -261,25 +263,24 @@ impl<K: RouteKernel> Routing<K> {
             let depends = |gateway: &&IpAddr| wants.workload(**gateway).is_some() || waits(gateway);
             let gateways: Vec<IpAddr> = gateways.iter().filter(depends).copied().collect();
             self.note_gateways(net, gateways);
-            self.want(net, route);
+            let key = route.as_ref().map(RouteKey::of_route);
+            self.want_no_other(net, key);
+            routes.extend(key.zip(route.map(Arc::new)));
             match waiting {
                 Some(waiting) => self.waiting.insert(net, waiting),
                 None => self.waiting.remove(&net),
             };
         }
+        self.applier.want_more(routes.into_iter().collect());
     }
 
-    /// Sets the one route that a prefix shall have, whatever metric it had before.
-    fn want(&mut self, net: IpNet, route: Option<Route>) {
-        let key = route.as_ref().map(RouteKey::of_route);
+    /// A prefix has one route at most, whatever metric it had before.
+    fn want_no_other(&mut self, net: IpNet, key: Option<RouteKey>) {
         let tracker = self.applier.tracker();
         let others = tracker.all_wanted().range(RouteKey::all_of(net)).map(|(other, _)| *other);
         let earlier = tracker.kept().range(RouteKey::all_of(net)).copied();
         let others: Vec<RouteKey> = others.chain(earlier).filter(|other| Some(*other) != key).collect();
         others.into_iter().for_each(|other| self.applier.want(other, None));
-        if let Some(key) = key {
-            self.applier.want(key, route.map(Arc::new));
-        }
     }
 
     /// Keeps by which gateways a prefix depends on workloads.

@@ -56,8 +56,8 @@ struct Walk<'a, K, V> {
 }
 
 impl<'a, K: Ord, V> Walk<'a, K, V> {
-    fn new(map: &'a BTreeMap<K, V>, keys: &BTreeSet<K>) -> Walk<'a, K, V> {
-        let many = keys.len() >= map.len() / 8;
+    fn new(map: &'a BTreeMap<K, V>, keys: usize) -> Walk<'a, K, V> {
+        let many = keys >= map.len() / 8;
         Walk { map, rest: many.then(|| map.iter().peekable()) }
     }
 
@@ -133,6 +133,30 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
         }
     }
 
+    /// The same of several keys, each wanted with a value.
+    pub fn want_more(&mut self, mut more: BTreeMap<K, V>) {
+        // One by one is dear if nearly everything is new: then the two are merged.
+        if more.len() < self.want.len() {
+            return more.into_iter().for_each(|(key, value)| self.want(key, Some(value)));
+        }
+        let mut differing = Vec::with_capacity(more.len());
+        let (mut want, mut seen) = (Walk::new(&self.want, more.len()), Walk::new(&self.seen, more.len()));
+        for (key, value) in &more {
+            let was_kept = self.kept.remove(key);
+            if want.get(key) == Some(value) && !was_kept {
+                continue;
+            }
+            self.failures.remove(key);
+            if seen.get(key) == Some(value) {
+                self.differing.remove(key);
+            } else {
+                differing.push(key.clone());
+            }
+        }
+        self.want.append(&mut more);
+        self.differing.append(&mut differing.into_iter().collect());
+    }
+
     /// Replaces everything that is wanted.
     pub fn want_all(&mut self, mut all: BTreeMap<K, V>) {
         let gone: Vec<K> = self.want.keys().filter(|key| !all.contains_key(key)).cloned().collect();
@@ -194,7 +218,8 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracker<K, V> {
     pub fn edits(&self, now: Instant) -> Vec<Edit<K, V>> {
         let due = self.due().filter(|key| self.failures.get(key).is_none_or(|f| f.retry_at <= now));
         let (mut edits, mut removals) = (Vec::with_capacity(self.differing.len()), Vec::new());
-        let (mut want, mut seen) = (Walk::new(&self.want, &self.differing), Walk::new(&self.seen, &self.differing));
+        let keys = self.differing.len();
+        let (mut want, mut seen) = (Walk::new(&self.want, keys), Walk::new(&self.seen, keys));
         for key in due {
             match (want.get(key), seen.get(key)) {
                 (Some(value), old) => {

@@ -9,6 +9,7 @@ use tortie_reconcile::{Backoff, Edit, Tracker};
 #[derive(Clone, Debug)]
 enum Step {
     Want(u8, Option<u8>),
+    WantMore(BTreeMap<u8, u8>),
     WantAll(BTreeMap<u8, u8>),
     Saw(u8, Option<u8>),
     SawAll(BTreeMap<u8, u8>),
@@ -26,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     let map = || proptest::collection::btree_map(0u8..6, 0u8..3, 0..6);
     prop_oneof![
         4 => (key.clone(), value.clone()).prop_map(|(k, v)| Step::Want(k, v)),
+        2 => map().prop_map(Step::WantMore),
         1 => map().prop_map(Step::WantAll),
         2 => (key.clone(), value).prop_map(|(k, v)| Step::Saw(k, v)),
         2 => map().prop_map(Step::SawAll),
@@ -113,6 +115,10 @@ fn apply(tracker: &mut Tracker<u8, u8>, model: &mut Model, step: Step, start: In
         Step::Want(key, value) => {
             tracker.want(key, value);
             model.want(key, value);
+        }
+        Step::WantMore(more) => {
+            tracker.want_more(more.clone());
+            more.into_iter().for_each(|(key, value)| model.want(key, Some(value)));
         }
         Step::WantAll(all) => {
             tracker.want_all(all.clone());
