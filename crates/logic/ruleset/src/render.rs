@@ -352,7 +352,7 @@ pub(crate) fn families(tables: &Tables) -> impl Iterator<Item = Family> + use<> 
 /// What the members that were touched mean for the elements, in a set where each member is an element.
 fn split<'a>(
     kind: SetKind,
-    members: &BTreeSet<tortie_desired::Member>,
+    members: &tortie_desired::Members,
     changed: impl Iterator<Item = &'a tortie_desired::Member>,
 ) -> (BTreeSet<Element>, BTreeSet<Element>) {
     let (mut come, mut go) = (BTreeSet::new(), BTreeSet::new());

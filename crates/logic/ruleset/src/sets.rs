@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
-use tortie_desired::{Member, SetKind};
+use tortie_desired::{Member, Members, SetKind};
 use tortie_net::{Family, Protocol, host_net};
 
 use crate::model::{Element, SetType};
@@ -22,7 +22,7 @@ pub(crate) fn set_type(kind: SetKind, family: Family) -> SetType {
 }
 
 /// All elements of one family's part of a set. Members that the kind excludes are left out.
-pub(crate) fn elements(kind: SetKind, family: Family, members: &BTreeSet<Member>) -> BTreeSet<Element> {
+pub(crate) fn elements(kind: SetKind, family: Family, members: &Members) -> BTreeSet<Element> {
     let own = members.iter().filter(|m| m.family() == family);
     match kind {
         SetKind::Addresses | SetKind::Ports => own.filter_map(|m| single(kind, m)).collect(),
@@ -34,9 +34,9 @@ pub(crate) fn elements(kind: SetKind, family: Family, members: &BTreeSet<Member>
 }
 
 /// Whether there are members of IPv6: of each form of members, they are the last ones.
-pub(crate) fn has_v6(members: &BTreeSet<Member>) -> bool {
+pub(crate) fn has_v6(members: &Members) -> bool {
     let first_port = Member::Port { addr: Ipv4Addr::UNSPECIFIED.into(), protocol: Protocol(0), port: 0 };
-    let last = [members.range(..first_port).next_back(), members.last()];
+    let last = [members.last_before(&first_port), members.last()];
     last.into_iter().flatten().any(|member| member.family() == Family::V6)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn maximal(nets: impl IntoIterator<Item = IpNet>) -> BTreeSet<Element
 /// `after` holds the members as they are now, `current` the elements as they were: added and removed elements come
 /// back. Costs grow with the changed members and what they cover, not with the set.
 pub(crate) fn change_nets<'a>(
-    after: &BTreeSet<Member>,
+    after: &Members,
     current: &BTreeSet<Element>,
     changed: impl Iterator<Item = &'a Member>,
 ) -> (BTreeSet<Element>, BTreeSet<Element>) {
@@ -99,14 +99,14 @@ pub(crate) fn change_nets<'a>(
 }
 
 /// The widest member that covers the prefix, itself included.
-fn covering(members: &BTreeSet<Member>, net: IpNet) -> Option<IpNet> {
+fn covering(members: &Members, net: IpNet) -> Option<IpNet> {
     (0..=net.prefix_len()).find_map(|len| {
         let wider = IpNet::new(net.addr(), len).expect("not longer than the prefix itself").trunc();
         members.contains(&Member::Net(wider)).then_some(wider)
     })
 }
 
-fn inside(members: &BTreeSet<Member>, net: IpNet) -> impl Iterator<Item = IpNet> {
+fn inside(members: &Members, net: IpNet) -> impl Iterator<Item = IpNet> {
     members.range(Member::Net(net)..).map_while(move |member| match member {
         Member::Net(inner) if net.contains(inner) => Some(*inner),
         Member::Net(_) | Member::Port { .. } => None,
@@ -130,8 +130,9 @@ mod tests {
     proptest! {
         #[test]
         fn changing_step_by_step_equals_starting_afresh(before in nets(), after in nets()) {
-            let mut current = elements(SetKind::Nets, Family::V4, &before);
             let changed: Vec<_> = before.symmetric_difference(&after).collect();
+            let (before, after) = (Members::from(before.clone()), Members::from(after.clone()));
+            let mut current = elements(SetKind::Nets, Family::V4, &before);
             let (added, removed) = change_nets(&after, &current, changed.into_iter());
             prop_assert!(removed.iter().all(|e| current.remove(e)));
             prop_assert!(added.into_iter().all(|e| current.insert(e)));
@@ -139,7 +140,8 @@ mod tests {
         }
 
         #[test]
-        fn members_of_ipv6_are_seen(mut members in nets(), six in any::<bool>(), ports in any::<bool>()) {
+        fn members_of_ipv6_are_seen(members in nets(), six in any::<bool>(), ports in any::<bool>()) {
+            let mut members = Members::from(members);
             let port = |addr| Member::Port { addr, protocol: Protocol::TCP, port: 80 };
             members.extend(ports.then(|| port([10, 0, 0, 1].into())));
             members.extend(six.then(|| Member::Net("fd00::/64".parse().expect("literal"))));
@@ -150,7 +152,7 @@ mod tests {
 
         #[test]
         fn elements_are_disjoint_and_cover_every_member(members in nets()) {
-            let kept: Vec<IpNet> = elements(SetKind::Nets, Family::V4, &members)
+            let kept: Vec<IpNet> = elements(SetKind::Nets, Family::V4, &members.clone().into())
                 .into_iter()
                 .filter_map(|e| if let Element::Net(net) = e { Some(net) } else { None })
                 .collect();

@@ -19,11 +19,12 @@ use tortie_verdict::Packet;
 /// Sets hold what their kind says; the calculator yields no others. Routes are not what this is about.
 fn tidy(tables: &mut Tables) {
     for (kind, members) in tables.sets.values_mut() {
-        members.retain(|member| match (*kind, member) {
+        let fits = |member: &Member| match (*kind, member) {
             (SetKind::Addresses, Member::Net(net)) => *net == IpNet::from(net.addr()),
             (SetKind::Nets, Member::Net(_)) | (SetKind::Ports, Member::Port { .. }) => true,
             (SetKind::Addresses | SetKind::Nets, Member::Port { .. }) | (SetKind::Ports, Member::Net(_)) => false,
-        });
+        };
+        *members = members.iter().copied().filter(fits).collect();
     }
     tables.routes.clear();
 }

@@ -8,6 +8,7 @@ mod batch;
 mod bgp;
 mod bgp_filter;
 mod endpoint;
+mod members;
 mod policy;
 mod route;
 mod set;
@@ -23,9 +24,10 @@ pub use endpoint::{
     Bandwidth, Endpoint, EndpointId, FloatingAddress, HostEndpoint, HostInterface, Limits, PacketRate, PeakRate,
     TierPolicies,
 };
+pub use members::Members;
 pub use policy::{Action, IcmpMatch, Match, Policy, PolicyId, PolicyKind, PolicyStage, Profile, Rule, TierAction};
 pub use route::{Pool, Route, RouteTarget};
-pub use set::{Member, Members, SetId, SetKind};
+pub use set::{Member, SetId, SetKind};
 pub use settings::{Failsafe, HostAction, LogLimit, NatSettings, Period, Settings};
 pub use tables::Tables;
 pub use tunnel::{Ipip, TunnelDevice, Vtep, Vxlan};

@@ -1,9 +1,7 @@
 //! Sets of addresses that rules refer to by id.
 
-use std::collections::{BTreeSet, btree_set};
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -70,65 +68,5 @@ impl Member {
             Member::Net(net) => Family::of_net(*net),
             Member::Port { addr, protocol: _, port: _ } => Family::of(*addr),
         }
-    }
-}
-
-/// All members of a set, of which there may be a hundred thousand: clones share them until one of them changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(Arc<BTreeSet<Member>>);
-
-impl Deref for Members {
-    type Target = BTreeSet<Member>;
-
-    fn deref(&self) -> &BTreeSet<Member> {
-        &self.0
-    }
-}
-
-impl DerefMut for Members {
-    fn deref_mut(&mut self) -> &mut BTreeSet<Member> {
-        Arc::make_mut(&mut self.0)
-    }
-}
-
-impl From<BTreeSet<Member>> for Members {
-    fn from(members: BTreeSet<Member>) -> Members {
-        Members(Arc::new(members))
-    }
-}
-
-impl<const N: usize> From<[Member; N]> for Members {
-    fn from(members: [Member; N]) -> Members {
-        BTreeSet::from(members).into()
-    }
-}
-
-impl FromIterator<Member> for Members {
-    fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Members {
-        members.into_iter().collect::<BTreeSet<Member>>().into()
-    }
-}
-
-impl<'a> IntoIterator for &'a Members {
-    type Item = &'a Member;
-    type IntoIter = btree_set::Iter<'a, Member>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_are_shared_until_one_changes() {
-        let net = |last: u8| Member::Net(IpAddr::from([10, 0, 0, last]).into());
-        let members = Members::from([net(1), net(2)]);
-        let mut other = members.clone();
-        assert!(std::ptr::eq(&raw const *members, &raw const *other));
-        other.insert(net(3));
-        assert_eq!((members.len(), other.len()), (2, 3));
     }
 }

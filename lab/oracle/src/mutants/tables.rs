@@ -67,7 +67,11 @@ fn ports(tables: &mut Tables, change: impl Fn(u16, u16) -> (u16, u16)) {
 }
 
 fn members(tables: &mut Tables, change: impl Fn(SetKind, &mut BTreeSet<Member>)) {
-    tables.sets.values_mut().for_each(|(kind, members)| change(*kind, members));
+    for (kind, members) in tables.sets.values_mut() {
+        let mut all = members.iter().copied().collect();
+        change(*kind, &mut all);
+        *members = all.into();
+    }
 }
 
 fn nets(tables: &mut Tables, change: impl Fn(u8, u8) -> u8) {

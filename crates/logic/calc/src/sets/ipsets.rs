@@ -256,7 +256,7 @@ impl IpSets {
             (None, true) => SetKind::Nets,
             (None, false) => SetKind::Addresses,
         };
-        (kind, members.into_iter().collect())
+        (kind, members.into())
     }
 
     fn holds(&self, selector: SelectorId, member: &Member) -> bool {
