@@ -25,7 +25,8 @@ use crate::memory::Burst;
 
 const WAKER: Token = Token(0);
 const LISTENER: usize = 1;
-const FIRST_CONNECTION: usize = 3;
+/// Far behind the listening sockets: there is one for each address of the node and for workloads that are peers.
+const FIRST_CONNECTION: usize = 1 << 16;
 
 /// How long until listening is tried again after it failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
