@@ -1,4 +1,5 @@
-//! Keeping the heap small: a large listing, or a burst of messages, needs for a moment a multiple of what is kept of it.
+//! Keeping the process small: a large listing, or a burst of messages, needs for a moment a multiple of what is kept of it,
+//! and the start of a program reads what nobody asks for again.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +7,8 @@ use std::time::{Duration, Instant};
 pub const MANY: usize = 1_000;
 
 /// Keeps all threads in one heap. By default the C library gives threads heaps of their own, and what one frees in
-/// another's stays there as gaps: half as much memory again. Large buffers are given back at once. Call before other
-/// threads are started.
+/// another's stays there as gaps: half as much memory again. Large buffers are given back at once, and what only the
+/// start of the program needed now. Call before other threads are started.
 pub fn one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets numbers in the C library's allocator, before any other thread uses it. If they are refused, nothing
@@ -17,6 +18,47 @@ pub fn one_heap() {
         // Fixed, as the library would raise it after the first large buffer: then the next ones would leave gaps.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 18);
     }
+    forget_loading();
+}
+
+/// Gives back what the loader alone read of the program: the list of what it had to put right for the place where the
+/// program is, a tenth and more of all that is resident of a small process. What is needed of these pages after all comes
+/// back from the file, as they are never written to.
+fn forget_loading() {
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    for (start, length) in read_only_segments() {
+        // SAFETY: the range is mapped from the program's file, and no page of it is ever written to, so that giving the
+        // pages back loses nothing. A refusal leaves them where they are.
+        unsafe {
+            libc::madvise(std::ptr::without_provenance_mut(start), length, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// The whole pages of the program's segments that may be read, not written and not run.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn read_only_segments() -> Vec<(usize, usize)> {
+    // SAFETY: the kernel tells of the program's headers by address and number, and the loader keeps them as they are. Both
+    // are zero where it tells of none.
+    let headers: &[libc::Elf64_Phdr] = unsafe {
+        let (at, number) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));
+        let Some(at) = std::ptr::NonNull::new(std::ptr::with_exposed_provenance_mut(at as usize)) else {
+            return Vec::new();
+        };
+        std::slice::from_raw_parts(at.as_ptr(), number as usize)
+    };
+    // SAFETY: asks for a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let Some(own) = headers.iter().find(|header| header.p_type == libc::PT_PHDR) else { return Vec::new() };
+    let base = headers.as_ptr().addr().wrapping_sub(own.p_vaddr as usize);
+    let read_only = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags == libc::PF_R);
+    read_only
+        .map(|header| {
+            let start = base.wrapping_add(header.p_vaddr as usize);
+            let end = start.wrapping_add(header.p_filesz as usize) & !(page - 1);
+            (start & !(page - 1), end.saturating_sub(start & !(page - 1)))
+        })
+        .collect()
 }
 
 /// Gives back what is free. Takes a few milliseconds for tens of MiB.
@@ -66,6 +108,33 @@ impl Burst {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn what_the_loader_read_is_given_back_and_can_be_read_again() {
+        // Text that lies in such a segment, and how much of all such segments of the program is resident, KiB.
+        let text = include_str!("memory.rs");
+        let resident = || {
+            let maps = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+            let segments = read_only_segments();
+            let mut inside = false;
+            let mut sum = 0;
+            for line in maps.lines() {
+                let start = line.split_once('-').and_then(|(start, _)| usize::from_str_radix(start, 16).ok());
+                if let Some(start) = start {
+                    inside = segments.iter().any(|(at, length)| (*at..at + length).contains(&start));
+                } else if let Some(size) = line.strip_prefix("Rss:").filter(|_| inside) {
+                    sum += size.trim().trim_end_matches(" kB").parse::<usize>().expect("a size");
+                }
+            }
+            sum
+        };
+        let before = (resident(), text.len(), text.bytes().map(u64::from).sum::<u64>());
+        forget_loading();
+        let after = resident();
+        assert!(after < before.0 / 2, "{after} KiB of {} are left", before.0);
+        assert_eq!((text.len(), text.bytes().map(u64::from).sum::<u64>()), (before.1, before.2));
+    }
 
     #[test]
     fn a_burst_ends_once_and_a_trickle_is_none() {
