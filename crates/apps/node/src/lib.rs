@@ -337,8 +337,11 @@ impl Node {
         };
         let bell = post.clone();
         let wake = Box::new(move || bell.ring());
-        let mirror =
-            Mirror::spawn(follow(store.clone()), Filter::All, MirrorOptions { wake, ..MirrorOptions::default() })?;
+        let mirror = Mirror::spawn(
+            follow(store.clone()),
+            Filter::NodeAgent(name.to_owned()),
+            MirrorOptions { wake, ..MirrorOptions::default() },
+        )?;
         let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
         let rules::Rules { backend, leftovers } = rules::open(felix)?;
         let node_status = match role {

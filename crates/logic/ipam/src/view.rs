@@ -164,7 +164,12 @@ impl View {
                     self.listed(filter, Vec::new());
                 }
             }
-            Filter::All | Filter::Kind(_) | Filter::Namespace(_, _) | Filter::Statuses(_) | Filter::Foreign => {}
+            Filter::All
+            | Filter::Kind(_)
+            | Filter::Namespace(_, _)
+            | Filter::Statuses(_)
+            | Filter::Foreign
+            | Filter::NodeAgent(_) => {}
         }
         for Fact { key, value, revision } in facts {
             self.put(key, Some((value, revision)), false);

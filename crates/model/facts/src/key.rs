@@ -210,12 +210,16 @@ pub enum Filter {
     Statuses(String),
     /// What other programs keep.
     Foreign,
+    /// What the agent of this node acts on: all resources, blocks, the settings of IPAM, and the node's own affinities. Not
+    /// what grows with the cluster's addresses and is nobody's but its writer's: handles, and affinities of others.
+    NodeAgent(String),
     /// Several filters at once.
     Any(Vec<Filter>),
 }
 
 impl Filter {
-    /// The text prefixes that the filter covers. Each ends at a separator, so that it never covers half a name.
+    /// The text prefixes that the filter covers. Each ends at a separator, so that it never covers half a name, or is a
+    /// whole key.
     pub fn prefixes(&self) -> Vec<String> {
         match self {
             Filter::All => vec!["/calico/".to_owned()],
@@ -227,6 +231,12 @@ impl Filter {
             Filter::Handles => vec![HANDLES.to_owned()],
             Filter::Statuses(below) => vec![format!("{STATUS}{below}")],
             Filter::Foreign => Foreign::prefixes(),
+            Filter::NodeAgent(node) => vec![
+                RESOURCES.to_owned(),
+                BLOCKS.to_owned(),
+                format!("{IPAM}{}/{node}/", OwnerKind::Host.word()),
+                IPAM_CONFIG.to_owned(),
+            ],
             Filter::Any(filters) => filters.iter().flat_map(Filter::prefixes).collect(),
         }
     }
@@ -234,7 +244,9 @@ impl Filter {
     /// Whether the filter covers this key.
     pub fn covers(&self, key: &Key) -> bool {
         let path = key.path();
-        self.prefixes().iter().any(|prefix| path.starts_with(prefix))
+        self.prefixes()
+            .iter()
+            .any(|prefix| if prefix.ends_with('/') { path.starts_with(prefix) } else { path == *prefix })
     }
 }
 
@@ -302,5 +314,13 @@ mod tests {
         let cidr: IpNet = "10.0.0.0/26".parse().expect("a literal");
         assert!(filter.covers(&Key::host_affinity("node-1", cidr)));
         assert!(!filter.covers(&Key::host_affinity("node-10", cidr)));
+        let agent = Filter::NodeAgent("node-1".into());
+        let policy = Key::resource(Kind::NetworkPolicy, "prod", "allow");
+        for key in [policy, Key::Block(cidr), Key::IpamConfig, Key::host_affinity("node-1", cidr)] {
+            assert!(agent.covers(&key), "{key}");
+        }
+        for key in [Key::Handle("net.abc".into()), Key::host_affinity("node-10", cidr)] {
+            assert!(!agent.covers(&key), "{key}");
+        }
     }
 }

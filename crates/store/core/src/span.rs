@@ -5,7 +5,7 @@ use tortie_facts::Filter;
 /// A half-open range of key text, compared byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// The prefix, which is the first text that it may hold.
+    /// The prefix, or the only text: the first that it may hold.
     pub start: String,
     /// The first text behind it.
     pub end: String,
@@ -14,14 +14,11 @@ pub struct Span {
 impl Span {
     /// Whether this text lies inside.
     pub fn covers(&self, path: &str) -> bool {
-        path.starts_with(&self.start)
+        path.starts_with(&self.start) && *path < *self.end
     }
 }
 
 /// The filter as ranges, in order, with no overlap.
-///
-/// # Panics
-/// If a prefix does not end with `/`, which [`Filter::prefixes`] rules out.
 pub fn spans(filter: &Filter) -> Vec<Span> {
     let mut prefixes = filter.prefixes();
     prefixes.sort();
@@ -30,9 +27,12 @@ pub fn spans(filter: &Filter) -> Vec<Span> {
         if spans.last().is_some_and(|last| last.covers(&start)) {
             continue;
         }
-        let stem = start.strip_suffix('/').expect("a filter's prefix ends at a separator");
-        // '0' is the byte after '/'.
-        let end = format!("{stem}0");
+        let end = match start.strip_suffix('/') {
+            // '0' is the byte after '/'.
+            Some(stem) => format!("{stem}0"),
+            // A whole key, and nothing that comes after it.
+            None => format!("{start}\0"),
+        };
         spans.push(Span { start, end });
     }
     spans
@@ -71,6 +71,20 @@ mod tests {
         }
         for path in ["/calico/ipam/v2/handle", "/calico/ipam/v2/handle0", "/calico/ipam/v2/handlex"] {
             assert!(!span.covers(path) && (path < &*span.start || path >= &*span.end), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_key_is_a_range_of_one() {
+        let spans = spans(&Filter::NodeAgent("n".into()));
+        let apart = spans.windows(2).all(|two| two[0].end <= two[1].start);
+        assert!(apart, "{spans:?}");
+        let config = "/calico/ipam/v2/config";
+        let of = spans.iter().find(|span| span.start == config).expect("IPAM's settings");
+        for (path, inside) in [(config, true), ("/calico/ipam/v2/config/x", false), ("/calico/ipam/v2/configs", false)]
+        {
+            assert_eq!(of.covers(path), inside, "{path:?}");
+            assert_eq!(path >= &*of.start && path < &*of.end, inside, "{path:?}");
         }
     }
 

@@ -65,6 +65,11 @@ impl Interest {
             Filter::Handles => self.add_kind(Kind::IpamHandle, "", IPAM),
             // They have no place there.
             Filter::Statuses(_) | Filter::Foreign => {}
+            Filter::NodeAgent(_) => {
+                let others = [Kind::IpamHandle, Kind::KubeControllersConfiguration];
+                let kinds = Kind::every().filter(|kind| !others.contains(kind));
+                kinds.for_each(|kind| self.add_kind(kind, "", faces_of_all(kind)));
+            }
             Filter::Any(filters) => filters.iter().for_each(|filter| self.add(filter)),
         }
     }
@@ -121,6 +126,15 @@ mod tests {
         assert!(!two.covers(&Key::resource(Kind::NetworkPolicy, "other", "x").path()));
         let affinities = Interest::of(&Filter::Affinities(OwnerKind::Host, "n".into()));
         assert_eq!(affinities.types[&Type::Custom(Kind::BlockAffinity)].faces, IPAM);
+    }
+
+    #[test]
+    fn a_node_watches_no_handles() {
+        let agent = Interest::of(&Filter::NodeAgent("n".into()));
+        assert!(!agent.types.contains_key(&Type::Custom(Kind::IpamHandle)));
+        assert!(!agent.types.contains_key(&Type::Custom(Kind::KubeControllersConfiguration)));
+        assert_eq!(agent.types[&Type::Custom(Kind::BlockAffinity)].faces, IPAM);
+        assert_eq!(agent.types.len() + 2, Interest::of(&Filter::All).types.len());
     }
 
     #[test]

@@ -43,10 +43,18 @@ struct Turn {
 /// The types that the cases write.
 const USED: [&str; 3] = ["ipamhandles", "ipamblocks", "blockaffinities"];
 
+/// The type of IPAM's settings.
+fn settings(group: Group) -> &'static str {
+    match group {
+        Group::V1 => "ipamconfigs",
+        Group::V3 => "ipamconfigurations",
+    }
+}
+
 fn fresh(server: &'static Server, group: Group, forgets_at_once: bool) -> Option<Turn> {
     let cluster = server.cluster.as_ref()?;
     let turn = Arc::clone(&server.turn).blocking_lock_owned();
-    for plural in USED {
+    for plural in USED.into_iter().chain([settings(group)]) {
         cluster.clear(&format!("/apis/{}/{plural}", group.api_version()));
     }
     Some(Turn { cluster, group, nature: Nature { keeps_statuses: false, forgets_at_once }, _turn: turn })

@@ -1,11 +1,13 @@
 //! Listings and filters.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use tortie_api::Kind;
 use tortie_facts::{Filter, Key, OwnerKind, Value};
 
-use super::{Subject, get, handle, list, now, number, number_of, put, set};
-use crate::{Entry, Expect, Listing, Store, StoreError, Write, WriteError};
+use super::{LONG, Subject, get, handle, list, now, number, number_of, put, set, watch};
+use crate::{Entry, Event, Expect, Listing, Store, StoreError, Write, WriteError};
 
 fn affinity(owner: &str, third: u8) -> Key {
     let cidr: IpNet = format!("10.0.{third}.0/26").parse().expect("a network");
@@ -68,6 +70,43 @@ pub fn filters_never_cover_half_a_name(subject: &dyn Subject) {
     assert_eq!(of(Filter::AllAffinities(OwnerKind::Host)).len(), 4);
     assert_eq!(of(Filter::AllAffinities(OwnerKind::Virtual)), []);
     assert_eq!(of(Filter::Kind(Kind::Node)), []);
+}
+
+/// What a node's agent acts on: its own affinities and no others, blocks and settings, no handles; listed and watched.
+pub fn a_node_is_told_what_it_acts_on(subject: &dyn Subject) {
+    let store = subject.open();
+    let filter = Filter::NodeAgent("node-1".to_owned());
+    let start = now(&*store);
+    let mut watching = watch(&*store, &filter, start);
+    set(&*store, "h", 1);
+    let (own, others) = (affinity("node-1", 0), [affinity("node-10", 1), affinity("node", 2)]);
+    others.iter().for_each(|key| claim(&*store, key));
+    claim(&*store, &own);
+    let config = Value::from_json(&Key::IpamConfig, r#"{"strict_affinity":true}"#).expect("the text of settings");
+    store.write_one(Write { key: Key::IpamConfig, expect: Expect::Any, value: Some(config) }).expect("written");
+    set(&*store, "i", 1);
+    let told = |keys: Vec<Key>| {
+        let ipam = keys.into_iter().filter(|key| !matches!(key, Key::Resource { .. }));
+        ipam.collect::<BTreeSet<Key>>()
+    };
+    let wanted = BTreeSet::from([Key::IpamConfig, own]);
+    assert_eq!(told(keys(&list(subject, &*store, &filter))), wanted);
+    let mut seen = BTreeSet::new();
+    while seen.len() < wanted.len() {
+        let events = watching.next(LONG).expect("nothing was compacted");
+        assert!(!events.is_empty(), "only {seen:?} was told");
+        seen.extend(told(
+            events
+                .iter()
+                .filter_map(|event| match event {
+                    Event::Put(entry) => Some(entry.key.clone()),
+                    Event::Deleted { key, .. } => Some(key.clone()),
+                    Event::Invalid(_) => None,
+                })
+                .collect(),
+        ));
+    }
+    assert_eq!(seen, wanted);
 }
 
 /// Several filters at once list each fact once; no filter lists nothing.

@@ -96,6 +96,7 @@ macro_rules! conformance_tests {
             one_call_may_write_a_key_twice
             listings_are_sorted_and_whole
             filters_never_cover_half_a_name
+            a_node_is_told_what_it_acts_on
             filters_that_overlap_list_once
             unreadable_texts_stop_nothing_else
             what_newer_versions_wrote_survives_a_change
