@@ -9,12 +9,12 @@ mod paths;
 pub(crate) mod prefixes;
 pub(crate) mod raw;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use paths::{Path, Paths};
+use prefixes::PrefixMap;
 use tortie_net::{Family, IpNet, Ipv4Net, Ipv6Net};
 
 use crate::attribute::Attributes;
@@ -43,7 +43,7 @@ pub(crate) struct Source {
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Rib {
-    table: BTreeMap<IpNet, Paths>,
+    table: PrefixMap<Paths>,
     sources: Vec<Option<Source>>,
 }
 
@@ -56,26 +56,30 @@ impl Rib {
         self.sources[id.index()] = source;
     }
 
-    /// Adds or replaces a source's path. Returns whether anything but staleness changed.
-    pub(crate) fn announce(&mut self, source: SourceId, prefix: IpNet, attributes: &Arc<Attributes>) -> Announced {
-        let path = Path { attributes: Arc::clone(attributes), source, stale: false };
-        match self.table.entry(prefix) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                slot.insert(Paths::One(path));
-                Announced::New
-            }
-            std::collections::btree_map::Entry::Occupied(mut slot) => slot.get_mut().put(path),
-        }
+    /// Adds or replaces a source's path. Returns whether anything but staleness changed, and whose path is best then.
+    pub(crate) fn announce(
+        &mut self,
+        source: SourceId,
+        prefix: IpNet,
+        attributes: &Arc<Attributes>,
+    ) -> (Announced, Option<SourceId>) {
+        let Rib { table, sources } = self;
+        let path = || Path { attributes: Arc::clone(attributes), source, stale: false };
+        table.update(
+            prefix,
+            || Paths::One(path()),
+            |paths, new| {
+                let announced = if new { Announced::New } else { paths.put(path()) };
+                let best = if announced == Announced::Same { None } else { best::best(paths.as_slice(), sources) };
+                (announced, best.map(|path| path.source))
+            },
+        )
     }
 
     /// Takes a source's path away. Returns whether there was one.
     pub(crate) fn withdraw(&mut self, source: SourceId, prefix: IpNet) -> bool {
-        let std::collections::btree_map::Entry::Occupied(mut slot) = self.table.entry(prefix) else { return false };
-        let had = slot.get_mut().remove(source);
-        if slot.get().as_slice().is_empty() {
-            slot.remove();
-        }
-        had
+        let had = self.table.revise(prefix, |paths| (paths.remove(source), !paths.as_slice().is_empty()));
+        had.unwrap_or(false)
     }
 
     /// Marks all paths of a source in a family as stale. Unless `keep_stale`, those that were stale already are
@@ -101,9 +105,9 @@ impl Rib {
         mut unwanted: impl FnMut(&mut Path) -> bool,
     ) -> Vec<IpNet> {
         let mut dropped = Vec::new();
-        for (prefix, paths) in self.table.range_mut(family_range(family)) {
+        for (prefix, paths) in self.table.of_family_mut(family) {
             if paths.get_mut(source).is_some_and(&mut unwanted) {
-                dropped.push(*prefix);
+                dropped.push(prefix);
             }
         }
         for prefix in &dropped {
@@ -115,33 +119,33 @@ impl Rib {
     /// Every path of a source.
     pub(crate) fn paths_of(&self, source: SourceId) -> impl Iterator<Item = (IpNet, &Path)> {
         self.table.iter().filter_map(move |(prefix, paths)| {
-            Some((*prefix, paths.as_slice().iter().find(|path| path.source == source)?))
+            Some((prefix, paths.as_slice().iter().find(|path| path.source == source)?))
         })
     }
 
     /// Every path of a prefix.
     pub(crate) fn paths(&self, prefix: IpNet) -> impl Iterator<Item = &Path> {
-        self.table.get(&prefix).into_iter().flat_map(|paths| paths.as_slice())
+        self.table.get(prefix).into_iter().flat_map(|paths| paths.as_slice())
     }
 
     /// A source's path of a prefix.
     pub(crate) fn path_mut(&mut self, source: SourceId, prefix: IpNet) -> Option<&mut Path> {
-        self.table.get_mut(&prefix)?.get_mut(source)
+        self.table.get_mut(prefix)?.get_mut(source)
     }
 
     /// The best path of a prefix.
     pub(crate) fn best(&self, prefix: IpNet) -> Option<&Path> {
-        best::best(self.table.get(&prefix)?.as_slice(), &self.sources)
+        best::best(self.table.get(prefix)?.as_slice(), &self.sources)
     }
 
     /// The best path of a prefix and all that are as good up to the tie-breakers, best first.
     pub(crate) fn best_with_equals(&self, prefix: IpNet) -> Vec<&Path> {
-        self.table.get(&prefix).map_or_else(Vec::new, |paths| best::equals(paths.as_slice(), &self.sources))
+        self.table.get(prefix).map_or_else(Vec::new, |paths| best::equals(paths.as_slice(), &self.sources))
     }
 
     /// Every prefix with its best path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
-        self.table.iter().filter_map(|(prefix, paths)| Some((*prefix, best::best(paths.as_slice(), &self.sources)?)))
+        self.table.iter().filter_map(|(prefix, paths)| Some((prefix, best::best(paths.as_slice(), &self.sources)?)))
     }
 
     pub(crate) fn source(&self, id: SourceId) -> Option<&Source> {

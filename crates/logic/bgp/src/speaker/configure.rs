@@ -233,7 +233,7 @@ impl Speaker {
                 med,
                 ..Attributes::default()
             });
-            if self.rib.announce(SourceId::LOCAL, prefix, &attributes) != Announced::Same || moved {
+            if self.rib.announce(SourceId::LOCAL, prefix, &attributes).0 != Announced::Same || moved {
                 self.note_change(prefix);
             }
         }

@@ -165,12 +165,12 @@ impl Speaker {
         let mut new = 0;
         for prefix in prefixes {
             match self.rib.announce(id, prefix, attributes) {
-                Announced::New => {
+                (Announced::New, best) => {
                     new += 1;
-                    self.note_change(prefix);
+                    self.note_best(prefix, best);
                 }
-                Announced::Changed => self.note_change(prefix),
-                Announced::Same => {}
+                (Announced::Changed, best) => self.note_best(prefix, best),
+                (Announced::Same, _) => {}
             }
         }
         if let Some(peer) = self.peer_mut(id) {
@@ -196,7 +196,7 @@ impl Speaker {
                 return;
             }
         };
-        let announced = self.rib.announce(id, prefix, &admitted);
+        let (announced, _) = self.rib.announce(id, prefix, &admitted);
         if stale && let Some(path) = self.rib.path_mut(id, prefix) {
             path.stale = true;
         }

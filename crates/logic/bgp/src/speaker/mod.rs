@@ -32,7 +32,7 @@ use crate::attribute::AttributeStore;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export;
 use crate::rib::adj_out::AdjOut;
-use crate::rib::prefixes::PrefixSet;
+use crate::rib::prefixes::Rounds;
 use crate::rib::{Rib, SourceId};
 use crate::session::ConnId;
 
@@ -63,7 +63,7 @@ pub struct Speaker {
     /// Peers that have something to be told and, as far as known, room for it.
     ready: BTreeSet<SourceId>,
     /// Prefixes whose best path may have changed.
-    changed: PrefixSet,
+    changed: Rounds,
     /// Set while a restart is being recovered from.
     recovery: Option<Recovery>,
     stopped: bool,
@@ -89,7 +89,7 @@ impl Speaker {
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),
             ready: BTreeSet::new(),
-            changed: PrefixSet::default(),
+            changed: Rounds::default(),
             recovery,
             stopped: false,
         }
@@ -109,7 +109,8 @@ impl Speaker {
         None
     }
 
-    /// The next prefix whose best path may have changed. Changes merge: each prefix is told once, in its newest form.
+    /// The next prefix whose best path may have changed, in its newest form. Changes merge until they are told; what
+    /// changes while they are being told is told again after them.
     pub fn poll_route_change(&mut self) -> Option<RouteChange> {
         let prefix = self.changed.pop_first()?;
         Some(RouteChange { prefix, best: self.learned(prefix) })

@@ -58,8 +58,13 @@ impl Speaker {
 
     /// The best path of a prefix may have changed: the kernel and the peers that it concerns shall look.
     pub(crate) fn note_change(&mut self, prefix: IpNet) {
+        self.note_best(prefix, self.rib.best(prefix).map(|path| path.source));
+    }
+
+    /// The same, of a prefix whose best path is of this source.
+    pub(crate) fn note_best(&mut self, prefix: IpNet, best: Option<SourceId>) {
         self.changed.insert(prefix);
-        let from = self.rib.best(prefix).map(|path| path.source).filter(|source| self.may_tell(*source));
+        let from = best.filter(|source| self.may_tell(*source));
         let origin = from.and_then(|source| self.export_origin(source));
         let holds = self.told.holders(prefix);
         for peer in self.slots.iter_mut().flatten() {
