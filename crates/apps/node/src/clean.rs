@@ -196,7 +196,16 @@ fn rules(_: &Environment) -> Result<Vec<Step>> {
         // Where its programs are missing, nothing can be said of it.
         if tortie_iptables::leftovers(flavour).unwrap_or(false) {
             let what = format!("iptables-{flavour}: rules and chains cali-*, and their sets");
-            steps.push(Step::new(what, move || Ok(tortie_iptables::remove(flavour, false)?)));
+            steps.push(Step::new(what, move || {
+                tortie_iptables::remove(flavour, false)?;
+                // Few hosts have this table before; the others are everybody's.
+                if flavour == Flavour::Nft {
+                    Family::ALL
+                        .into_iter()
+                        .try_for_each(|family| tortie_nftables::remove_empty(family, "raw").map(drop))?;
+                }
+                Ok(())
+            }));
         }
     }
     Ok(steps)

@@ -28,5 +28,5 @@ pub use error::{Error, Object};
 pub use probe::has_connection_marks;
 pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;
-pub use upstream::{holds_policy, remove_upstream};
+pub use upstream::{holds_policy, remove_empty, remove_upstream};
 pub use write::replacement;

@@ -98,6 +98,26 @@ pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<(u8, String)>, Error> {
     Err(Error::Unsettled)
 }
 
+/// Names of the chains of any table.
+pub(crate) fn chains(socket: &mut Socket, family: u8, table: &str) -> Result<Vec<String>, Error> {
+    for _ in 0..ATTEMPTS {
+        let mut chains = Vec::new();
+        let mut writer = Writer::default();
+        let head = Head { kind: msg::GET_CHAIN, flags: REQUEST | DUMP, seq: 1, family, resource: 0 };
+        writer.message(head, |_| {});
+        let outcome = socket.dump(&writer.bytes, |m| {
+            let attributes = m.attributes();
+            if m.family() == Some(family) && attributes.text(chain::TABLE) == Some(table) {
+                chains.extend(attributes.text(chain::NAME).map(str::to_owned));
+            }
+        })?;
+        if outcome.into() {
+            return Ok(chains);
+        }
+    }
+    Err(Error::Unsettled)
+}
+
 /// `None` if a dump was interrupted by a change.
 fn read(socket: &mut Socket, name: &str) -> Result<Option<Option<SeenTable>>, Error> {
     let mut found = None;

@@ -17,6 +17,8 @@ const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
+/// Deletes only what is empty (NLM_F_NONREC).
+const NON_RECURSIVE: u16 = 0x100;
 /// Below the 64 KiB that a nested attribute can hold.
 const LIST_LIMIT: usize = 60_000;
 
@@ -173,6 +175,17 @@ impl<'a> Transaction<'a> {
     /// Removes another table, of any family.
     pub(crate) fn delete_other_table(&mut self, family: u8, name: &str) {
         self.message_in(family, msg::DEL_TABLE, 0, Object::Table, |w| w.put_str(table::NAME, name));
+    }
+
+    /// Removes another table that has these chains; refused if there is more in it, or any rule.
+    pub(crate) fn delete_empty_table(&mut self, family: u8, name: &str, chains: &[String]) {
+        for chain in chains {
+            self.message_in(family, msg::DEL_CHAIN, NON_RECURSIVE, Object::Table, |w| {
+                w.put_str(chain::TABLE, name);
+                w.put_str(chain::NAME, chain);
+            });
+        }
+        self.message_in(family, msg::DEL_TABLE, NON_RECURSIVE, Object::Table, |w| w.put_str(table::NAME, name));
     }
 
     pub(crate) fn chain(&mut self, name: &Name, base: Option<Base>) {

@@ -1,8 +1,12 @@
-//! Upstream's own tables, for a node that takes over from it, and whether any policy stands in nf_tables.
+//! Tables of others: upstream's own, for a node that takes over from it, and those of iptables' nft flavour, which it
+//! leaves when the last rule is gone. And whether any policy stands in nf_tables.
+
+use nix::errno::Errno;
+use tortie_net::Family;
 
 use crate::backend::TABLE;
 use crate::error::Error;
-use crate::observe::tables;
+use crate::observe::{chains, tables};
 use crate::socket::{Socket, unavailable};
 use crate::transaction::Transaction;
 use crate::uapi::INET;
@@ -13,6 +17,9 @@ const IPV6: u8 = 10;
 
 /// The tables of upstream's nftables mode.
 const UPSTREAM: [(u8, &str); 3] = [(IPV4, "calico"), (IPV6, "calico"), (ARP, "calico-arp")];
+
+/// Chains that iptables makes with a table.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 fn found(socket: &mut Socket, wanted: &[(u8, &'static str)]) -> Result<Vec<(u8, &'static str)>, Error> {
     let there = tables(socket)?;
@@ -34,4 +41,29 @@ pub fn remove_upstream() -> Result<usize, Error> {
     there.iter().for_each(|(family, name)| transaction.delete_other_table(*family, name));
     transaction.commit(&mut socket)?;
     Ok(there.len())
+}
+
+/// Removes a table of iptables' nft flavour if nothing is in it but chains of its own without rules; whether it did. The
+/// kernel judges that as it removes it, so what others put there meanwhile stays.
+pub fn remove_empty(family: Family, table: &str) -> Result<bool, Error> {
+    let number = match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
+    };
+    let mut socket = Socket::open(false).map_err(unavailable)?;
+    if !tables(&mut socket)?.iter().any(|(family, name)| *family == number && name == table) {
+        return Ok(false);
+    }
+    let chains = chains(&mut socket, number, table)?;
+    // iptables writes the names of its own in capitals; chains of users are not removed.
+    if !chains.iter().all(|chain| BUILT_IN.contains(&&**chain)) {
+        return Ok(false);
+    }
+    let mut transaction = Transaction::new("", None);
+    transaction.delete_empty_table(number, table, &chains);
+    match transaction.commit(&mut socket) {
+        Ok(_) => Ok(true),
+        Err(Error::Refused { errno: Errno::EBUSY | Errno::ENOENT, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

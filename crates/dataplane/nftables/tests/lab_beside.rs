@@ -16,7 +16,7 @@ use tortie_desired::{
     Action, Batch, Endpoint, EndpointId, FloatingAddress, Limits, NatSettings, PacketRate, Policy, PolicyId,
     PolicyKind, PolicyStage, Pool, Rule, Settings, Tables, TierAction, TierPolicies,
 };
-use tortie_net::{IpNet, PortRange};
+use tortie_net::{Family, IpNet, PortRange};
 use tortie_nftables::Nftables;
 
 fn any() -> PolicyId {
@@ -257,6 +257,27 @@ fn what_leaves_the_cluster_is_marked() {
         let packets = if marked { "packets 1" } else { "packets 0" };
         assert_eq!(seen.matches(packets).count(), 2, "{seen}");
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_table_of_iptables_goes_only_when_nothing_is_in_it() {
+    let _alone = lab();
+    let remove = |family| tortie_nftables::remove_empty(family, "raw").expect("the kernel answers");
+    let there = || run("nft", &["list", "tables"]);
+    assert!(!remove(Family::V4), "there is none");
+    run("iptables-nft", &["-t", "raw", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "ACCEPT"]);
+    run("ip6tables-nft", &["-t", "raw", "-N", "mine"]);
+    assert!(!remove(Family::V4), "it has a rule");
+    assert!(!remove(Family::V6), "it has a chain of a user");
+    run("iptables-nft", &["-t", "raw", "-F"]);
+    assert!(remove(Family::V4));
+    assert_eq!(there(), "table ip6 raw\n");
+    run("ip6tables-nft", &["-t", "raw", "-X", "mine"]);
+    assert!(remove(Family::V6));
+    assert_eq!(there(), "");
+    run("iptables-nft", &["-t", "raw", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "ACCEPT"]);
+    assert!(!remove(Family::V4), "iptables makes it again");
 }
 
 #[test]
