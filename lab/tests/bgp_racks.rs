@@ -1,5 +1,6 @@
-//! Two racks: a ToR router (FRR) in each of two subnets, nodes that peer with their ToR by themselves or through a
-//! reflector, routers that accept whoever connects from their subnet, and pods that reach each other unencapsulated. Then
+//! Two racks, in both families: a ToR router (FRR) in each of two subnets, nodes that peer with their ToR by themselves or
+//! through a reflector, routers that accept whoever connects from their subnet, and pods that reach each other
+//! unencapsulated. Then
 //! BIRD, FRR and GoBGP, each of which accepts the nodes of a range, in both families, and what is told twice is shared.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
@@ -28,8 +29,18 @@ spec: {nodeSelector: rack == 'one', peerIP: 172.17.8.1, asNumber: 65001, ttlSecu
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
+metadata: {name: tor-one-six}
+spec: {nodeSelector: rack == 'one', peerIP: 'fd00:8::1', asNumber: 65001, ttlSecurity: 1, numAllowedLocalASNumbers: 1}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
 metadata: {name: tor-two}
 spec: {nodeSelector: has(reflector), peerIP: 172.17.9.2, asNumber: 65002}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: tor-two-six}
+spec: {nodeSelector: has(reflector), peerIP: 'fd00:9::2', asNumber: 65002}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
@@ -37,19 +48,32 @@ metadata: {name: rack-two}
 spec: {nodeSelector: rack == 'two' && !has(reflector), peerSelector: has(reflector)}
 ";
 
-/// A ToR that accepts every node of its subnet, and the other ToR.
-fn tor(asn: u32, id: &str, subnet: &str, nodes: u32, other: (&str, u32), ttl: bool) -> String {
-    let ttl = if ttl { " neighbor rack ttl-security hops 1\n" } else { "" };
-    format!(
+/// A ToR that accepts every node of its subnets, and the other ToR; each family in sessions of its own.
+fn tor(asn: u32, id: &str, subnets: [&str; 2], nodes: u32, other: ([&str; 2], u32), ttl: bool) -> String {
+    let mut text = format!(
         "hostname {id}\nrouter bgp {asn}\n bgp router-id {id}\n no bgp ebgp-requires-policy\n bgp bestpath as-path \
-         multipath-relax\n neighbor rack peer-group\n neighbor rack remote-as {nodes}\n{ttl} bgp listen range {subnet} \
-         peer-group rack\n neighbor {} remote-as {}\n neighbor {} timers connect 2\n",
-        other.0, other.1, other.0
+         multipath-relax\n"
+    );
+    let (others, other_as) = other;
+    for (group, (subnet, other)) in ["rack", "rack6"].iter().zip(subnets.iter().zip(others)) {
+        text += &format!(" neighbor {group} peer-group\n neighbor {group} remote-as {nodes}\n");
+        if ttl {
+            text += &format!(" neighbor {group} ttl-security hops 1\n");
+        }
+        text += &format!(
+            " bgp listen range {subnet} peer-group {group}\n neighbor {other} remote-as {other_as}\n neighbor {other} timers \
+             connect 2\n"
+        );
+    }
+    text + &format!(
+        " address-family ipv4 unicast\n  no neighbor rack6 activate\n  no neighbor {0} activate\n exit-address-family\n \
+         address-family ipv6 unicast\n  neighbor rack6 activate\n  neighbor {0} activate\n exit-address-family\n",
+        others[1]
     )
 }
 
-fn block(pod: &Pod) -> IpNet {
-    IpNet::new(pod.ip(), 26).unwrap().trunc()
+fn block(addr: IpAddr) -> IpNet {
+    IpNet::new(addr, if addr.is_ipv4() { 26 } else { 122 }).unwrap().trunc()
 }
 
 #[test]
@@ -59,6 +83,7 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
         return;
     }
     let lab = Lab::builder().nodes(2).subnet("172.17.8.0/24").subnet("172.17.9.0/24").node_in(1).node_in(1);
+    let lab = lab.dual_stack().subnet6("fd00:9::/64");
     let lab = lab.router("tor1").router("tor2").env("CALICO_IPV4POOL_NAT_OUTGOING", "false");
     let lab = ["node1", "node2"].iter().fold(lab, |lab, node| lab.node_env(node, "AS", "64513"));
     let lab = ["node3", "node4"].iter().fold(lab, |lab, node| lab.node_env(node, "AS", "64514")).up().unwrap();
@@ -73,13 +98,13 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
         &lab,
         "tor1",
         Make::Frr,
-        &tor(65001, "172.17.8.1", "172.17.8.0/24", 64513, ("172.17.8.2", 65002), true),
+        &tor(65001, "172.17.8.1", ["172.17.8.0/24", "fd00:8::/64"], 64513, (["172.17.8.2", "fd00:8::2"], 65002), true),
     );
     let two = Router::start(
         &lab,
         "tor2",
         Make::Frr,
-        &tor(65002, "172.17.9.2", "172.17.9.0/24", 64514, ("172.17.8.1", 65001), false),
+        &tor(65002, "172.17.9.2", ["172.17.9.0/24", "fd00:9::/64"], 64514, (["172.17.8.1", "fd00:8::1"], 65001), false),
     );
     lab.apply(OPEN).unwrap();
     lab.apply(RACKS).unwrap();
@@ -87,25 +112,32 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
     for (name, router) in [("tor1", &one), ("tor2", &two)] {
         until(&format!("{name} holds every block"), || {
             let held = router.holds();
-            let all = pods.iter().all(|pod| held.contains_key(&block(pod).to_string()));
-            if all { Ok(()) } else { Err(format!("{held:#?}\n{}", router.ask("show bgp summary"))) }
+            let addresses = pods.iter().flat_map(Pod::ips);
+            let missing: Vec<IpNet> =
+                addresses.map(|addr| block(*addr)).filter(|block| !held.contains_key(&block.to_string())).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}\n{}", router.ask("show bgp summary"))) }
         });
     }
     // Each node's way to each other pod is a plain route to a router or a neighbour.
     for (at, pod) in pods.iter().enumerate() {
-        for number in (1..=4).filter(|number| *number != at + 1) {
-            let what = format!("node{number} has a route to {}", pod.name());
+        for (number, addr) in
+            (1..=4).filter(|number| *number != at + 1).flat_map(|n| pod.ips().iter().map(move |a| (n, *a)))
+        {
+            let what = format!("node{number} has a route to {addr}");
             let route =
-                lab.node(number).wait_route(START, &what, |route| route.net == block(pod) && !route.hops.is_empty());
+                lab.node(number).wait_route(START, &what, |route| route.net == block(addr) && !route.hops.is_empty());
             let route = route.unwrap_or_else(|error| panic!("{error:#}\n{}", tortie_bgp(&lab, number, &["peers"])));
-            let hops: Vec<IpAddr> = route.hops.iter().filter_map(|hop| hop.via).collect();
-            assert!(!hops.is_empty() && hops.iter().all(|hop| hop.to_string().starts_with("172.17.")), "{route:?}");
+            let hops: Vec<String> = route.hops.iter().filter_map(|hop| hop.via).map(|via| via.to_string()).collect();
+            let prefix = if addr.is_ipv4() { "172.17." } else { "fd00:" };
+            assert!(!hops.is_empty() && hops.iter().all(|hop| hop.starts_with(prefix)), "{route:?}");
         }
     }
     for from in &pods {
         for to in pods.iter().filter(|to| to.name() != from.name()) {
-            let open = probe::becomes(&from.place(), &to.place(), &Probe::tcp(9000), Outcome::Open, START).unwrap();
-            assert!(open, "{} reaches {}", from.name(), to.name());
+            for probe in [Probe::tcp(9000), Probe::tcp(9000).v6()] {
+                let open = probe::becomes(&from.place(), &to.place(), &probe, Outcome::Open, START).unwrap();
+                assert!(open, "{} reaches {} by {probe}", from.name(), to.name());
+            }
         }
     }
     for number in 1..=4 {
@@ -114,17 +146,23 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
         assert!(!names.iter().any(|name| name.contains("vxlan") || name.contains("tunl")), "{names:?}");
     }
     // A node that takes whoever connects: node 2 as the neighbour, known to node 1 by its subnet alone.
-    lab.apply(
-        "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: range, annotations: {bgp.tortie/listen-range: \
-         172.17.8.64/26}}\nspec: {node: node1, asNumber: 64513}\n---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\n\
-         metadata: {name: dial}\nspec: {node: node2, peerIP: 172.17.8.101, asNumber: 64513, reversePeering: Manual}\n",
-    )
-    .unwrap();
-    until("the dynamic neighbour is up", || {
-        let text = tortie_bgp(&lab, 1, &["peers"]);
-        let up = text.lines().any(|line| line.starts_with("172.17.8.102 ") && line.contains("Established"));
-        if up { Ok(()) } else { Err(text + &tortie_bgp(&lab, 2, &["peers"])) }
-    });
+    for (range, own, neighbour) in
+        [("172.17.8.64/26", "172.17.8.101", "172.17.8.102"), ("fd00:8::60/123", "fd00:8::65", "fd00:8::66")]
+    {
+        let family = if range.contains(':') { "six" } else { "four" };
+        lab.apply(&format!(
+            "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: range-{family}, annotations: \
+             {{bgp.tortie/listen-range: '{range}'}}}}\nspec: {{node: node1, asNumber: 64513}}\n---\napiVersion: \
+             projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: dial-{family}}}\nspec: {{node: node2, peerIP: '{own}', \
+             asNumber: 64513, reversePeering: Manual}}\n",
+        ))
+        .unwrap();
+        until(&format!("the dynamic neighbour {neighbour} is up"), || {
+            let text = tortie_bgp(&lab, 1, &["peers"]);
+            let is = |line: &str| line.starts_with(&format!("{neighbour} ")) && line.contains("Established");
+            if text.lines().any(is) { Ok(()) } else { Err(text + &tortie_bgp(&lab, 2, &["peers"])) }
+        });
+    }
 }
 
 const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:96::/112"];
