@@ -15,7 +15,8 @@ use serde_json::Value;
 use tortie_lab::{Lab, Outcome, Pod, Probe, probe};
 use tortie_net::IpNet;
 
-/// No mesh. In rack one every node peers with its ToR, through which nodes of its own AS come back; in rack two node 3 does, and reflects to node 4.
+/// No mesh. In rack one every node peers with its ToR, through which nodes of its own AS come back; in rack two node 3 does,
+/// as another AS than its own, and reflects to node 4.
 const RACKS: &str = "
 apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
@@ -35,12 +36,12 @@ spec: {nodeSelector: rack == 'one', peerIP: 'fd00:8::1', asNumber: 65001, ttlSec
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: tor-two}
-spec: {nodeSelector: has(reflector), peerIP: 172.17.9.2, asNumber: 65002}
+spec: {nodeSelector: has(reflector), peerIP: 172.17.9.2, asNumber: 65002, localASNumber: 64600}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
 metadata: {name: tor-two-six}
-spec: {nodeSelector: has(reflector), peerIP: 'fd00:9::2', asNumber: 65002}
+spec: {nodeSelector: has(reflector), peerIP: 'fd00:9::2', asNumber: 65002, localASNumber: 64600}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
@@ -104,7 +105,7 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
         &lab,
         "tor2",
         Make::Frr,
-        &tor(65002, "172.17.9.2", ["172.17.9.0/24", "fd00:9::/64"], 64514, (["172.17.8.1", "fd00:8::1"], 65001), false),
+        &tor(65002, "172.17.9.2", ["172.17.9.0/24", "fd00:9::/64"], 64600, (["172.17.8.1", "fd00:8::1"], 65001), false),
     );
     lab.apply(OPEN).unwrap();
     lab.apply(RACKS).unwrap();
@@ -117,6 +118,12 @@ fn pods_of_two_racks_reach_each_other_through_their_routers() {
                 addresses.map(|addr| block(*addr)).filter(|block| !held.contains_key(&block.to_string())).collect();
             if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}\n{}", router.ask("show bgp summary"))) }
         });
+    }
+    // Rack two's nodes are seen as the AS that their peering names, and theirs is behind it.
+    let held = one.holds();
+    for addr in pods[2..].iter().flat_map(Pod::ips) {
+        let path = &held[&block(*addr).to_string()].as_path;
+        assert!(path.starts_with(&[65002, 64600]), "{addr}: {path:?}");
     }
     // Each node's way to each other pod is a plain route to a router or a neighbour.
     for (at, pod) in pods.iter().enumerate() {
