@@ -83,36 +83,31 @@ pub(crate) fn current_generation(socket: &mut Socket) -> Result<u32, Error> {
 
 /// Family and name of every table.
 pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<(u8, String)>, Error> {
-    for _ in 0..ATTEMPTS {
-        let mut tables = Vec::new();
-        let mut writer = Writer::default();
-        let head = Head { kind: msg::GET_TABLE, flags: REQUEST | DUMP, seq: 1, family: 0, resource: 0 };
-        writer.message(head, |_| {});
-        let outcome = socket.dump(&writer.bytes, |m| {
-            tables.extend(m.family().zip(m.attributes().text(table::NAME).map(str::to_owned)));
-        })?;
-        if outcome.into() {
-            return Ok(tables);
-        }
-    }
-    Err(Error::Unsettled)
+    listed(socket, msg::GET_TABLE, 0, |m| m.family().zip(m.attributes().text(table::NAME).map(str::to_owned)))
 }
 
 /// Names of the chains of any table.
 pub(crate) fn chains(socket: &mut Socket, family: u8, table: &str) -> Result<Vec<String>, Error> {
+    listed(socket, msg::GET_CHAIN, family, |m| {
+        let attributes = m.attributes();
+        let wanted = m.family() == Some(family) && attributes.text(chain::TABLE) == Some(table);
+        attributes.text(chain::NAME).filter(|_| wanted).map(str::to_owned)
+    })
+}
+
+/// What is wanted of all objects of a kind, in any table; family 0 is all families.
+fn listed<T>(
+    socket: &mut Socket,
+    kind: u16,
+    family: u8,
+    wanted: impl Fn(&Message<'_>) -> Option<T>,
+) -> Result<Vec<T>, Error> {
     for _ in 0..ATTEMPTS {
-        let mut chains = Vec::new();
+        let mut found = Vec::new();
         let mut writer = Writer::default();
-        let head = Head { kind: msg::GET_CHAIN, flags: REQUEST | DUMP, seq: 1, family, resource: 0 };
-        writer.message(head, |_| {});
-        let outcome = socket.dump(&writer.bytes, |m| {
-            let attributes = m.attributes();
-            if m.family() == Some(family) && attributes.text(chain::TABLE) == Some(table) {
-                chains.extend(attributes.text(chain::NAME).map(str::to_owned));
-            }
-        })?;
-        if outcome.into() {
-            return Ok(chains);
+        writer.message(Head { kind, flags: REQUEST | DUMP, seq: 1, family, resource: 0 }, |_| {});
+        if socket.dump(&writer.bytes, |m| found.extend(wanted(m)))?.into() {
+            return Ok(found);
         }
     }
     Err(Error::Unsettled)

@@ -46,10 +46,9 @@ impl Runs {
         }
     }
 
-    fn insert(&mut self, member: Member) {
-        if let Err((at, _)) = self.place(&member) {
-            self.cut(at);
-        }
+    /// Puts one into the run where it would be.
+    fn insert(&mut self, at: usize, member: Member) {
+        self.cut(at);
         let Err((at, place)) = self.place(&member) else { return };
         self.count += 1;
         match self.runs.get_mut(at) {
@@ -58,10 +57,9 @@ impl Runs {
         }
     }
 
-    fn remove(&mut self, member: &Member) {
-        if let Ok((at, _)) = self.place(member) {
-            self.cut(at);
-        }
+    /// Takes one out of the run where it is.
+    fn remove(&mut self, at: usize, member: &Member) {
+        self.cut(at);
         let Ok((at, place)) = self.place(member) else { return };
         self.count -= 1;
         self.runs[at].remove(place);
@@ -127,15 +125,15 @@ impl Members {
 
     /// Puts one in, if it is not there.
     pub fn insert(&mut self, member: Member) {
-        if !self.contains(&member) {
-            Arc::make_mut(&mut self.0).insert(member);
+        if let Err((at, _)) = self.0.place(&member) {
+            Arc::make_mut(&mut self.0).insert(at, member);
         }
     }
 
     /// Takes one out, if it is there.
     pub fn remove(&mut self, member: &Member) {
-        if self.contains(member) {
-            Arc::make_mut(&mut self.0).remove(member);
+        if let Ok((at, _)) = self.0.place(member) {
+            Arc::make_mut(&mut self.0).remove(at, member);
         }
     }
 }

@@ -10,12 +10,11 @@ pub(crate) mod prefixes;
 pub(crate) mod raw;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use paths::{Path, Paths};
 use prefixes::PrefixMap;
-use tortie_net::{Family, IpNet, Ipv4Net, Ipv6Net};
+use tortie_net::{Family, IpNet};
 
 use crate::attribute::Attributes;
 
@@ -167,13 +166,4 @@ pub(crate) enum Announced {
     Changed,
     /// Its path is as before.
     Same,
-}
-
-/// All prefixes of a family, in the order of the table.
-pub(crate) fn family_range(family: Family) -> (Bound<IpNet>, Bound<IpNet>) {
-    let first_v6 = IpNet::V6(Ipv6Net::default());
-    match family {
-        Family::V4 => (Bound::Included(IpNet::V4(Ipv4Net::default())), Bound::Excluded(first_v6)),
-        Family::V6 => (Bound::Included(first_v6), Bound::Unbounded),
-    }
 }

@@ -58,6 +58,11 @@ impl<V> PrefixMap<V> {
         v4.chain(self.v6.iter().map(|(net, value)| (IpNet::V6(*net), value)))
     }
 
+    /// Every value, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.v4.values_mut().chain(self.v6.values_mut())
+    }
+
     /// Every entry of a family, to be changed.
     pub(crate) fn of_family_mut(&mut self, family: Family) -> impl Iterator<Item = (IpNet, &mut V)> {
         let (v4, v6) = match family {
@@ -121,6 +126,14 @@ impl<V> PrefixMap<V> {
         if family != Some(Family::V4) {
             self.v6.retain(|net, value| keep(IpNet::V6(*net), value));
         }
+    }
+}
+
+impl<V> FromIterator<(IpNet, V)> for PrefixMap<V> {
+    fn from_iter<I: IntoIterator<Item = (IpNet, V)>>(entries: I) -> Self {
+        let mut map = PrefixMap::default();
+        entries.into_iter().for_each(|(prefix, value)| drop(map.insert(prefix, value)));
+        map
     }
 }
 

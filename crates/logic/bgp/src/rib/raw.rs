@@ -3,12 +3,12 @@
 //! Invariant: with filters, every path of the peer in the RIB comes from a path here, so that changed filters can be
 //! applied without asking the peer again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_net::{Family, IpNet};
 
-use super::{Path, family_range};
+use super::Path;
+use super::prefixes::PrefixMap;
 use crate::attribute::Attributes;
 
 /// A path as it was received.
@@ -27,7 +27,7 @@ impl RawPath {
 
 /// Adj-RIB-In of one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Raw(pub(crate) BTreeMap<IpNet, RawPath>);
+pub(crate) struct Raw(pub(crate) PrefixMap<RawPath>);
 
 impl Raw {
     pub(crate) fn put(&mut self, prefix: IpNet, attributes: &Arc<Attributes>) {
@@ -47,10 +47,6 @@ impl Raw {
     }
 
     fn retain(&mut self, family: Family, mut keep: impl FnMut(&mut RawPath) -> bool) {
-        let range = self.0.range_mut(family_range(family));
-        let gone: Vec<IpNet> = range.filter_map(|(prefix, path)| (!keep(path)).then_some(*prefix)).collect();
-        for prefix in gone {
-            self.0.remove(&prefix);
-        }
+        self.0.retain(Some(family), |_, path| keep(path));
     }
 }

@@ -218,8 +218,8 @@ impl Speaker {
             // Without filters until now, the table holds what the peer sent.
             Some(None) => Raw(self.rib.paths_of(id).map(|(prefix, path)| (prefix, RawPath::of(path))).collect()),
         };
-        for (prefix, RawPath { attributes, stale }) in &before.0 {
-            self.admit(id, *prefix, attributes, *stale);
+        for (prefix, RawPath { attributes, stale }) in before.0.iter() {
+            self.admit(id, prefix, attributes, *stale);
         }
         if let Some(peer) = self.peer_mut(id)
             && peer.config.filters_imports()
@@ -229,7 +229,7 @@ impl Speaker {
     }
 
     fn withdraw_all(&mut self, id: SourceId, prefixes: Nlri<'_>) {
-        self.with_raw(id, |raw| prefixes.for_each(|prefix| drop(raw.0.remove(&prefix))));
+        self.with_raw(id, |raw| prefixes.for_each(|prefix| drop(raw.0.remove(prefix))));
         let dropped: Vec<IpNet> = prefixes.filter(|prefix| self.rib.withdraw(id, *prefix)).collect();
         self.note_dropped(id, &dropped);
     }

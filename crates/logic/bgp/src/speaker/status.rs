@@ -168,10 +168,10 @@ impl Speaker {
             (prefix, Seen { prefix, attributes, filtered: false, best, stale: path.stale })
         });
         let mut seen: BTreeMap<IpNet, Seen> = held.collect();
-        for (prefix, path) in self.peer(id)?.raw.iter().flat_map(|raw| &raw.0) {
-            seen.entry(*prefix).or_insert_with(|| {
+        for (prefix, path) in self.peer(id)?.raw.iter().flat_map(|raw| raw.0.iter()) {
+            seen.entry(prefix).or_insert_with(|| {
                 let attributes = Arc::clone(&path.attributes);
-                Seen { prefix: *prefix, attributes, filtered: true, best: false, stale: path.stale }
+                Seen { prefix, attributes, filtered: true, best: false, stale: path.stale }
             });
         }
         Some(seen.into_values().collect())

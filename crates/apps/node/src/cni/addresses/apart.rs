@@ -20,13 +20,10 @@ use tortie_facts::{Filter, Key, Revision, Value};
 use tortie_ipam::{
     Answer, Ask as Question, CasWrite, Expect, Fact, IpamError, Machine, Next, Outcome, ReleaseHandle, block, drive,
 };
-use tortie_store::{Entry, Expect as StoreExpect, Reader, Write, WriteError};
+use tortie_store::{Expect as StoreExpect, Reader, Write, WriteError};
 
-use super::{Addresses, Ask, EndpointWrite, Known, fault, given_to, hints, store_writes};
+use super::{Addresses, Ask, EndpointWrite, Known, fault, given_to, hints, later, store_writes};
 use crate::cni::{Phase, TURN_PATIENCE, store_fault};
-
-/// How often a handle is read and written anew when others are faster.
-const ATTEMPTS: u32 = 10;
 
 /// A new handle, and its block with the handle's address and those of all who asked before.
 struct Staged {
@@ -97,26 +94,8 @@ impl Addresses {
 
     /// A handle that was there gets the blocks of this one, too.
     fn add_to_handle(&self, new: &CasWrite) -> Result<(), CniError> {
-        let Some(Value::Handle(new_blocks)) = &new.value else { return Ok(()) };
-        let mut last = WriteError::NotTried;
-        for _ in 0..ATTEMPTS {
-            let there = Reader::get(&*self.store, &new.key).map_err(store_fault)?;
-            let expect = there.as_ref().map_or(StoreExpect::Absent, |entry| StoreExpect::Revision(entry.revision));
-            let mut handle = match there {
-                Some(Entry { value: Value::Handle(handle), .. }) => Handle::clone(&handle),
-                _ => Handle::default(),
-            };
-            for (cidr, count) in &new_blocks.block {
-                *handle.block.entry(cidr.clone()).or_default() += count;
-            }
-            let write = Write { key: new.key.clone(), expect, value: Some(Value::Handle(handle.into())) };
-            match self.store.write_one(write) {
-                Ok(_) => return Ok(()),
-                Err(error @ (WriteError::Conflict { .. } | WriteError::Missing(_))) => last = error,
-                Err(error) => return Err(store_fault(error)),
-            }
-        }
-        Err(store_fault(last))
+        let (Key::Handle(name), Some(Value::Handle(value))) = (&new.key, &new.value) else { return Ok(()) };
+        later::recount(&*self.store, name, &value.block).map_err(store_fault)
     }
 
     fn give_apart(&self, ask: &Ask) -> Result<Given, CniError> {
@@ -136,7 +115,7 @@ impl Addresses {
             match (staged.len(), staged.pop()) {
                 // A new block is needed, or something has to be looked up first.
                 (_, None) => results.push(self.assign_known(&mut known, ask, None).map(complete)),
-                (1, Some(one)) => results.push(self.write_single(&mut known, ask, one)),
+                (1, Some(one)) if !self.later.takes() => results.push(self.write_single(&mut known, ask, one)),
                 (count, Some(last)) => {
                     staged.push(last);
                     let these = &asks[results.len()..][..count];
@@ -171,12 +150,8 @@ impl Addresses {
         staged
     }
 
-    /// Writes a block and, beside it, the handle of the only one who needs it, if that can't wait.
+    /// Writes a block and, beside it, the handle of the only one who needs it.
     fn write_single(&self, known: &mut Known, ask: &Ask, staged: Staged) -> Result<Given, CniError> {
-        if self.later.takes() {
-            let mut given = self.write_staged(known, std::slice::from_ref(ask), vec![staged]);
-            return given.pop().unwrap_or_else(|| self.assign_known(known, ask, None).map(complete));
-        }
         let Staged { handle, block, given } = staged;
         let writes = store_writes(&[handle.clone(), block.clone()]);
         let mut results = self.phases.time(Phase::Block, || self.store.write_each(&writes));

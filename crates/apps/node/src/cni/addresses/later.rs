@@ -166,6 +166,20 @@ impl Drop for Later {
 }
 
 impl State {
+    /// What was being written is there, or waits again.
+    fn wrote(&mut self, fault: Option<&WriteError>) {
+        let Some((handle, job)) = self.writing.take() else { return };
+        let forgotten = std::mem::take(&mut self.forgotten);
+        self.proven = fault.is_none();
+        if let Some(error) = fault {
+            warn!(handle, %error, "the handle of a pod's addresses can't be written; it is tried again");
+            if !forgotten {
+                self.waiting.insert(handle, Job { fresh: false, ..job });
+            }
+        }
+        self.save();
+    }
+
     /// Without the file, a node that dies in the next moments leaves addresses whose handles nobody writes: collection
     /// finds them all the same.
     fn save(&self) {
@@ -197,43 +211,37 @@ impl Shared {
         let mut pause = PAUSES.0;
         let mut state = self.state();
         loop {
-            if let Some(next) = state.waiting.pop_first() {
-                state.writing = Some(next.clone());
-                drop(state);
-                let (handle, job) = next;
-                let written = ensure(&*self.store, &handle, &job);
-                state = self.state();
-                let forgotten = std::mem::take(&mut state.forgotten);
-                state.writing = None;
-                state.proven = written.is_ok();
-                let failed = written.is_err();
-                if let Err(error) = written {
-                    warn!(handle, %error, "the handle of a pod's addresses can't be written; it is tried again");
-                    if !forgotten {
-                        state.waiting.insert(handle, Job { fresh: false, ..job });
-                    }
+            let Some((handle, job)) = state.waiting.pop_first() else {
+                if state.stopping {
+                    return;
                 }
-                state.save();
-                self.changed.notify_all();
-                if !failed {
-                    pause = PAUSES.0;
-                    continue;
-                }
-                if !state.stopping {
-                    let until = |state: &mut State| !state.stopping;
-                    let waited = self.changed.wait_timeout_while(state, pause, until);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                    pause = (pause * 2).min(PAUSES.1);
-                    continue;
-                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.writing = Some((handle.clone(), job.clone()));
+            drop(state);
+            let written = ensure(&*self.store, &handle, &job);
+            state = self.state();
+            state.wrote(written.as_ref().err());
+            self.changed.notify_all();
+            if written.is_ok() {
+                pause = PAUSES.0;
+                continue;
             }
             // Those that are left come with the next run.
             if state.stopping {
                 return;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout_while(state, pause, |state| !state.stopping);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
+}
+
+/// Makes a handle count what these blocks hold for it, whatever it counted before.
+pub(super) fn recount(store: &dyn Store, handle: &str, blocks: &Blocks) -> Result<(), WriteError> {
+    ensure(store, handle, &Job { blocks: blocks.clone(), fresh: false })
 }
 
 /// Makes a handle count what its blocks hold for it: nothing is counted twice, and what was given back meanwhile is not
