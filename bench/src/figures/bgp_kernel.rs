@@ -63,9 +63,8 @@ fn routing(netns: &Netns, routes: u32) -> Result<f64> {
     routing.apply(Instant::now());
     let begun = Instant::now();
     let hops: Vec<IpAddr> = vec![GATEWAY.into()];
-    for net in prefixes(routes) {
-        routing.set_learned(net, Some(Learned { next_hops: hops.clone(), metric: 1024, over_workloads: false }));
-    }
+    let learned = || Learned { next_hops: hops.clone(), metric: 1024, over_workloads: false };
+    routing.learn(prefixes(routes).map(|net| (net, Some(learned()))).collect());
     let report = routing.apply(Instant::now());
     let took = begun.elapsed().as_secs_f64() * 1e3;
     if !report.waiting.is_empty() {

@@ -15,4 +15,4 @@ pub use applier::Applier;
 pub use policy::{ForeignChange, PolicyBackend, PolicyReport};
 pub use report::{Cause, Failures, Report};
 pub use target::Target;
-pub use tortie_reconcile::{Backoff, Edit};
+pub use tortie_reconcile::{Backoff, Edit, Walk};

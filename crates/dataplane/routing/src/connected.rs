@@ -1,6 +1,6 @@
 //! Which addresses are on link, and through which interface: what makes a gateway usable.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,13 +11,16 @@ use tortie_netlink::{Route, RouteKind, TABLE_MAIN};
 use crate::Ownership;
 use crate::links::Links;
 
-/// The prefixes that other interfaces than workloads' and tunnels' have on link.
+/// The prefixes that other interfaces than workloads' and tunnels' have on link, the longest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Connected(BTreeSet<(IpNet, u32)>);
+pub(crate) struct Connected(Vec<(IpNet, u32)>);
 
 impl Connected {
     pub(crate) fn new(routes: &[Route], links: &Links, ownership: &Ownership) -> Connected {
-        Connected(routes.iter().flat_map(|route| entries(route, links, ownership)).collect())
+        let mut all: Vec<_> = routes.iter().flat_map(|route| entries(route, links, ownership)).collect();
+        all.sort_unstable_by_key(|(net, interface)| (Reverse(net.prefix_len()), *net, *interface));
+        all.dedup();
+        Connected(all)
     }
 
     /// Whether a route says anything about what is on link.
@@ -28,12 +31,11 @@ impl Connected {
     /// The interface through which an address is on link, by the longest prefix. An IPv6 link-local address says
     /// nothing of its link, so it is found only where a single link has such addresses.
     pub(crate) fn interface(&self, address: IpAddr) -> Option<u32> {
-        let matching = || self.0.iter().filter(|(net, _)| net.contains(&address));
-        let longest = matching().map(|(net, _)| net.prefix_len()).max()?;
-        let mut best = matching().filter(|(net, _)| net.prefix_len() == longest).map(|(_, interface)| *interface);
-        let first = best.next()?;
+        let mut matching = self.0.iter().filter(|(net, _)| net.contains(&address));
+        let (net, interface) = matching.next()?;
         let link_local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        (!link_local || best.next().is_none()).then_some(first)
+        let mut another = || matching.next().is_some_and(|(other, _)| other.prefix_len() == net.prefix_len());
+        (!link_local || !another()).then_some(*interface)
     }
 }
 

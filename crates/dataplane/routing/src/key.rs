@@ -26,9 +26,9 @@ impl RouteKey {
         RouteKey { net: net.trunc(), metric }
     }
 
-    /// All keys of a destination.
+    /// All keys of a destination whose host bits are zero.
     pub(crate) fn all_of(net: IpNet) -> RangeInclusive<RouteKey> {
-        let key = |metric| RouteKey { net: net.trunc(), metric };
+        let key = |metric| RouteKey { net, metric };
         key(0)..=key(u32::MAX)
     }
 

@@ -105,11 +105,12 @@ impl<K: RouteKernel> Routing<K> {
 
     /// Sets or withdraws the route that BGP learned for a prefix.
     pub fn set_learned(&mut self, net: IpNet, learned: Option<Learned>) {
-        let net = net.trunc();
-        let withdrawn = learned.is_none();
-        if self.wants.set_learned(net, learned) || withdrawn {
-            self.dirty.insert(net);
-        }
+        self.learn(vec![(net, learned)]);
+    }
+
+    /// The same of several prefixes; the last of several changes to one counts.
+    pub fn learn(&mut self, changes: Vec<(IpNet, Option<Learned>)>) {
+        self.dirty.extend(self.wants.learn(changes));
     }
 
     /// While on, routes that an earlier life of this node learned by BGP stay in the kernel although nobody announced
@@ -134,7 +135,7 @@ impl<K: RouteKernel> Routing<K> {
 
     /// Whether the kernel is known to hold the wanted route of a prefix.
     pub fn programmed(&self, net: &IpNet) -> bool {
-        let wanted = || self.applier.tracker().all_wanted().range(RouteKey::all_of(*net));
+        let wanted = || self.applier.tracker().all_wanted().range(RouteKey::all_of(net.trunc()));
         !self.dirty.contains(net) && wanted().next().is_some() && wanted().all(|(key, _)| self.applier.settled(key))
     }
 
@@ -250,53 +251,28 @@ impl<K: RouteKernel> Routing<K> {
 
     fn render_dirty(&mut self) {
         let dirty = self.dirty.take();
+        let Routing { options, applier, wants, view, waiting, behind, .. } = self;
+        let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| view.links.up_index(interface));
+        let mut walk = wants.walk(dirty.len());
         let mut routes = Vec::with_capacity(dirty.len());
         for net in dirty {
-            let (wants, links) = (&self.wants, &self.view.links);
-            let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| links.up_index(interface));
-            let (wanted, gateways) = wants.get(&net);
-            let (route, waiting) = match wanted {
-                Some(wanted) => render(net, wanted, &self.view, &self.options, workload),
+            let (wanted, gateways) = walk.get(&net);
+            let (route, waits) = match wanted {
+                Some(wanted) => render(net, wanted, view, options, workload),
                 None => (None, None),
             };
-            let waits = |gateway: &IpAddr| matches!(&waiting, Some(Waiting::OffLink(off)) if off.contains(gateway));
-            let depends = |gateway: &&IpAddr| wants.workload(**gateway).is_some() || waits(gateway);
-            let gateways: Vec<IpAddr> = gateways.iter().filter(depends).copied().collect();
-            self.note_gateways(net, gateways);
+            let off_link = |gateway: &IpAddr| matches!(&waits, Some(Waiting::OffLink(off)) if off.contains(gateway));
+            let depends = |gateway: &&IpAddr| wants.workload(**gateway).is_some() || off_link(gateway);
+            note_gateways(behind, net, gateways.iter().filter(depends).copied().collect());
             let key = route.as_ref().map(RouteKey::of_route);
-            self.want_no_other(net, key);
+            want_no_other(applier, net, key);
             routes.extend(key.zip(route.map(Arc::new)));
-            match waiting {
-                Some(waiting) => self.waiting.insert(net, waiting),
-                None => self.waiting.remove(&net),
+            match waits {
+                Some(waits) => waiting.insert(net, waits),
+                None => waiting.remove(&net),
             };
         }
-        self.applier.want_more(routes.into_iter().collect());
-    }
-
-    /// A prefix has one route at most, whatever metric it had before.
-    fn want_no_other(&mut self, net: IpNet, key: Option<RouteKey>) {
-        let tracker = self.applier.tracker();
-        let others = tracker.all_wanted().range(RouteKey::all_of(net)).map(|(other, _)| *other);
-        let earlier = tracker.kept().range(RouteKey::all_of(net)).copied();
-        let others: Vec<RouteKey> = others.chain(earlier).filter(|other| Some(*other) != key).collect();
-        others.into_iter().for_each(|other| self.applier.want(other, None));
-    }
-
-    /// Keeps by which gateways a prefix depends on workloads.
-    fn note_gateways(&mut self, net: IpNet, now: Vec<IpAddr>) {
-        if now.is_empty() && self.behind.is_empty() {
-            return;
-        }
-        self.behind.retain(|gateway, nets| {
-            if !now.contains(gateway) {
-                nets.remove(&net);
-            }
-            !nets.is_empty()
-        });
-        for gateway in now {
-            self.behind.entry(gateway).or_default().insert(net);
-        }
+        applier.want_more(routes.into_iter().collect());
     }
 
     /// The prefixes whose routes go through an interface by name, or through the workload that has it.
@@ -374,5 +350,30 @@ impl<K: RouteKernel> Routing<K> {
         if !ours {
             self.applier.tracker_mut().retry(&key);
         }
+    }
+}
+
+/// A prefix has one route at most, whatever metric it had before.
+fn want_no_other<K: RouteKernel>(applier: &mut Applier<RouteTable<K>>, net: IpNet, key: Option<RouteKey>) {
+    let tracker = applier.tracker();
+    let others = tracker.all_wanted().range(RouteKey::all_of(net)).map(|(other, _)| *other);
+    let earlier = tracker.kept().range(RouteKey::all_of(net)).copied();
+    let others: Vec<RouteKey> = others.chain(earlier).filter(|other| Some(*other) != key).collect();
+    others.into_iter().for_each(|other| applier.want(other, None));
+}
+
+/// Keeps by which gateways a prefix depends on workloads.
+fn note_gateways(behind: &mut BTreeMap<IpAddr, BTreeSet<IpNet>>, net: IpNet, now: Vec<IpAddr>) {
+    if now.is_empty() && behind.is_empty() {
+        return;
+    }
+    behind.retain(|gateway, nets| {
+        if !now.contains(gateway) {
+            nets.remove(&net);
+        }
+        !nets.is_empty()
+    });
+    for gateway in now {
+        behind.entry(gateway).or_default().insert(net);
     }
 }

@@ -5,6 +5,8 @@
 
 mod backoff;
 mod tracker;
+mod walk;
 
 pub use backoff::Backoff;
 pub use tracker::{Edit, Tracker};
+pub use walk::Walk;

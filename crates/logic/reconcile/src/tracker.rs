@@ -2,13 +2,12 @@
 //!
 //! Invariant: `differing` holds exactly the keys whose wanted and seen values differ, and `failures` only such keys.
 
-use std::collections::btree_map::{self, Entry};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::iter::Peekable;
 use std::time::Instant;
 
-use crate::Backoff;
+use crate::{Backoff, Walk};
 
 /// One edit that brings the observed side nearer to the desired one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,25 +45,6 @@ impl<K: fmt::Display, V: fmt::Debug> fmt::Display for Edit<K, V> {
             Edit::Put { key, value, old: _ } => write!(f, "put {key} = {value:?}"),
             Edit::Remove { key, old: _ } => write!(f, "remove {key}"),
         }
-    }
-}
-
-/// Looks up ascending keys of a map: one by one if they are few, else by going through the map beside them.
-struct Walk<'a, K, V> {
-    map: &'a BTreeMap<K, V>,
-    rest: Option<Peekable<btree_map::Iter<'a, K, V>>>,
-}
-
-impl<'a, K: Ord, V> Walk<'a, K, V> {
-    fn new(map: &'a BTreeMap<K, V>, keys: usize) -> Walk<'a, K, V> {
-        let many = keys >= map.len() / 8;
-        Walk { map, rest: many.then(|| map.iter().peekable()) }
-    }
-
-    fn get(&mut self, key: &K) -> Option<&'a V> {
-        let Some(rest) = &mut self.rest else { return self.map.get(key) };
-        while rest.next_if(|(next, _)| *next < key).is_some() {}
-        rest.next_if(|(next, _)| *next == key).map(|(_, value)| value)
     }
 }
 

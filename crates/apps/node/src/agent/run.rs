@@ -250,9 +250,7 @@ impl Agent {
     fn take(&mut self, message: Message) {
         match message {
             Message::Wait { endpoint, until, deadline, reply } => self.waits.add(endpoint, until, deadline, reply),
-            Message::Learned(changes) => {
-                changes.into_iter().for_each(|(net, learned)| self.routing.set_learned(net, learned));
-            }
+            Message::Learned(changes) => self.routing.learn(changes),
             Message::Recovered => {
                 info!("all BGP peers have told their routes; routes of the earlier run that are gone are removed");
                 self.routing.sweep_learned();
