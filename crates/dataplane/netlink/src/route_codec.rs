@@ -8,13 +8,18 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-    RouteProtocol as WireProtocol, RouteScope, RouteType, RouteVia,
+    RouteProtocol as WireProtocol, RouteType, RouteVia,
 };
 use tortie_net::Family;
 
 use crate::handle::wire_family;
-use crate::wire::Request;
+use crate::wire::{Request, put};
 use crate::{NextHop, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol, Scope};
+
+/// The message of a route with one gateway takes this at most.
+const USUAL_LEN: usize = 96;
+/// The `libc` crate knows it of one C library only.
+const RTA_VIA: u16 = 18;
 
 /// The table's number in the one byte of the old header: 252 (`RT_TABLE_COMPAT`) when it does not fit.
 pub(crate) fn table_byte(table: u32) -> u8 {
@@ -36,20 +41,17 @@ pub(crate) fn dump_request(family: Family, filter: &RouteFilter) -> Request {
 
 /// A change as a request.
 pub(crate) fn change_request<R: Borrow<Route>>(change: &RouteChange<R>) -> Request {
-    let new = |flags, route| Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | flags, &message(route));
-    match change {
-        RouteChange::Add(route) => new(NLM_F_EXCL, route.borrow()),
-        RouteChange::Replace(route) => new(NLM_F_REPLACE, route.borrow()),
-        RouteChange::Delete(route) => {
-            let mut route = route.borrow().clone();
-            if route.hops.len() > 1 {
-                route.hops.clear();
-            }
-            let mut message = message(&route);
-            message.header.scope = RouteScope::NoWhere;
-            Request::new(libc::RTM_DELROUTE, 0, &message)
-        }
-    }
+    let (kind, flags, route) = match change {
+        RouteChange::Add(route) => (libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route.borrow()),
+        RouteChange::Replace(route) => (libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route.borrow()),
+        RouteChange::Delete(route) => (libc::RTM_DELROUTE, 0, route.borrow()),
+    };
+    let body = match kind {
+        libc::RTM_DELROUTE if route.hops.len() > 1 => message(route, Scope::Nowhere, &[]),
+        libc::RTM_DELROUTE => message(route, Scope::Nowhere, &route.hops),
+        _ => message(route, route.scope, &route.hops),
+    };
+    Request { kind, flags, body }
 }
 
 trait HeaderExt {
@@ -63,56 +65,75 @@ impl HeaderExt for netlink_packet_route::route::RouteHeader {
     }
 }
 
-fn message(route: &Route) -> RouteMessage {
-    let Route { net, table, kind, protocol, scope, metric, src, hops } = route;
+/// `struct rtmsg` and its attributes, written one after the other: there may be hundreds of thousands of routes.
+fn message(route: &Route, scope: Scope, hops: &[NextHop]) -> Vec<u8> {
+    let Route { net, table, kind, protocol, scope: _, metric, src, hops: _ } = route;
     let family = Family::of_net(*net);
-    let mut message = RouteMessage::default();
-    message.header.family_and_type(family, wire_kind(*kind));
-    message.header.destination_prefix_length = net.prefix_len();
-    message.header.table = table_byte(*table);
-    message.header.protocol = WireProtocol::from(protocol.0);
-    message.header.scope = RouteScope::from(scope.number());
-    let attributes = &mut message.attributes;
-    attributes.push(RouteAttribute::Table(*table));
-    attributes.push(RouteAttribute::Destination(net.network().into()));
+    let flags = match hops {
+        [hop] if hop.onlink => RouteFlags::Onlink,
+        _ => RouteFlags::empty(),
+    };
+    let mut out = Vec::with_capacity(USUAL_LEN);
+    out.extend_from_slice(&[wire_family(family).into(), net.prefix_len(), 0, 0]);
+    out.extend_from_slice(&[table_byte(*table), protocol.0, scope.number(), wire_kind(*kind).into()]);
+    out.extend_from_slice(&flags.bits().to_ne_bytes());
+    put(&mut out, libc::RTA_TABLE, &table.to_ne_bytes());
+    put_ip(&mut out, libc::RTA_DST, net.network());
     if *metric != 0 {
-        attributes.push(RouteAttribute::Priority(*metric));
+        put(&mut out, libc::RTA_PRIORITY, &metric.to_ne_bytes());
     }
-    attributes.extend(src.map(|ip| RouteAttribute::PrefSource(ip.into())));
-    match hops.as_slice() {
+    if let Some(src) = src {
+        put_ip(&mut out, libc::RTA_PREFSRC, *src);
+    }
+    match hops {
         [] => {}
         [hop] => {
-            attributes.extend(gateway(family, hop));
+            put_gateway(&mut out, family, hop);
             if hop.interface != 0 {
-                attributes.push(RouteAttribute::Oif(hop.interface));
-            }
-            if hop.onlink {
-                message.header.flags = RouteFlags::Onlink;
+                put(&mut out, libc::RTA_OIF, &hop.interface.to_ne_bytes());
             }
         }
-        hops => attributes.push(RouteAttribute::MultiPath(hops.iter().map(|hop| wire_hop(family, hop)).collect())),
+        hops => {
+            let mut all = Vec::new();
+            hops.iter().for_each(|hop| put_hop(&mut all, family, hop));
+            put(&mut out, libc::RTA_MULTIPATH, &all);
+        }
     }
-    message
+    out
 }
 
-fn gateway(family: Family, hop: &NextHop) -> Option<RouteAttribute> {
-    let via = hop.via?;
-    Some(match (family == Family::of(via), via) {
-        (true, via) => RouteAttribute::Gateway(via.into()),
-        (false, IpAddr::V4(ip)) => RouteAttribute::Via(RouteVia::Inet(ip)),
-        (false, IpAddr::V6(ip)) => RouteAttribute::Via(RouteVia::Inet6(ip)),
-    })
+fn put_ip(out: &mut Vec<u8>, kind: u16, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => put(out, kind, &ip.octets()),
+        IpAddr::V6(ip) => put(out, kind, &ip.octets()),
+    }
 }
 
-fn wire_hop(family: Family, hop: &NextHop) -> RouteNextHop {
-    let mut wire = RouteNextHop::default();
-    wire.interface_index = hop.interface;
-    wire.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
-    if hop.onlink {
-        wire.flags = RouteNextHopFlags::Onlink;
+fn put_gateway(out: &mut Vec<u8>, family: Family, hop: &NextHop) {
+    match hop.via {
+        None => {}
+        Some(via) if Family::of(via) == family => put_ip(out, libc::RTA_GATEWAY, via),
+        Some(via) => {
+            let mut other = u16::from(u8::from(wire_family(Family::of(via)))).to_ne_bytes().to_vec();
+            match via {
+                IpAddr::V4(ip) => other.extend_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => other.extend_from_slice(&ip.octets()),
+            }
+            put(out, RTA_VIA, &other);
+        }
     }
-    wire.attributes.extend(gateway(family, hop));
-    wire
+}
+
+/// `struct rtnexthop` and its attributes.
+fn put_hop(out: &mut Vec<u8>, family: Family, hop: &NextHop) {
+    let mut attributes = Vec::new();
+    put_gateway(&mut attributes, family, hop);
+    let length = u16::try_from(8 + attributes.len()).expect("one address at most");
+    let flags = if hop.onlink { RouteNextHopFlags::Onlink } else { RouteNextHopFlags::empty() };
+    out.extend_from_slice(&length.to_ne_bytes());
+    out.extend_from_slice(&[flags.bits(), u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX)]);
+    out.extend_from_slice(&hop.interface.to_ne_bytes());
+    out.extend_from_slice(&attributes);
 }
 
 fn wire_kind(kind: RouteKind) -> RouteType {
@@ -226,11 +247,12 @@ mod tests {
         #[test]
         fn a_route_survives_the_wire(
             net in net(), table in 1u32..1000, kind in 0u8..12, protocol in any::<u8>(), scope in any::<u8>(),
-            metric in any::<u32>(), hops in hops(),
+            metric in any::<u32>(), src in any::<IpAddr>(), hops in hops(),
         ) {
+            let src = Some(src).filter(|src| Family::of(*src) == Family::of_net(net));
             let route = Route {
                 net, table, kind: kind_of(RouteType::from(kind)), protocol: RouteProtocol(protocol),
-                scope: Scope::from_number(scope), metric, src: None, hops,
+                scope: Scope::from_number(scope), metric, src, hops,
             }.normal();
             let request = change_request(&RouteChange::Add(route.clone()));
             prop_assert_eq!(parse(&request.body), Some(route));
