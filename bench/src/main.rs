@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
+use bgp::others::Peer;
 use conditions::Conditions;
 use figures::{FIGURES, Figure};
 use report::Report;
@@ -41,6 +42,9 @@ struct Bench {
     /// Do only a part of the work, to see that the benchmark runs at all.
     #[arg(long)]
     quick: bool,
+    /// Further peers beside BIRD, for the benchmarks that know them: `bgp-500k`.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<Peer>,
     /// The binary under test; by default the `tortie` beside this program.
     #[arg(long, env = "TORTIE_BENCH_BINARY")]
     binary: Option<PathBuf>,
@@ -55,6 +59,8 @@ pub struct Setting {
     pub binary: PathBuf,
     /// Whether to do a part of the work only.
     pub quick: bool,
+    /// Peers beside BIRD.
+    pub peers: Vec<Peer>,
 }
 
 impl Setting {
@@ -65,7 +71,7 @@ impl Setting {
 }
 
 fn main() -> Result<ExitCode> {
-    let Bench { name, json, quick, binary, rest } = Bench::parse();
+    let Bench { name, json, quick, peers, binary, rest } = Bench::parse();
     if name == "traffic" {
         return traffic::program(&rest).map(|()| ExitCode::SUCCESS);
     }
@@ -99,7 +105,7 @@ fn main() -> Result<ExitCode> {
         bail!("benchmarks need root: they make network namespaces (try: sudo)");
     }
     bed::take_over()?;
-    let setting = Setting { binary: binary.map_or_else(find, Ok)?, quick };
+    let setting = Setting { binary: binary.map_or_else(find, Ok)?, quick, peers };
     let mut all_met = true;
     let mut reports = Vec::new();
     for figure in chosen {

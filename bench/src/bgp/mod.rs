@@ -1,8 +1,9 @@
-//! BGP speakers in namespaces: Tortie's over real TCP, and BIRD as its peer of the same run.
+//! BGP speakers in namespaces: Tortie's over real TCP, and others as its peers of the same run.
 
 pub mod bird;
 pub mod clients;
 pub mod node;
+pub mod others;
 pub mod speaker;
 pub mod star;
 

@@ -1,6 +1,6 @@
 //! 500,000 routes over one iBGP session: Tortie's speaker receives them from BIRD and sends them to BIRD, beside BIRD with
 //! BIRD. Nothing goes to the kernel. Wall time runs from the start of both until the receiver holds all routes, connection
-//! timers of a second or more in it: compare CPU time.
+//! timers of a second or more in it: compare CPU time. Other peers receive from BIRD too where they are asked for, once.
 
 use std::io::BufRead;
 use std::net::Ipv4Addr;
@@ -15,6 +15,7 @@ use tortie_netlink::{AddressSpec, Handle, Netns, VethPeer, VethSpec};
 use crate::Setting;
 use crate::bed::{Bed, Running};
 use crate::bgp::bird::Bird;
+use crate::bgp::others::{Other, Peer};
 use crate::bgp::{Neighbour, prefixes};
 use crate::process;
 use crate::report::{Finding, Stat, Target};
@@ -30,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 enum Who {
     Tortie,
     Bird,
+    Other(Peer),
 }
 
 #[derive(Default)]
@@ -49,10 +51,23 @@ pub fn run(setting: &Setting) -> Result<Vec<Finding>> {
             pair(sender, receiver, routes, costs)?;
         }
     }
+    let mut others = Vec::new();
+    for peer in &setting.peers {
+        let mut costs = Costs::default();
+        pair(Who::Bird, Who::Other(*peer), routes, &mut costs)?;
+        others.push((peer.name(), costs));
+    }
     let [bird, receives, sends] = &costs;
     let find = |name: &str, unit, seen: &Samples, peer: &Samples| {
         Finding::beside(name, unit, Stat::P50, Target::None, seen, ("BIRD", peer))
     };
+    let shown = others.iter().flat_map(|(name, costs)| {
+        [
+            find(&format!("{name} receiving them, CPU"), "s", &costs.cpu[1], &bird.cpu[1]),
+            find(&format!("{name} receiving them, memory"), "MiB", &costs.memory[1], &bird.memory[1]),
+            find(&format!("{name} receiving them, wall"), "s", &costs.wall, &bird.wall),
+        ]
+    });
     Ok([
         find("receiving 500,000 routes, CPU", "s", &receives.cpu[1], &bird.cpu[1]),
         find("receiving 500,000 routes, memory", "MiB", &receives.memory[1], &bird.memory[1]),
@@ -62,23 +77,29 @@ pub fn run(setting: &Setting) -> Result<Vec<Finding>> {
         find("sending 500,000 routes, wall", "s", &sends.wall, &bird.wall),
     ]
     .into_iter()
+    .chain(shown)
     .flatten()
     .collect())
 }
 
-/// A speaker of either kind.
+/// A speaker of any kind.
 enum Speaker {
     Tortie(Running, std::sync::mpsc::Receiver<()>),
     Bird(Bird),
+    Other(Other),
 }
 
 impl Speaker {
     fn start(who: Who, bed: &Bed, netns: &Netns, own: Ipv4Addr, peer: Ipv4Addr, counts: (u32, u32)) -> Result<Speaker> {
         let (originate, expect) = counts;
-        if who == Who::Bird {
-            let neighbours = [Neighbour::plain(peer)];
-            let bird = Bird::start(bed, netns, &format!("bird-{own}"), own, &neighbours, prefixes(originate))?;
-            return Ok(Speaker::Bird(bird));
+        match who {
+            Who::Tortie => {}
+            Who::Bird => {
+                let neighbours = [Neighbour::plain(peer)];
+                let bird = Bird::start(bed, netns, &format!("bird-{own}"), own, &neighbours, prefixes(originate))?;
+                return Ok(Speaker::Bird(bird));
+            }
+            Who::Other(other) => return Ok(Speaker::Other(Other::start(other, bed, netns, own, peer)?)),
         }
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -101,6 +122,7 @@ impl Speaker {
         match self {
             Speaker::Tortie(_, holds) => holds.try_recv().is_ok(),
             Speaker::Bird(bird) => bird.count() >= routes,
+            Speaker::Other(other) => other.count() >= routes,
         }
     }
 
@@ -108,6 +130,7 @@ impl Speaker {
         match self {
             Speaker::Tortie(running, _) => running.id(),
             Speaker::Bird(bird) => bird.process.id(),
+            Speaker::Other(other) => other.process.id(),
         }
     }
 }
