@@ -1,5 +1,5 @@
 //! A workload that is a router: it reaches its node's speaker at the address for such workloads, though that listens on
-//! the node's own address alone, and routes pass both ways; its filter goes by the interface. It is BIRD, or GoBGP.
+//! the node's own address alone, and routes pass both ways; its filter goes by the interface. It is BIRD, FRR or GoBGP.
 
 #![allow(clippy::unwrap_used, reason = "a test whose set-up fails has failed")]
 
@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use tortie_lab::{Lab, Node, Pod};
 use tortie_net::Family;
 
-use routers::{Make, OPEN, START, tortie_bgp, tortie_bgp_json, until};
+use routers::{FRR, Make, OPEN, START, tortie_bgp, tortie_bgp_json, until};
 
 const PEERING: &str = "
 apiVersion: projectcalico.org/v3
@@ -108,7 +108,29 @@ fn started(make: Make, by: &By, pod: &Pod, path: &impl Fn(&str) -> String) -> Ru
                 "127.0.0.1:50051".to_owned(),
             ],
         ),
-        Make::Frr => unreachable!("it needs three programs"),
+        // Without zebra it takes every next hop for one that it reaches.
+        Make::Frr => {
+            std::fs::create_dir_all(path("vty")).unwrap();
+            (
+                format!(
+                    "router bgp 65099\n bgp router-id {id}\n no bgp ebgp-requires-policy\n no bgp network \
+                     import-check\n neighbor {speaker} remote-as 64512\n neighbor {speaker} update-source {own}\n \
+                     neighbor {speaker} ebgp-multihop 3\n neighbor {speaker} timers connect 2\n address-family {name} \
+                     unicast\n  network {route}\n  neighbor {speaker} activate\n exit-address-family\n"
+                ),
+                vec![
+                    format!("{FRR}/bgpd"),
+                    "--no_zebra".to_owned(),
+                    "--skip_runas".to_owned(),
+                    "-f".to_owned(),
+                    path("conf"),
+                    "-i".to_owned(),
+                    path("pid"),
+                    "--vty_socket".to_owned(),
+                    path("vty"),
+                ],
+            )
+        }
     };
     std::fs::write(path("conf"), config).unwrap();
     let mut command = pod.view().command("setpriv", true).unwrap();
@@ -134,6 +156,18 @@ fn a_workload_peers_with_its_node() {
 #[ignore = "needs root"]
 fn a_workload_peers_with_its_node_over_ipv6() {
     peers_with_its_node(Make::Bird, &V6);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_workload_that_is_frr_peers_with_its_node() {
+    peers_with_its_node(Make::Frr, &V4);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_workload_that_is_frr_peers_with_its_node_over_ipv6() {
+    peers_with_its_node(Make::Frr, &V6);
 }
 
 #[test]
@@ -188,7 +222,11 @@ fn peers_with_its_node(make: Make, by: &By) {
     until("the workload holds the node's block", || {
         let words: Vec<String> = match make {
             Make::GoBgp => ["gobgp", "global", "rib", "-a", by.name].map(str::to_owned).into(),
-            Make::Bird | Make::Frr => ["birdc", "-s", &path("ctl"), "show", "route"].map(str::to_owned).into(),
+            Make::Bird => ["birdc", "-s", &path("ctl"), "show", "route"].map(str::to_owned).into(),
+            Make::Frr => {
+                let words = format!("show bgp {} unicast", by.name);
+                ["vtysh", "--vty_socket", &path("vty"), "-c", &words].map(str::to_owned).into()
+            }
         };
         let output = router.exec(&words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

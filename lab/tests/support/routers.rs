@@ -25,7 +25,7 @@ spec:
 ";
 
 /// Where Debian keeps FRR's daemons.
-const FRR: &str = "/usr/lib/frr";
+pub const FRR: &str = "/usr/lib/frr";
 
 /// Which router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
