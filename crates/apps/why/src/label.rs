@@ -103,27 +103,27 @@ pub(crate) fn needed(
     let mut wanted = labels.clone();
     let mut out = BTreeMap::new();
     for (key, demand) in selector.restrictions() {
-        let now = labels.get(&key);
+        let now = labels.get(key);
         let met = match (&demand.one_of, now) {
             (_, None) => !demand.must_be_present && demand.one_of.is_none(),
-            (Some(values), Some(now)) => values.contains(now),
+            (Some(values), Some(now)) => values.contains(&now.as_str()),
             (None, Some(_)) => !demand.must_be_absent,
         };
         if met {
             continue;
         }
-        if key.contains("projectcalico.org/") || inherited(&key) || !demand.satisfiable() {
+        if key.contains("projectcalico.org/") || inherited(key) || !demand.satisfiable() {
             return None;
         }
         let value = if demand.must_be_absent {
-            wanted.remove(&key);
+            wanted.remove(key);
             None
         } else {
-            let value = demand.one_of.and_then(|values| values.into_iter().next()).unwrap_or_else(|| "true".to_owned());
-            wanted.insert(key.clone(), value.clone());
+            let value = demand.one_of.and_then(|values| values.first().copied()).unwrap_or("true").to_owned();
+            wanted.insert(key.to_owned(), value.clone());
             Some(value)
         };
-        out.insert(key, value);
+        out.insert(key.to_owned(), value);
     }
     (!out.is_empty() && selector.matches(&wanted)).then_some(out)
 }

@@ -10,6 +10,7 @@ mod bodies;
 mod calculator;
 mod config;
 mod hosts;
+mod key_hash;
 mod labels;
 mod local;
 mod matching;

@@ -4,7 +4,6 @@
 //! its place in the tiers and its entry here come and go together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use tortie_desired::{EndpointId, Policy, PolicyId, PolicyStage};
@@ -15,6 +14,7 @@ use crate::bodies::Bodies;
 use crate::labels::{ClassId, Identity, Index, ItemId, Pairs, SelectorId, symmetric_difference};
 use crate::pack::Packed;
 use crate::selectors::Selectors;
+use crate::short_hash::ShortHash;
 use crate::slab::{Beside, Slab};
 use crate::tiers::{Applied, NONE, Place, Tier, Tiers};
 
@@ -33,6 +33,13 @@ struct Entry {
     rules: Packed,
 }
 
+/// A policy by the number of its selector, with a hash of its id.
+#[derive(Clone, Copy, Debug)]
+struct Hashed {
+    selector: SelectorId,
+    hash: ShortHash,
+}
+
 /// Whether an endpoint is one of the node's own interfaces.
 pub(crate) fn is_host(id: &EndpointId) -> bool {
     id.namespace.is_empty()
@@ -46,7 +53,7 @@ pub(crate) struct Matching {
     names: Slab<EndpointId>,
     /// By the number of its selector.
     policies: Beside<Entry>,
-    by_id: HashTable<SelectorId>,
+    by_id: HashTable<Hashed>,
     hasher: DefaultHashBuilder,
     tiers: Tiers,
     bodies: Bodies,
@@ -189,8 +196,11 @@ impl Matching {
     }
 
     fn find(&self, id: &PolicyId) -> Option<SelectorId> {
-        let is = |selector: &SelectorId| self.entry(*selector).is_some_and(|entry| entry.place.id == *id);
-        self.by_id.find(self.hasher.hash_one(id), is).copied()
+        let hash = ShortHash::of(&self.hasher, id);
+        let is = |found: &Hashed| {
+            found.hash == hash && self.entry(found.selector).is_some_and(|entry| entry.place.id == *id)
+        };
+        self.by_id.find(hash.spread(), is).map(|found| found.selector)
     }
 
     fn entry(&self, selector: SelectorId) -> Option<&Entry> {
@@ -210,19 +220,17 @@ impl Matching {
     fn add_policy(&mut self, facts: PolicyFacts) -> SelectorId {
         let PolicyFacts { place, selector, rules } = facts;
         let selector = self.index.add_selector(selector);
-        let hash = self.hasher.hash_one(&place.id);
+        let hash = ShortHash::of(&self.hasher, &place.id);
         self.policies.put(selector, Entry { place, rules });
-        let Matching { policies, by_id, hasher, .. } = self;
-        let hash_of =
-            |selector: &SelectorId| policies.get(*selector).map_or(0, |entry: &Entry| hasher.hash_one(&entry.place.id));
-        by_id.insert_unique(hash, selector, hash_of);
+        self.by_id.insert_unique(hash.spread(), Hashed { selector, hash }, |known| known.hash.spread());
         self.mark_selected(selector);
         selector
     }
 
     fn remove_policy(&mut self, id: &PolicyId, selector: SelectorId) {
         self.mark_selected(selector);
-        if let Ok(entry) = self.by_id.find_entry(self.hasher.hash_one(id), |found| *found == selector) {
+        let hash = ShortHash::of(&self.hasher, id);
+        if let Ok(entry) = self.by_id.find_entry(hash.spread(), |found| found.selector == selector) {
             entry.remove();
         }
         self.policies.take(selector);

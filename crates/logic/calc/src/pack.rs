@@ -60,7 +60,7 @@ const MOST_OWN: usize = 0x40;
 
 /// Rules for ingress and egress. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Packed(Option<Arc<[u8]>>);
+pub(crate) struct Packed(Arc<[u8]>);
 
 impl Packed {
     /// `selector`: a text that is kept elsewhere, maybe written in another way of the same meaning; empty: none.
@@ -72,15 +72,15 @@ impl Packed {
         let shorten = Shorten { selector: in_json(selector), text: Vec::new(), own: Vec::new(), ends: Vec::new() };
         let mut writer = serde_json::Serializer::with_formatter(&mut out, shorten);
         (ingress, egress).serialize(&mut writer).expect("plain structs with text keys always serialise");
-        Packed(Some(out.into()))
+        Packed(out.into())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     fn bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        &self.0
     }
 
     /// Whether the rules repeat the policy's own selector.

@@ -89,13 +89,10 @@ pub(crate) fn workload<'a>(
     let genuine = own(&wep.metadata.labels).filter(|(key, _)| !INHERITED.iter().any(|prefix| key.starts_with(prefix)));
     let account = (SERVICE_ACCOUNT, spec.service_account_name.as_str());
     let forced = [account, (NAMESPACE, wep.metadata.namespace.as_str())];
-    let labels = genuine.chain(forced.into_iter().filter(|(_, value)| !value.is_empty()));
+    let mut labels = Pairs::new(genuine);
+    forced.into_iter().filter(|(_, value)| !value.is_empty()).for_each(|(key, value)| labels.set(key, value));
     let nets = nets("ipNetworks", &spec.ip_networks, problems);
-    (!nets.is_empty()).then(|| Item {
-        identity: Identity { own: Pairs::new(labels), parents: names(&spec.profiles) },
-        nets,
-        ports,
-    })
+    (!nets.is_empty()).then(|| Item { identity: Identity { own: labels, parents: names(&spec.profiles) }, nets, ports })
 }
 
 pub(crate) fn host<'a>(strings: &mut Strings, hep: &'a api::HostEndpoint, problems: &mut Vec<String>) -> Item<'a> {

@@ -1,6 +1,5 @@
 //! The public value: a parsed selector with its canonical text.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -90,8 +89,9 @@ impl Selector {
         self.inner.root.any_key(&holds)
     }
 
-    /// What the selector demands of single labels: labels that break one of these never match.
-    pub fn restrictions(&self) -> BTreeMap<String, Restriction> {
+    /// What the selector demands of single labels, sorted by key, each key once: labels that break one of these never
+    /// match.
+    pub fn restrictions(&self) -> Vec<(&str, Restriction<'_>)> {
         restrict::restrictions(&self.inner.root)
     }
 

@@ -175,7 +175,7 @@ fn restrictions_are_what_upstream_finds() {
         for (key, r) in selector(text).restrictions() {
             let present = if r.must_be_present { "+" } else { "" };
             let absent = if r.must_be_absent { "-" } else { "" };
-            let values = r.one_of.map(|v| format!("{:?}", v.into_iter().collect::<Vec<_>>())).unwrap_or_default();
+            let values = r.one_of.map(|values| format!("{values:?}")).unwrap_or_default();
             out.push(format!("{key}{present}{absent}{values}").replace(['"', ' '], ""));
         }
         out.join(" ")
@@ -209,6 +209,7 @@ fn restrictions_are_what_upstream_finds() {
     ] {
         assert_eq!(show(text), expected, "{text}");
     }
-    assert!(!selector("a == 'v1' && a == 'v2'").restrictions()["a"].satisfiable());
-    assert!(!selector("has(a) && !has(a)").restrictions()["a"].satisfiable());
+    for never in ["a == 'v1' && a == 'v2'", "has(a) && !has(a)"] {
+        assert!(selector(never).restrictions().iter().all(|(_, restriction)| !restriction.satisfiable()));
+    }
 }

@@ -118,12 +118,12 @@ proptest! {
             let matches = tree.matches(&labels);
             prop_assert_eq!(selector.matches(&labels), matches, "{} on {:?}", tree.text(), labels);
             for (key, restriction) in restrictions.iter().filter(|_| matches) {
-                let found = labels.get(key);
+                let found = labels.get(*key);
                 prop_assert!(restriction.satisfiable());
                 prop_assert!(!restriction.must_be_present || found.is_some());
                 prop_assert!(!restriction.must_be_absent || found.is_none());
                 if let Some(values) = &restriction.one_of {
-                    prop_assert!(found.is_some_and(|f| values.contains(f)));
+                    prop_assert!(found.is_some_and(|f| values.contains(&f.as_str())));
                 }
             }
         }

@@ -13,11 +13,11 @@ const MANY: usize = 64;
 
 /// The one condition of a selector that it is found by.
 #[derive(Clone, Debug)]
-pub(crate) enum Filing {
+pub(crate) enum Filing<'a> {
     /// The label has one of these values.
-    Values(String, BTreeSet<String>),
+    Values(&'a str, Vec<&'a str>),
     /// The label is there.
-    Present(String),
+    Present(&'a str),
     /// Nothing can be said: it is tried on everything.
     Anything,
     /// It can't match anything at all.
@@ -28,16 +28,16 @@ pub(crate) enum Filing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice(pub(crate) u16);
 
-impl Filing {
+impl<'a> Filing<'a> {
     /// What [`choices`] had at this place.
-    pub(crate) fn of(selector: &Selector, Choice(at): Choice) -> Filing {
+    pub(crate) fn of(selector: &'a Selector, Choice(at): Choice) -> Filing<'a> {
         let Some(choices) = choices(selector) else { return Filing::Never };
         choices.into_iter().nth(usize::from(at)).unwrap_or(Filing::Anything)
     }
 }
 
 /// The conditions that a selector can be filed by; `None` if it can't match anything at all.
-pub(crate) fn choices(selector: &Selector) -> Option<Vec<Filing>> {
+pub(crate) fn choices(selector: &Selector) -> Option<Vec<Filing<'_>>> {
     let mut out = Vec::new();
     for (key, restriction) in selector.restrictions() {
         if !restriction.satisfiable() {
@@ -100,7 +100,7 @@ pub(crate) struct Cabinet {
 }
 
 impl Cabinet {
-    pub(crate) fn insert(&mut self, id: SelectorId, filing: &Filing) {
+    pub(crate) fn insert(&mut self, id: SelectorId, filing: &Filing<'_>) {
         match filing {
             Filing::Values(key, values) => {
                 self.ask(key);
@@ -119,7 +119,7 @@ impl Cabinet {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: SelectorId, filing: &Filing) {
+    pub(crate) fn remove(&mut self, id: SelectorId, filing: &Filing<'_>) {
         match filing {
             Filing::Values(key, values) => {
                 for value in values {
@@ -139,7 +139,7 @@ impl Cabinet {
     }
 
     /// How many selectors are filed under this condition already, as far as that matters.
-    pub(crate) fn crowd(&self, filing: &Filing) -> usize {
+    pub(crate) fn crowd(&self, filing: &Filing<'_>) -> usize {
         match filing {
             Filing::Values(key, values) => {
                 values.iter().map(|value| self.by_value.crowd(short_hash(&[key, value]))).sum()

@@ -149,7 +149,7 @@ impl Index {
             drawers.want(key, || drawer(key, shapes, classes, parents));
         }
         let classes = self.matched(&selector, self.meeting(&filing));
-        let id = self.selectors.insert(Entry::new(selector, choice));
+        let id = self.selectors.insert(Entry::new(selector.clone(), choice));
         self.groups.add(&mut self.selectors, id, &classes);
         self.selectors.settle(id);
         self.cabinet.insert(id, &filing);
@@ -158,7 +158,8 @@ impl Index {
 
     pub(crate) fn remove_selector(&mut self, id: SelectorId) {
         let Some(entry) = self.selectors.remove(id) else { return };
-        let filing = Filing::of(&entry.selector(), entry.choice);
+        let selector = entry.selector();
+        let filing = Filing::of(&selector, entry.choice);
         self.cabinet.remove(id, &filing);
         if let Filing::Values(key, _) = &filing {
             self.drawers.unwant(key);
@@ -169,10 +170,9 @@ impl Index {
     /// What would change if the labels of a profile became these; `None` if nothing. Nothing changes before
     /// [`Index::set_parent`].
     pub(crate) fn plan_parent(&mut self, name: &str, labels: Option<&Pairs<'_>>) -> Option<Plan> {
-        let parent = match (self.parents.find(name), labels) {
-            (Some(parent), _) => parent,
-            (None, Some(_)) => self.parents.find_or_make(name),
-            (None, None) => return None,
+        let parent = match labels {
+            Some(_) => self.parents.find_or_make(name),
+            None => self.parents.find(name)?,
         };
         let labels = labels.map(|labels| self.shapes.pack(labels, &[]));
         let found = self.parents.get(parent).expect("just found or made");
@@ -277,9 +277,9 @@ impl Index {
     }
 
     /// The condition that the fewest meet and the fewest selectors are found by now.
-    fn best_filing(&self, selector: &Selector) -> (Choice, Filing) {
+    fn best_filing<'a>(&self, selector: &'a Selector) -> (Choice, Filing<'a>) {
         let Some(choices) = choices(selector) else { return (Choice(0), Filing::Never) };
-        let cost = |filing: &Filing| self.crowd(filing) + self.cabinet.crowd(filing);
+        let cost = |filing: &Filing<'_>| self.crowd(filing) + self.cabinet.crowd(filing);
         let best = match choices.len() {
             0 | 1 => choices.into_iter().enumerate().next(),
             _ => choices.into_iter().enumerate().take(usize::from(u16::MAX)).min_by_key(|(_, filing)| cost(filing)),
@@ -289,7 +289,7 @@ impl Index {
     }
 
     /// How many meet a condition, as far as that is known without looking at every value.
-    fn crowd(&self, filing: &Filing) -> usize {
+    fn crowd(&self, filing: &Filing<'_>) -> usize {
         match filing {
             Filing::Values(key, values) => match self.drawers.get(key) {
                 Some(drawer) => values.iter().map(|value| drawer.crowd(value)).sum(),
@@ -302,7 +302,7 @@ impl Index {
     }
 
     /// The classes that could meet a condition, some more than once.
-    fn meeting(&self, filing: &Filing) -> Vec<ClassId> {
+    fn meeting(&self, filing: &Filing<'_>) -> Vec<ClassId> {
         let heirs = |parent: ParentId| self.parents.get(parent).into_iter().flat_map(|parent| parent.classes.iter());
         match filing {
             Filing::Values(key, values) => {

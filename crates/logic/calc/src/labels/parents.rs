@@ -1,12 +1,11 @@
 //! Profiles as the lenders of labels.
 
-use std::hash::BuildHasher as _;
-
+use hashbrown::HashTable;
 use hashbrown::hash_map::{Entry, HashMap};
-use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::ids::Ids;
 use super::shapes::{Packed, ShapeId};
+use crate::key_hash::{KeyHash, KeyHasher};
 use crate::slab::Slab;
 
 /// Number of a profile.
@@ -14,7 +13,8 @@ pub(crate) type ParentId = u32;
 
 #[derive(Debug)]
 pub(super) struct Parent {
-    name: Box<str>,
+    /// Of its name.
+    hash: KeyHash,
     /// `None` if the profile is not there, only named.
     pub(super) labels: Option<Packed>,
     /// Who inherits from it.
@@ -28,24 +28,31 @@ pub(super) struct Parents {
     /// The shapes of labels that are lent, and by how many.
     lent: HashMap<ShapeId, usize>,
     by_name: HashTable<ParentId>,
-    hasher: DefaultHashBuilder,
+    hasher: KeyHasher,
 }
 
 impl Parents {
     pub(super) fn find(&self, name: &str) -> Option<ParentId> {
-        let is = |id: &ParentId| self.known.get(*id).is_some_and(|parent| *parent.name == *name);
-        self.by_name.find(self.hasher.hash_one(name), is).copied()
+        if self.by_name.is_empty() {
+            return None;
+        }
+        self.find_hash(self.hasher.hash(name))
     }
 
     pub(super) fn find_or_make(&mut self, name: &str) -> ParentId {
-        if let Some(id) = self.find(name) {
+        let hash = self.hasher.hash(name);
+        if let Some(id) = self.find_hash(hash) {
             return id;
         }
-        let id = self.known.insert(Parent { name: name.into(), labels: None, classes: Ids::None });
-        let Parents { known, lent: _, by_name, hasher } = self;
-        let hash = |id: &ParentId| known.get(*id).map_or(0, |parent| hasher.hash_one(&*parent.name));
-        by_name.insert_unique(hasher.hash_one(name), id, hash);
+        let id = self.known.insert(Parent { hash, labels: None, classes: Ids::None });
+        let Parents { known, lent: _, by_name, hasher: _ } = self;
+        by_name.insert_unique(hash.short(), id, |id| known.get(*id).map_or(0, |parent| parent.hash.short()));
         id
+    }
+
+    fn find_hash(&self, hash: KeyHash) -> Option<ParentId> {
+        let is = |id: &ParentId| self.known.get(*id).is_some_and(|parent| parent.hash == hash);
+        self.by_name.find(hash.short(), is).copied()
     }
 
     pub(super) fn get(&self, id: ParentId) -> Option<&Parent> {
@@ -80,9 +87,8 @@ impl Parents {
 
     /// Forgets a profile that is neither there nor named any more.
     pub(super) fn sweep(&mut self, id: ParentId) {
-        let Some(Parent { name, labels: None, classes: Ids::None }) = self.known.get(id) else { return };
-        let hash = self.hasher.hash_one(&**name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |found| *found == id) {
+        let Some(Parent { hash, labels: None, classes: Ids::None }) = self.known.get(id) else { return };
+        if let Ok(entry) = self.by_name.find_entry(hash.short(), |found| *found == id) {
             entry.remove();
         }
         self.known.remove(id);

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// So many labels are set afterwards as a rule.
+const SET_LATER: usize = 2;
+
 /// Labels as they are read, sorted by key, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pairs<'a>(Vec<(&'a str, &'a str)>);
@@ -12,7 +15,7 @@ impl<'a> Pairs<'a> {
         let labels = labels.into_iter();
         // Few are left out by those who give less than they may.
         let (least, most) = labels.size_hint();
-        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(most.unwrap_or(least).min(64));
+        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(most.unwrap_or(least).min(64) + SET_LATER);
         pairs.extend(labels);
         if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
             // Stable, and nearly in order as a rule.
@@ -26,6 +29,14 @@ impl<'a> Pairs<'a> {
             });
         }
         Pairs(pairs)
+    }
+
+    /// Puts a label there, whatever was under its key.
+    pub(crate) fn set(&mut self, key: &'a str, value: &'a str) {
+        match self.0.binary_search_by_key(&key, |(known, _)| *known) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (key, value)),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(&'a str, &'a str)> {
@@ -124,8 +135,10 @@ mod tests {
     #[test]
     fn what_is_packed_is_found() {
         let long = "x".repeat(70_000);
-        let labels = [("b", "2"), ("a", "1"), ("", ""), ("c", &long), ("a", "3"), ("é", "ü")];
-        let set = LabelSet::new(&Pairs::new(labels));
+        let mut labels = Pairs::new([("b", "0"), ("a", "1"), ("", ""), ("a", "3"), ("é", "ü")]);
+        labels.set("c", &long);
+        labels.set("b", "2");
+        let set = LabelSet::new(&labels);
         let all: Vec<_> = set.iter().collect();
         assert_eq!(all, [("", ""), ("a", "3"), ("b", "2"), ("c", long.as_str()), ("é", "ü")]);
         assert_eq!(set.get("a"), Some("3"));

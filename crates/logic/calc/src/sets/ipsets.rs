@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use tortie_desired::{Member, Members, SetChange, SetId, SetKind};
 use tortie_net::IpNet;
 
@@ -16,8 +16,8 @@ use super::owners::Owners;
 use super::services::{Services, Slice};
 use super::{Item, ItemKey, PortName, Selected, SetSpec};
 use crate::bgp::Behind;
+use crate::key_hash::{KeyHash, KeyHasher};
 use crate::labels::{ClassId, Index, ItemId, Pairs, ParentId, SelectorId, symmetric_difference};
-use crate::short_hash::ShortHash;
 use crate::slab::Slab;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Set {
 pub(crate) struct IpSets {
     index: Index,
     by_key: HashTable<ItemId>,
-    hasher: DefaultHashBuilder,
+    hasher: KeyHasher,
     items: Slab<Kept>,
     owners: Owners,
     ids: BTreeMap<SetId, SelectorId>,
@@ -58,35 +58,34 @@ impl IpSets {
 
     /// An item came, changed or went.
     pub(crate) fn set_item(&mut self, key: &ItemKey<'_>, item: Option<Item<'_>>) {
-        let hash = ShortHash::of(&self.hasher, key);
-        let is = |id: &ItemId| self.items.get(*id).is_some_and(|kept| kept.key.is(key));
-        match (self.by_key.find(hash.spread(), is).copied(), item) {
+        let key = self.hasher.hash(key);
+        let is = |id: &ItemId| self.items.get(*id).is_some_and(|kept| kept.key == key);
+        match (self.by_key.find(key.short(), is).copied(), item) {
             (None, None) => {}
-            (Some(id), None) => self.remove_item(hash, id),
-            (None, Some(item)) => self.add_item(hash, key, item),
+            (Some(id), None) => self.remove_item(id),
+            (None, Some(item)) => self.add_item(key, item),
             (Some(id), Some(item)) => self.change_item(id, item),
         }
     }
 
-    fn add_item(&mut self, hash: ShortHash, key: &ItemKey<'_>, item: Item<'_>) {
+    fn add_item(&mut self, key: KeyHash, item: Item<'_>) {
         let Item { identity, nets, ports } = item;
         let class = self.index.class_for(&identity);
         let held = Held { nets: nets.into(), ports: ports.into() };
         self.touch_class(class, &held);
-        let id = self.items.insert(Kept { key: key.into(), hash, class, held });
-        let Kept { key: _, hash: _, class: _, held } = self.items.get(id).expect("just put there");
+        let id = self.items.insert(Kept { key, class, held });
+        let Kept { key: _, class: _, held } = self.items.get(id).expect("just put there");
         self.owners.own(&self.items, id, held.nets.as_slice());
         self.index.enter(class, id);
-        let hash_of = |id: &ItemId| self.items.get(*id).map_or(0, |kept| kept.hash.spread());
-        self.by_key.insert_unique(hash.spread(), id, hash_of);
+        self.by_key.insert_unique(key.short(), id, |id| self.items.get(*id).map_or(0, |kept| kept.key.short()));
     }
 
-    fn remove_item(&mut self, hash: ShortHash, id: ItemId) {
+    fn remove_item(&mut self, id: ItemId) {
         self.touch_item(id);
-        if let Ok(entry) = self.by_key.find_entry(hash.spread(), |found| *found == id) {
+        let Kept { key, class, held } = self.items.remove(id).expect("keys name living items");
+        if let Ok(entry) = self.by_key.find_entry(key.short(), |found| *found == id) {
             entry.remove();
         }
-        let Kept { key: _, hash: _, class, held } = self.items.remove(id).expect("keys name living items");
         self.owners.disown(id, held.nets.as_slice());
         self.index.leave(class, id);
     }
@@ -95,7 +94,7 @@ impl IpSets {
         let Item { identity, nets, ports } = item;
         let class = self.index.class_for(&identity);
         let new = Held { nets: nets.into(), ports: ports.into() };
-        let Kept { key: _, hash: _, class: old_class, held: old } = self.items.get(id).expect("keys name living items");
+        let Kept { key: _, class: old_class, held: old } = self.items.get(id).expect("keys name living items");
         let (old_class, same_ports) = (*old_class, old.ports == new.ports);
         let gone = without(old.nets.as_slice(), new.nets.as_slice());
         let came = without(new.nets.as_slice(), old.nets.as_slice());

@@ -8,8 +8,8 @@ use tortie_desired::Member;
 use tortie_net::{Family, IpNet, Protocol};
 
 use super::PortName;
+use crate::key_hash::KeyHash;
 use crate::labels::{ClassId, Identity};
-use crate::short_hash::ShortHash;
 
 /// What kind of resource an item comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,47 +20,12 @@ pub(crate) enum ItemKind {
     GlobalNetworkSet,
 }
 
-impl ItemKind {
-    fn letter(self) -> char {
-        match self {
-            ItemKind::Workload => 'w',
-            ItemKind::Host => 'h',
-            ItemKind::NetworkSet => 'n',
-            ItemKind::GlobalNetworkSet => 'g',
-        }
-    }
-}
-
 /// The identity of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ItemKey<'a> {
     pub(crate) kind: ItemKind,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
-}
-
-/// An [`ItemKey`] in one block of text: the kind's letter, the namespace, a slash and the name.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct KeptKey(Box<str>);
-
-impl KeptKey {
-    pub(super) fn is(&self, key: &ItemKey<'_>) -> bool {
-        let ItemKey { kind, namespace, name } = key;
-        let rest = self.0.strip_prefix(kind.letter()).and_then(|rest| rest.strip_prefix(namespace));
-        rest.and_then(|rest| rest.strip_prefix('/')) == Some(name)
-    }
-}
-
-impl From<&ItemKey<'_>> for KeptKey {
-    fn from(key: &ItemKey<'_>) -> KeptKey {
-        let ItemKey { kind, namespace, name } = key;
-        let mut text = String::with_capacity(2 + namespace.len() + name.len());
-        text.push(kind.letter());
-        text.push_str(namespace);
-        text.push('/');
-        text.push_str(name);
-        KeptKey(text.into_boxed_str())
-    }
 }
 
 /// A port that an endpoint declares.
@@ -80,12 +45,10 @@ pub(crate) struct Item<'a> {
     pub(crate) ports: Vec<NamedPort>,
 }
 
-/// An item as it is kept: its labels are those of its class.
+/// An item as it is kept: its labels are those of its class, its key is a hash.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) key: KeptKey,
-    /// Of the key.
-    pub(super) hash: ShortHash,
+    pub(super) key: KeyHash,
     pub(super) class: ClassId,
     pub(super) held: Held,
 }

@@ -91,8 +91,9 @@ fn has(items: &Slab<Kept>, item: ItemId, net: IpNet) -> bool {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::super::item::{Held, ItemKey, ItemKind, Nets, Ports};
+    use super::super::item::{Held, Nets, Ports};
     use super::*;
+    use crate::key_hash::KeyHasher;
 
     fn net(number: u32) -> IpNet {
         IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(number)))
@@ -113,10 +114,8 @@ mod tests {
                 None if model.len() < 8 => {
                     let own: BTreeSet<u32> = (0..random % 5).map(|n| (random >> (2 * n)) % 16).collect();
                     let nets: Vec<IpNet> = own.iter().copied().map(net).collect();
-                    let key = (&ItemKey { kind: ItemKind::Workload, namespace: "", name: "" }).into();
                     let held = Held { nets: Nets::from(nets.clone()), ports: Ports::default() };
-                    let hash = ShortHash::of(&DefaultHashBuilder::default(), 0);
-                    let item = items.insert(Kept { key, hash, class: 0, held });
+                    let item = items.insert(Kept { key: KeyHasher::default().hash(step), class: 0, held });
                     owners.own(&items, item, &nets);
                     model.insert(item, own);
                 }
