@@ -7,10 +7,30 @@ use std::collections::btree_map::Entry;
 
 use tortie_net::{Family, IpNet, Ipv4Net, Ipv6Net};
 
+/// A prefix of IPv4, in as few bytes as it takes, which are compared as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C, packed)]
+struct V4 {
+    address: u32,
+    length: u8,
+}
+
+impl From<Ipv4Net> for V4 {
+    fn from(net: Ipv4Net) -> Self {
+        V4 { address: net.addr().to_bits(), length: net.prefix_len() }
+    }
+}
+
+impl From<V4> for IpNet {
+    fn from(V4 { address, length }: V4) -> Self {
+        IpNet::V4(Ipv4Net::new_assert(address.into(), length))
+    }
+}
+
 /// A map by prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct PrefixMap<V> {
-    v4: BTreeMap<Ipv4Net, V>,
+    v4: BTreeMap<V4, V>,
     v6: BTreeMap<Ipv6Net, V>,
 }
 
@@ -23,28 +43,28 @@ impl<V> Default for PrefixMap<V> {
 impl<V> PrefixMap<V> {
     pub(crate) fn get(&self, prefix: IpNet) -> Option<&V> {
         match prefix {
-            IpNet::V4(net) => self.v4.get(&net),
+            IpNet::V4(net) => self.v4.get(&net.into()),
             IpNet::V6(net) => self.v6.get(&net),
         }
     }
 
     pub(crate) fn get_mut(&mut self, prefix: IpNet) -> Option<&mut V> {
         match prefix {
-            IpNet::V4(net) => self.v4.get_mut(&net),
+            IpNet::V4(net) => self.v4.get_mut(&net.into()),
             IpNet::V6(net) => self.v6.get_mut(&net),
         }
     }
 
     pub(crate) fn insert(&mut self, prefix: IpNet, value: V) -> Option<V> {
         match prefix {
-            IpNet::V4(net) => self.v4.insert(net, value),
+            IpNet::V4(net) => self.v4.insert(net.into(), value),
             IpNet::V6(net) => self.v6.insert(net, value),
         }
     }
 
     pub(crate) fn remove(&mut self, prefix: IpNet) -> Option<V> {
         match prefix {
-            IpNet::V4(net) => self.v4.remove(&net),
+            IpNet::V4(net) => self.v4.remove(&net.into()),
             IpNet::V6(net) => self.v6.remove(&net),
         }
     }
@@ -54,7 +74,7 @@ impl<V> PrefixMap<V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, &V)> {
-        let v4 = self.v4.iter().map(|(net, value)| (IpNet::V4(*net), value));
+        let v4 = self.v4.iter().map(|(net, value)| (IpNet::from(*net), value));
         v4.chain(self.v6.iter().map(|(net, value)| (IpNet::V6(*net), value)))
     }
 
@@ -69,7 +89,7 @@ impl<V> PrefixMap<V> {
             Family::V4 => (Some(&mut self.v4), None),
             Family::V6 => (None, Some(&mut self.v6)),
         };
-        let v4 = v4.into_iter().flatten().map(|(net, value)| (IpNet::V4(*net), value));
+        let v4 = v4.into_iter().flatten().map(|(net, value)| (IpNet::from(*net), value));
         v4.chain(v6.into_iter().flatten().map(|(net, value)| (IpNet::V6(*net), value)))
     }
 
@@ -92,7 +112,7 @@ impl<V> PrefixMap<V> {
             }
         }
         match prefix {
-            IpNet::V4(net) => of(&mut self.v4, net, new, found),
+            IpNet::V4(net) => of(&mut self.v4, net.into(), new, found),
             IpNet::V6(net) => of(&mut self.v6, net, new, found),
         }
     }
@@ -108,7 +128,7 @@ impl<V> PrefixMap<V> {
             Some(answer)
         }
         match prefix {
-            IpNet::V4(net) => of(&mut self.v4, net, look),
+            IpNet::V4(net) => of(&mut self.v4, net.into(), look),
             IpNet::V6(net) => of(&mut self.v6, net, look),
         }
     }
@@ -121,7 +141,7 @@ impl<V> PrefixMap<V> {
     /// Keeps what `keep` says, of one family or of both.
     pub(crate) fn retain(&mut self, family: Option<Family>, mut keep: impl FnMut(IpNet, &mut V) -> bool) {
         if family != Some(Family::V6) {
-            self.v4.retain(|net, value| keep(IpNet::V4(*net), value));
+            self.v4.retain(|net, value| keep(IpNet::from(*net), value));
         }
         if family != Some(Family::V4) {
             self.v6.retain(|net, value| keep(IpNet::V6(*net), value));
@@ -148,7 +168,7 @@ impl PrefixSet {
 
     pub(crate) fn pop_first(&mut self) -> Option<IpNet> {
         let PrefixMap { v4, v6 } = &mut self.0;
-        let v4 = v4.pop_first().map(|(net, ())| IpNet::V4(net));
+        let v4 = v4.pop_first().map(|(net, ())| net.into());
         v4.or_else(|| v6.pop_first().map(|(net, ())| IpNet::V6(net)))
     }
 
@@ -177,7 +197,7 @@ pub(crate) struct Rounds {
 
 #[derive(Clone, Debug, Default)]
 struct Lists {
-    v4: Vec<Ipv4Net>,
+    v4: Vec<V4>,
     v6: Vec<Ipv6Net>,
 }
 
@@ -187,7 +207,7 @@ const UNSORTED: usize = 4096;
 impl Rounds {
     pub(crate) fn insert(&mut self, prefix: IpNet) {
         match prefix {
-            IpNet::V4(net) => self.next.v4.push(net),
+            IpNet::V4(net) => self.next.v4.push(net.into()),
             IpNet::V6(net) => self.next.v6.push(net),
         }
         // However often they change, it holds no more than twice as many as there are.
@@ -203,7 +223,7 @@ impl Rounds {
             self.round = std::mem::take(&mut self.next);
             self.round.sort();
         }
-        let v4 = self.round.v4.pop().map(IpNet::V4);
+        let v4 = self.round.v4.pop().map(IpNet::from);
         v4.or_else(|| self.round.v6.pop().map(IpNet::V6))
     }
 }
