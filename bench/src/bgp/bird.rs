@@ -59,16 +59,29 @@ impl Bird {
         Ok(Bird { process, control })
     }
 
-    /// How many networks it holds; 0 while it is not up.
+    /// How many networks it holds; 0 while it is not up. It counts them each time.
     pub fn count(&self) -> u32 {
-        ask(&self.control).unwrap_or(0)
+        // One line a table: "N of N routes for M networks in table T".
+        let networks = |line: &str| {
+            let (counts, table) = line.split_once(" networks in table ")?;
+            (table == "master4").then_some(())?;
+            counts.split(" routes for ").nth(1)?.parse().ok()
+        };
+        ask(&self.control, "show route count", networks).unwrap_or(0)
+    }
+
+    /// How many routes it took from its first neighbour, which it knows without counting; 0 while it is not up.
+    pub fn received(&self) -> u32 {
+        let imported = |line: &str| line.trim().strip_prefix("Routes:")?.split_whitespace().next()?.parse().ok();
+        ask(&self.control, "show protocols all p0", imported).unwrap_or(0)
     }
 }
 
-fn ask(control: &Path) -> Option<u32> {
+/// Asks by the control socket, and takes the first line of the answer that `find` makes something of.
+fn ask(control: &Path, question: &str, find: impl Fn(&str) -> Option<u32>) -> Option<u32> {
     let mut stream = UnixStream::connect(control).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream.write_all(b"show route count\n").ok()?;
+    stream.write_all(format!("{question}\n").as_bytes()).ok()?;
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     loop {
         let got = stream.read(&mut buffer).ok()?;
@@ -76,11 +89,14 @@ fn ask(control: &Path) -> Option<u32> {
             return None;
         }
         text.push_str(&String::from_utf8_lossy(&buffer[..got]));
-        // One line a table: "N of N routes for M networks in table T".
-        if let Some(line) = text.lines().find(|line| line.contains("networks in table master4")) {
-            return line.split(" routes for ").nth(1)?.split(' ').next()?.parse().ok();
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        if let Some(found) = whole.lines().find_map(&find) {
+            return Some(found);
         }
-        if text.contains("\n0014") || text.contains("\n9001") {
+        // An answer ends with a line whose code is followed by a blank.
+        let ends =
+            |line: &str| ["0000 ", "0014 "].iter().any(|code| line.starts_with(code)) || line.starts_with(['8', '9']);
+        if whole.lines().any(ends) {
             return None;
         }
     }

@@ -121,7 +121,7 @@ impl Speaker {
     fn holds(&self, routes: u32) -> bool {
         match self {
             Speaker::Tortie(_, holds) => holds.try_recv().is_ok(),
-            Speaker::Bird(bird) => bird.count() >= routes,
+            Speaker::Bird(bird) => bird.received() >= routes,
             Speaker::Other(other) => other.count() >= routes,
         }
     }
