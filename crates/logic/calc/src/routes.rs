@@ -87,13 +87,14 @@ impl Routes {
                 }
             }
         }
+        let announced: Vec<IpNet> = out.announcements.iter().copied().collect();
         for (_, endpoint) in local.iter() {
             for addr in &endpoint.addresses {
                 let net = IpNet::from(*addr);
                 let target = RouteTarget::Workload { interface: Arc::clone(&endpoint.interface) };
                 // Of two endpoints with one address the first has it.
                 out.routes.entry(net).or_insert(Route { target });
-                let in_block = out.announcements.iter().any(|block| *block != net && block.contains(&net));
+                let in_block = announced.iter().any(|block| block.contains(&net));
                 if !in_block && self.in_pool(net) && !self.forbidden(net) {
                     out.announcements.insert(net);
                 }
