@@ -10,7 +10,7 @@ OTHER=172.30.1.1            # its address in the subnet of the third node, if th
 SERVICES=10.96.0.0/16
 PODS=10.244.0.0/16
 ADMIN=lab-admin-token
-export K8S_LAB PATH=$BIN:/usr/local/go/bin:/usr/lib/cni:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export K8S_LAB PATH=$BIN:/usr/local/go/bin:/usr/lib/cni:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 # Processors are scarcer than memory: Kubernetes' programs collect their garbage less often.
 export GOGC=400
 # Nothing of the lab goes through a proxy of the machine.

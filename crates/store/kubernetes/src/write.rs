@@ -122,7 +122,9 @@ impl Task<'_> {
         self.repeated(|| self.put_resource(&resource, matches!(value, Value::IpamConfig(_)))).await
     }
 
-    /// Writes an object of address management, of which nothing but the fact is kept.
+    /// Writes an object of address management, of which nothing but the fact is kept. Nobody applies such objects in
+    /// parts, so the server is told, by one empty entry, to keep no account of who wrote which field: with many pods in
+    /// a block a tenth of what its write costs there ("Server-Side Apply", clearing managedFields).
     async fn put_whole(&self, object: &Json) -> Result<u64, Missed> {
         let revision = match self.expect {
             Expect::Revision(Revision(0)) | Expect::Any => {
@@ -133,10 +135,10 @@ impl Task<'_> {
             Expect::Revision(Revision(revision)) => Some(revision),
             Expect::Absent => None,
         };
-        match revision {
-            Some(revision) => self.replace(object.clone(), revision).await,
-            None => self.create(object).await,
-        }
+        let Some(revision) = revision else { return self.create(object).await };
+        let mut object = object.clone();
+        object["metadata"]["managedFields"] = json!([{}]);
+        self.replace(object, revision).await
     }
 
     /// Writes a resource, with what this version does not know of it left as it is.

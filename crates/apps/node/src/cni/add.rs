@@ -1,9 +1,11 @@
-//! ADD: record, make, wait until the kernel holds it. What only others need to read is recorded while the device is made.
+//! ADD: record, make, wait until the kernel holds it. Where each write is a request of its own, the device is made
+//! while they are under way.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use tortie_api::{Action, EntityRule, IpNetText, Kind, Metadata, Profile, ProfileSpec, Resource, Rule};
 use tortie_api::{WorkloadEndpoint, WorkloadEndpointSpec};
@@ -13,12 +15,12 @@ use tortie_cni::wire::Request;
 use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
 use tortie_ipam::CasWrite;
-use tortie_net::{Mac, host_net};
+use tortie_net::{Family, Mac, host_net};
 use tortie_netlink::{Handle, Netns};
 use tortie_store::{Entry, Expect, Reader, Write, WriteError, resource};
 use tracing::warn;
 
-use super::addresses::{Ask, Given};
+use super::addresses::Ask;
 use super::asked::Asked;
 use super::device::{self, DeviceError, Wanted};
 use super::mend::{Kept, own_cookie};
@@ -26,22 +28,55 @@ use super::workload::Workload;
 use super::{POLICY_PATIENCE, Phase, Service, store_fault};
 use crate::agent::Until;
 
-/// What is recorded of a new pod.
-enum Recorded {
-    /// Its addresses and its endpoint.
-    Done(Vec<IpAddr>),
-    /// Its addresses; the rest, with its endpoint, is to be written. The handle is written after the answer, if it is
-    /// here.
-    Begun(Given, Write, Option<CasWrite>),
+/// Where a new pod's addresses come from.
+enum Source {
+    /// They are known.
+    Known(Vec<IpAddr>),
+    /// They are given by this node.
+    Ask(Ask),
 }
 
-impl Recorded {
-    fn addresses(&self) -> &[IpAddr] {
+impl Source {
+    fn families(&self) -> Vec<Family> {
         match self {
-            Recorded::Done(addresses) => addresses,
-            Recorded::Begun(given, _, _) => &given.addresses,
+            Source::Known(addresses) => device::families_of(addresses).collect(),
+            Source::Ask(ask) => ask.families(),
         }
     }
+}
+
+/// What is recorded of a new pod.
+struct Recorded {
+    addresses: Vec<IpAddr>,
+    /// What is written after the answer.
+    handle: Option<CasWrite>,
+}
+
+/// Why a pod has no device.
+enum NotMade {
+    /// It got no addresses.
+    NoAddress,
+    Failed(CniError),
+}
+
+impl From<DeviceError> for NotMade {
+    fn from(error: DeviceError) -> NotMade {
+        NotMade::Failed(match error {
+            DeviceError::TakenInPod(name) => taken(&name),
+            DeviceError::Kernel(error) => CniError::new(code::INTERNAL, error.to_string()),
+        })
+    }
+}
+
+fn made(result: Result<(), NotMade>) -> Result<(), (CniError, bool)> {
+    result.map_err(|why| match why {
+        NotMade::Failed(error) => (error, true),
+        NotMade::NoAddress => (not_recorded("its addresses were not told"), true),
+    })
+}
+
+fn not_recorded(why: &str) -> CniError {
+    CniError::new(code::INTERNAL, format!("the pod's record could not be written: {why}"))
 }
 
 impl Service {
@@ -66,19 +101,25 @@ impl Service {
         self.ensure_profile(&conf, &workload)?;
         let asked = self.phases.time(Phase::Asked, || self.asked(&conf, &workload))?;
         let mac = asked.as_ref().and_then(|asked| asked.mac).unwrap_or_else(device::random_mac);
-        let recorded = self.record(&conf, &workload, request, asked.as_ref(), mac)?;
-        let addresses = recorded.addresses();
-        let made = self.beside(&recorded, || self.device(&conf, &workload, request, (&netns, cookie), addresses, mac));
-        let made = made.and_then(|()| self.programmed(&conf, &workload, addresses));
-        if made.is_err() {
-            // The runtime calls DEL too, but an address should not wait for that.
+        let source = self.source(&conf, &workload, request, asked.as_ref())?;
+        let old = self.old(&workload, asked.as_ref())?;
+        let (families, (tell, told)) = (source.families(), mpsc::channel());
+        let record = || self.record(&conf, &workload, asked.as_ref(), mac, (source, old), tell);
+        let make = || self.device(&conf, &workload, request, (&netns, cookie), (&families, told), mac);
+        let Recorded { addresses, handle } = self.both(record, make).map_err(|(error, given)| {
+            if given {
+                // The runtime calls DEL too, but an address should not wait for that.
+                let _ = self.forget(&workload, None);
+            }
+            error
+        })?;
+        self.programmed(&conf, &workload, &addresses).inspect_err(|_| {
             let _ = self.forget(&workload, None);
-        }
-        made?;
-        if let Recorded::Begun(_, _, Some(handle)) = &recorded {
+        })?;
+        if let Some(handle) = &handle {
             self.addresses.write_later(handle);
         }
-        Ok(outcome(&workload, request, addresses, mac, self.mtu(&conf)))
+        Ok(outcome(&workload, request, &addresses, mac, self.mtu(&conf)))
     }
 
     pub(super) fn mtu(&self, conf: &Conf) -> u32 {
@@ -159,56 +200,81 @@ impl Service {
         })
     }
 
-    /// Gets addresses and writes them and the endpoint: in one call of the store, or, where each write is a request of
-    /// its own, the block at once and the rest while the device is made.
-    fn record(
+    /// Where the pod's addresses come from. Whatever else it asks for is read before any is given.
+    fn source(
         &self,
         conf: &Conf,
         workload: &Workload,
         request: &Request,
         asked: Option<&Asked>,
-        mac: Mac,
-    ) -> Result<Recorded, CniError> {
+    ) -> Result<Source, CniError> {
         if let Some(asked) = asked {
-            // What the pod asks for beside addresses is read before any is given.
             asked.endpoint(&[])?;
         }
+        if let Some(given) = &request.ipam {
+            let addresses: Vec<IpAddr> = given.ips.iter().map(|ip| ip.address.addr()).collect();
+            if addresses.is_empty() {
+                return Err(CniError::new(code::NO_ADDRESS, "the IPAM plugin gave no address"));
+            }
+            return Ok(Source::Known(addresses));
+        }
+        match asked.filter(|asked| !asked.bare.is_empty()) {
+            Some(asked) => Ok(Source::Known(asked.bare.clone())),
+            None => Ask::of(conf, workload, &request.args, asked).map(Source::Ask),
+        }
+    }
+
+    /// The endpoint that is there. If it is of an earlier container, its addresses are given back.
+    fn old(&self, workload: &Workload, asked: Option<&Asked>) -> Result<Option<Entry>, CniError> {
         let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
-        let old = self.phases.time(Phase::Before, || {
+        self.phases.time(Phase::Before, || {
             let old = match asked {
                 Some(asked) => self.endpoint_of(&key, asked)?,
                 None => Reader::get(&*self.store, &key).map_err(store_fault)?,
             };
-            // A pod of the same name that is not this container: its addresses go first.
             old.as_ref().map_or(Ok(()), |old| self.release_old(old, workload))?;
             Ok(old)
-        })?;
+        })
+    }
+
+    /// Gets addresses, tells them as soon as nobody else can get them, and writes the endpoint that has them: in one
+    /// call of the store, if it has transactions.
+    fn record(
+        &self,
+        conf: &Conf,
+        workload: &Workload,
+        asked: Option<&Asked>,
+        mac: Mac,
+        (source, old): (Source, Option<Entry>),
+        tell: Sender<Vec<IpAddr>>,
+    ) -> Result<Recorded, CniError> {
+        let key = Key::resource(Kind::WorkloadEndpoint, &workload.namespace, &workload.endpoint);
         let endpoint = |addresses: &[IpAddr]| {
             let mut new = Resource::from(endpoint(conf, workload, asked, addresses, mac, &self.node));
             resource::stamp_new(&mut new);
             let expect = old.as_ref().map_or(Expect::Absent, |old| Expect::Revision(old.revision));
             Write { key: key.clone(), expect, value: Some(Value::resource(new)) }
         };
-        if let Some(given) = &request.ipam {
-            let addresses: Vec<IpAddr> = given.ips.iter().map(|ip| ip.address.addr()).collect();
-            if addresses.is_empty() {
-                return Err(CniError::new(code::NO_ADDRESS, "the IPAM plugin gave no address"));
+        // Whoever listens may have failed by now.
+        let tell = |addresses: &[IpAddr]| drop(tell.send(addresses.to_vec()));
+        let ask = match source {
+            Source::Known(addresses) => {
+                self.store.write_one(endpoint(&addresses)).map_err(store_fault)?;
+                tell(&addresses);
+                return Ok(Recorded { addresses, handle: None });
             }
-            self.store.write_one(endpoint(&addresses)).map_err(store_fault)?;
-            return Ok(Recorded::Done(addresses));
+            Source::Ask(ask) => ask,
+        };
+        if !self.store.one_by_one() {
+            let addresses = self.addresses.assign(&ask, Some(&endpoint))?;
+            tell(&addresses);
+            return Ok(Recorded { addresses, handle: None });
         }
-        if let Some(asked) = asked.filter(|asked| !asked.bare.is_empty()) {
-            self.store.write_one(endpoint(&asked.bare)).map_err(store_fault)?;
-            return Ok(Recorded::Done(asked.bare.clone()));
-        }
-        let ask = Ask::of(conf, workload, &request.args, asked)?;
-        if self.store.one_by_one() {
-            let mut given = self.addresses.begin(&ask)?;
-            let endpoint = endpoint(&given.addresses);
-            let handle = self.addresses.put_off(&mut given);
-            return Ok(Recorded::Begun(given, endpoint, handle));
-        }
-        self.addresses.assign(&ask, Some(&endpoint)).map(Recorded::Done)
+        let mut given = self.addresses.begin(&ask, Some(&endpoint))?;
+        tell(&given.addresses);
+        let handle = self.addresses.put_off(&mut given);
+        self.addresses.finish(&given)?;
+        Ok(Recorded { addresses: given.addresses, handle })
     }
 
     /// The endpoint of a pod that was just looked at.
@@ -227,51 +293,77 @@ impl Service {
         Err(CniError::new(code::UNKNOWN_CONTAINER, format!("the pod of uid {} is not there any more", asked.uid())))
     }
 
-    /// Does something while what is still to be recorded is written. Both must succeed, and both have ended.
-    fn beside(&self, recorded: &Recorded, what: impl FnOnce() -> Result<(), CniError>) -> Result<(), CniError> {
-        let Recorded::Begun(given, endpoint, _) = recorded else { return what() };
-        std::thread::scope(|scope| {
-            let finish = || self.addresses.finish(given, Some(endpoint.clone()));
+    /// Records a pod and makes its device: both at once where each write is a request of its own. The error is the
+    /// first that explains the others, with whether addresses may be given.
+    fn both(
+        &self,
+        record: impl FnOnce() -> Result<Recorded, CniError> + Send,
+        make: impl FnOnce() -> Result<(), NotMade>,
+    ) -> Result<Recorded, (CniError, bool)> {
+        if !self.store.one_by_one() {
+            let recorded = record().map_err(|error| (error, false))?;
+            return made(make()).map(|()| recorded);
+        }
+        let (recorded, made_too) = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("cni-record".to_owned()).stack_size(256 * 1024);
-            let Ok(finished) = thread.spawn_scoped(scope, finish) else {
-                return finish().and_then(|()| what());
-            };
-            let done = what();
-            let finished = finished.join().unwrap_or_else(|_| {
-                Err(CniError::new(code::INTERNAL, "the pod's record could not be written: the node's log says why"))
-            });
-            finished.and(done)
-        })
+            match thread.spawn_scoped(scope, record) {
+                Ok(recorded) => {
+                    let made = make();
+                    (recorded.join().unwrap_or_else(|_| Err(not_recorded("the node's log says why"))), made)
+                }
+                Err(error) => (Err(not_recorded(&error.to_string())), Err(NotMade::NoAddress)),
+            }
+        });
+        match (recorded, made_too) {
+            (Ok(recorded), result) => made(result).map(|()| recorded),
+            (Err(error), Err(NotMade::NoAddress)) => Err((error, false)),
+            (Err(error), Ok(()) | Err(NotMade::Failed(_))) => Err((error, true)),
+        }
     }
 
-    /// Makes the pod's device.
+    /// Makes the pod's device, with the addresses that are told.
     fn device(
         &self,
         conf: &Conf,
         workload: &Workload,
         request: &Request,
         (netns, cookie): (&Netns, u64),
-        addresses: &[IpAddr],
+        (families, told): (&[Family], Receiver<Vec<IpAddr>>),
         mac: Mac,
-    ) -> Result<(), CniError> {
+    ) -> Result<(), NotMade> {
         let routes = conf.routes();
+        let early = told.try_recv().ok();
         let wanted = Wanted {
             host_name: &workload.interface,
             pod_name: &workload.ifname,
             netns,
             mtu: self.mtu(conf),
             mac,
-            addresses,
+            addresses: early.as_deref().unwrap_or_default(),
             routes: &routes,
             forwarding: conf.container_settings.allow_ip_forwarding,
         };
-        let internal = |error: tortie_netlink::Error| CniError::new(code::INTERNAL, error.to_string());
-        let mut host = Handle::open().map_err(internal)?;
+        let mut host = Handle::open().map_err(DeviceError::Kernel)?;
         self.keep(&wanted, workload, request, cookie);
-        self.phases.time(Phase::Device, || device::create(&mut host, &wanted)).map_err(|error| match error {
-            DeviceError::TakenInPod(name) => taken(&name),
-            DeviceError::Kernel(error) => internal(error),
-        })
+        let started = Instant::now();
+        device::begin(&mut host, &wanted, families)?;
+        let mut took = started.elapsed();
+        let late = if early.is_none() { told.recv().ok() } else { None };
+        let Some(addresses) = early.as_ref().or(late.as_ref()) else {
+            // What can't be deleted now is swept later.
+            let _ = host.delete_link(wanted.host_name);
+            self.keeper.forget(wanted.host_name);
+            return Err(NotMade::NoAddress);
+        };
+        let wanted = Wanted { addresses, ..wanted };
+        if late.is_some() {
+            self.keep(&wanted, workload, request, cookie);
+        }
+        let started = Instant::now();
+        device::finish(&mut host, &wanted).map_err(DeviceError::Kernel)?;
+        took += started.elapsed();
+        self.phases.took(Phase::Device, took);
+        Ok(())
     }
 
     /// Waits until the kernel holds the endpoint.

@@ -30,6 +30,7 @@ use later::Later;
 use together::Together;
 
 use super::asked::Asked;
+use super::device::families_of;
 use super::workload::Workload;
 use super::{Phase, Phases, Service, store_fault};
 
@@ -83,6 +84,15 @@ impl Ask {
         namespace_labels.insert("projectcalico.org/name".to_owned(), workload.namespace.clone());
         let handle = workload.handle.clone();
         Ok(Ask { handle, attrs, namespace_labels, wanted, families, purpose: IpPoolAllowedUse::Workload })
+    }
+
+    /// The families of the addresses that it is given.
+    pub fn families(&self) -> Vec<Family> {
+        if self.wanted.is_empty() {
+            self.families.iter().map(|(family, _)| *family).collect()
+        } else {
+            families_of(&self.wanted).collect()
+        }
     }
 
     /// One address for a tunnel device, of upstream's type of address, out of pools with these ranges.

@@ -56,6 +56,13 @@ pub enum DeviceError {
 
 /// Makes the pair and sets up both sides. A device of the host's name that is left over from an earlier pod is replaced.
 pub fn create(host: &mut Handle, wanted: &Wanted<'_>) -> Result<(), DeviceError> {
+    let families: Vec<Family> = families(wanted).collect();
+    begin(host, wanted, &families)?;
+    Ok(finish(host, wanted)?)
+}
+
+/// All of [`create`] that needs no address but their families; [`finish`] does the rest. If it fails, nothing is left.
+pub fn begin(host: &mut Handle, wanted: &Wanted<'_>, families: &[Family]) -> Result<(), DeviceError> {
     let spec = VethSpec {
         name: wanted.host_name,
         mac: Some(Mac::WORKLOAD_HOST_SIDE),
@@ -75,25 +82,38 @@ pub fn create(host: &mut Handle, wanted: &Wanted<'_>) -> Result<(), DeviceError>
         }
         Err(error) => return Err(error.into()),
     }
-    let made = host_side(host, wanted)
-        .and_then(|()| wanted.netns.run(|| pod_side(wanted))?)
-        .and_then(|()| until_it_runs(host, wanted.host_name));
+    let made = host_side(host, wanted, families).and_then(|()| wanted.netns.run(|| pod_side(wanted, families))?);
+    Ok(or_nothing(host, wanted, made)?)
+}
+
+/// Gives the pair its addresses and routes, and waits until it passes packets. If it fails, nothing is left.
+pub fn finish(host: &mut Handle, wanted: &Wanted<'_>) -> Result<(), Error> {
+    let made = wanted.netns.run(|| pod_addresses(wanted));
+    let made = made.and_then(|made| made).and_then(|()| until_it_runs(host, wanted.host_name));
+    or_nothing(host, wanted, made)
+}
+
+fn or_nothing(host: &mut Handle, wanted: &Wanted<'_>, made: Result<(), Error>) -> Result<(), Error> {
     if made.is_err() {
         // The error that is told is the first one; a device that can't be deleted now is swept later.
         let _ = host.delete_link(wanted.host_name);
     }
-    Ok(made?)
+    made
 }
 
 /// Settings of the host's side before it comes up, as upstream has them.
-fn host_side(host: &mut Handle, wanted: &Wanted<'_>) -> Result<(), Error> {
-    let families: Vec<Family> = families(wanted).collect();
-    tortie_routing::configure_workload_interface(wanted.host_name, &families)?;
+fn host_side(host: &mut Handle, wanted: &Wanted<'_>, families: &[Family]) -> Result<(), Error> {
+    tortie_routing::configure_workload_interface(wanted.host_name, families)?;
     host.set_link_up(wanted.host_name, true)
 }
 
 fn families<'a>(wanted: &'a Wanted<'_>) -> impl Iterator<Item = Family> + 'a {
-    Family::ALL.into_iter().filter(|family| wanted.addresses.iter().any(|addr| Family::of(*addr) == *family))
+    families_of(wanted.addresses)
+}
+
+/// The families that these addresses are of.
+pub fn families_of(addresses: &[IpAddr]) -> impl Iterator<Item = Family> + '_ {
+    Family::ALL.into_iter().filter(|family| addresses.iter().any(|addr| Family::of(*addr) == *family))
 }
 
 /// The pod's routes of a family.
@@ -108,17 +128,27 @@ fn routes(wanted: &Wanted<'_>, family: Family) -> Vec<IpNet> {
     wanted.routes.iter().copied().filter(|net| Family::of_net(*net) == family).collect()
 }
 
-/// Runs inside the pod's namespace.
-fn pod_side(wanted: &Wanted<'_>) -> Result<(), Error> {
-    let mut pod = Handle::open()?;
-    let has6 = families(wanted).any(|family| family == Family::V6);
+/// Settings of the pod's side, and up. Runs inside the pod's namespace.
+fn pod_side(wanted: &Wanted<'_>, families: &[Family]) -> Result<(), Error> {
+    let has6 = families.contains(&Family::V6);
     if has6 {
         for scope in ["all", "default", "lo", wanted.pod_name] {
             sysctl_write_if_different(&["ipv6", "conf", scope, "disable_ipv6"], "0")?;
         }
         sysctl_write(&["ipv6", "conf", wanted.pod_name, "accept_dad"], "0")?;
     }
-    pod.set_link_up(wanted.pod_name, true)?;
+    Handle::open()?.set_link_up(wanted.pod_name, true)?;
+    let forward = if wanted.forwarding { "1" } else { "0" };
+    sysctl_write_if_different(&["ipv4", "ip_forward"], forward)?;
+    if has6 {
+        sysctl_write_if_different(&["ipv6", "conf", "all", "forwarding"], forward)?;
+    }
+    Ok(())
+}
+
+/// Runs inside the pod's namespace.
+fn pod_addresses(wanted: &Wanted<'_>) -> Result<(), Error> {
+    let mut pod = Handle::open()?;
     let link = pod.link(wanted.pod_name)?;
     for family in families(wanted) {
         for addr in wanted.addresses.iter().filter(|addr| Family::of(**addr) == family) {
@@ -135,11 +165,6 @@ fn pod_side(wanted: &Wanted<'_>) -> Result<(), Error> {
         for net in routes(wanted, family) {
             pod.replace_route(Route::via(net, vec![NextHop::via(gateway, link.index)], RouteProtocol::BOOT))?;
         }
-    }
-    let forward = if wanted.forwarding { "1" } else { "0" };
-    sysctl_write_if_different(&["ipv4", "ip_forward"], forward)?;
-    if has6 {
-        sysctl_write_if_different(&["ipv6", "conf", "all", "forwarding"], forward)?;
     }
     until_it_runs(&mut pod, wanted.pod_name)
 }

@@ -19,9 +19,9 @@ pub enum Phase {
     Before,
     /// The address, with the time that it waited for others.
     Address,
-    /// Of that: the block.
+    /// Of that: the block, with the endpoint of who is alone beside it.
     Block,
-    /// The records of handle and endpoint, where they are requests of their own.
+    /// What is still to be written then of handle and endpoint, where they are requests of their own.
     Records,
     /// The pod's device.
     Device,
@@ -81,7 +81,8 @@ impl Phases {
         done
     }
 
-    fn took(&self, phase: Phase, time: Duration) {
+    /// Something took this long.
+    pub fn took(&self, phase: Phase, time: Duration) {
         let Histogram { buckets, count, nanos } = &self.0[phase as usize];
         for (bucket, _) in buckets.iter().zip(BOUNDS).filter(|(_, bound)| time <= Duration::from_millis(*bound)) {
             bucket.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,8 @@
 //! addresses of everybody who waits, and nothing else that they need is waited for meanwhile: handles and endpoints are
 //! written after it, and handles are read and deleted, while the next one may write. Handles of pods are written when
 //! ADD has answered ([`Later`](super::later)), once one could be written; until then who is alone has the handle written
-//! beside the block.
+//! beside the block. After that who is alone has the endpoint written beside it: should another be faster with the block,
+//! which takes a node that borrows from it, the endpoint is written again with the address that there is in the end.
 //!
 //! A block says whose its addresses are, so an address without a handle is not lost: DEL looks for it in this node's
 //! blocks, as the collection of addresses does in all. A handle is read before and deleted after its block lets go.
@@ -39,13 +40,27 @@ pub struct Given {
     pub addresses: Vec<IpAddr>,
     /// The handle that is still to be written.
     handle: Option<CasWrite>,
+    endpoint: Endpoint,
+}
+
+/// What is there of the endpoint that has the addresses.
+#[derive(Clone, Debug)]
+enum Endpoint {
+    /// It is to be written, if one is wanted.
+    Not,
+    /// It is there.
+    Written,
+    /// It is there at this revision, with addresses that are not its.
+    Wrong(Revision),
+    /// This is still to be written.
+    ToWrite(Write),
 }
 
 impl Addresses {
     /// Gives addresses, then writes their handle and the endpoint that has them.
     pub(super) fn assign_apart(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Vec<IpAddr>, CniError> {
-        let given = self.begin(ask)?;
-        if let Err(error) = self.finish(&given, endpoint.map(|endpoint| endpoint(&given.addresses))) {
+        let given = self.begin(ask, endpoint)?;
+        if let Err(error) = self.finish(&given) {
             // What can't go back now is found by DEL or GC.
             let _ = self.release_apart(&ask.handle, None);
             return Err(error);
@@ -53,15 +68,25 @@ impl Addresses {
         Ok(given.addresses)
     }
 
-    /// Gives addresses. They stay given whatever becomes of the caller; [`Addresses::finish`] is to be called next, and
-    /// if that fails, or anything else does, [`Addresses::release`].
-    pub fn begin(&self, ask: &Ask) -> Result<Given, CniError> {
-        let given = self.phases.time(Phase::Address, || self.give_apart(ask));
+    /// Gives addresses, for the endpoint that is to have them. They stay given whatever becomes of the caller;
+    /// [`Addresses::finish`] is to be called next, and if that fails, or anything else does, [`Addresses::release`].
+    pub fn begin(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Given, CniError> {
+        let given = self.phases.time(Phase::Address, || self.give_apart(ask, endpoint));
         if given.is_err() {
             // Whether it was given is not known for certain.
             let _ = self.release_apart(&ask.handle, None);
         }
-        given
+        let mut given = given?;
+        if let Some(endpoint) = endpoint {
+            given.endpoint = match given.endpoint {
+                Endpoint::Not => Endpoint::ToWrite(endpoint(&given.addresses)),
+                Endpoint::Wrong(revision) => {
+                    Endpoint::ToWrite(Write { expect: StoreExpect::Revision(revision), ..endpoint(&given.addresses) })
+                }
+                done @ (Endpoint::Written | Endpoint::ToWrite(_)) => done,
+            };
+        }
+        Ok(given)
     }
 
     /// Takes the handle out of what is still to be written, if it may be written after the answer:
@@ -75,10 +100,17 @@ impl Addresses {
         self.later.take(handle);
     }
 
-    /// Writes the handle of addresses that are given, and whatever has to be written beside it.
-    pub fn finish(&self, given: &Given, beside: Option<Write>) -> Result<(), CniError> {
+    /// Writes what is still to be written of handle and endpoint.
+    pub fn finish(&self, given: &Given) -> Result<(), CniError> {
         let handle = given.handle.clone().map(ipam::write);
-        let writes: Vec<Write> = handle.into_iter().chain(beside).collect();
+        let endpoint = match &given.endpoint {
+            Endpoint::ToWrite(write) => Some(write.clone()),
+            Endpoint::Not | Endpoint::Written | Endpoint::Wrong(_) => None,
+        };
+        let writes: Vec<Write> = handle.into_iter().chain(endpoint).collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
         let mut results = self.phases.time(Phase::Records, || self.store.write_each(&writes)).into_iter();
         if let Some(handle) = &given.handle {
             let written = match results.next().map(ipam::outcome) {
@@ -98,16 +130,17 @@ impl Addresses {
         later::recount(&*self.store, name, &value.block).map_err(store_fault)
     }
 
-    fn give_apart(&self, ask: &Ask) -> Result<Given, CniError> {
+    fn give_apart(&self, ask: &Ask, endpoint: Option<EndpointWrite<'_>>) -> Result<Given, CniError> {
         if ask.families.len() != 1 || !ask.wanted.is_empty() {
             return self.assign_known(&mut self.known(), ask, None).map(complete);
         }
         let late = || CniError::new(code::TRY_AGAIN, "addresses for other pods of this node are still under way");
-        self.queue.call(ask.clone(), TURN_PATIENCE, |asks| self.give(&asks)).ok_or_else(late)?
+        self.queue.call(ask.clone(), TURN_PATIENCE, |asks| self.give(&asks, endpoint)).ok_or_else(late)?
     }
 
-    /// Gives each its address.
-    pub(super) fn give(&self, asks: &[Ask]) -> Vec<Result<Given, CniError>> {
+    /// Gives each its address. `endpoint` is of the only one.
+    pub(super) fn give(&self, asks: &[Ask], endpoint: Option<EndpointWrite<'_>>) -> Vec<Result<Given, CniError>> {
+        let endpoint = endpoint.filter(|_| asks.len() == 1);
         let mut known = self.known();
         let mut results = Vec::with_capacity(asks.len());
         while let Some(ask) = asks.get(results.len()) {
@@ -116,6 +149,9 @@ impl Addresses {
                 // A new block is needed, or something has to be looked up first.
                 (_, None) => results.push(self.assign_known(&mut known, ask, None).map(complete)),
                 (1, Some(one)) if !self.later.takes() => results.push(self.write_single(&mut known, ask, one)),
+                (1, Some(one)) if let Some(endpoint) = endpoint => {
+                    results.push(self.write_with_endpoint(&mut known, ask, one, endpoint));
+                }
                 (count, Some(last)) => {
                     staged.push(last);
                     let these = &asks[results.len()..][..count];
@@ -163,7 +199,7 @@ impl Addresses {
             (Outcome::Done(_), Outcome::Done(_)) => Ok(complete(given)),
             // Another call has it, and it gets this block, too.
             (Outcome::Done(_), Outcome::Conflict | Outcome::NotTried) => {
-                Ok(Given { addresses: given, handle: Some(handle) })
+                Ok(Given { addresses: given, handle: Some(handle), endpoint: Endpoint::Not })
             }
             // Whether it was written is not known.
             (Outcome::Done(_), Outcome::Failed(why)) | (Outcome::Failed(why), _) => Err(fault(IpamError::Store(why))),
@@ -175,6 +211,43 @@ impl Addresses {
                 }
                 self.assign_known(known, ask, None).map(complete)
             }
+        }
+    }
+
+    /// Writes a block and, beside it, the endpoint that has the address; the handle comes later.
+    fn write_with_endpoint(
+        &self,
+        known: &mut Known,
+        ask: &Ask,
+        Staged { handle, block, given }: Staged,
+        endpoint: EndpointWrite<'_>,
+    ) -> Result<Given, CniError> {
+        let write = endpoint(&given);
+        let key = write.key.clone();
+        let mut results =
+            self.phases.time(Phase::Block, || self.store.write_each(&[ipam::write(block.clone()), write]));
+        let of_endpoint = results.pop().unwrap_or(Err(WriteError::NotTried));
+        let of_block = self.outcomes(known, &[block], results).pop().unwrap_or(Outcome::NotTried);
+        let instead = match (of_block, &of_endpoint) {
+            (Outcome::Done(_), Ok(_)) => {
+                return Ok(Given { addresses: given, handle: Some(handle), endpoint: Endpoint::Written });
+            }
+            (Outcome::Done(_), Err(why)) => return Err(store_fault(why.clone())),
+            // Whether it was written is not known.
+            (Outcome::Failed(why), _) => Err(fault(IpamError::Store(why))),
+            (Outcome::Conflict | Outcome::NotTried, _) => self.assign_known(known, ask, None),
+        };
+        match (instead, of_endpoint) {
+            (Ok(addresses), Ok(_)) if addresses == given => {
+                Ok(Given { addresses, handle: None, endpoint: Endpoint::Written })
+            }
+            (Ok(addresses), Ok(revision)) => Ok(Given { addresses, handle: None, endpoint: Endpoint::Wrong(revision) }),
+            (Err(error), Ok(revision)) => {
+                // It has an address that was not given. Where it can't go, DEL takes it away.
+                let _ = self.store.write_one(Write { key, expect: StoreExpect::Revision(revision), value: None });
+                Err(error)
+            }
+            (result, Err(_)) => result.map(complete),
         }
     }
 
@@ -190,7 +263,7 @@ impl Addresses {
         let mut results = Vec::with_capacity(staged.len());
         for (ask, Staged { handle, block, given }) in asks.iter().zip(staged) {
             results.push(match blocks.get(&block.key) {
-                Some(Outcome::Done(_)) => Ok(Given { addresses: given, handle: Some(handle) }),
+                Some(Outcome::Done(_)) => Ok(Given { addresses: given, handle: Some(handle), endpoint: Endpoint::Not }),
                 Some(Outcome::Failed(why)) => Err(fault(IpamError::Store(why.clone()))),
                 None | Some(Outcome::Conflict | Outcome::NotTried) => self.assign_known(known, ask, None).map(complete),
             });
@@ -269,9 +342,9 @@ impl Addresses {
     }
 }
 
-/// Nothing is left to be written.
+/// Their handle is written.
 fn complete(addresses: Vec<IpAddr>) -> Given {
-    Given { addresses, handle: None }
+    Given { addresses, handle: None, endpoint: Endpoint::Not }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tortie_store::{Entry, Expect as StoreExpect, Listing, MemoryStore, Store, St
 
 use super::*;
 
+mod beside;
 mod later;
 
 /// A store that does one thing at a time, counts what it wrote, and lets a test get in between.
@@ -133,10 +134,10 @@ fn all_hold(store: &OneByOne, results: &[(String, Vec<IpAddr>)]) {
 
 fn give(addresses: &Addresses, numbers: std::ops::Range<usize>) -> Vec<(String, Vec<IpAddr>)> {
     let asks: Vec<Ask> = numbers.map(ask).collect();
-    let given = addresses.give(&asks);
+    let given = addresses.give(&asks, None);
     let finished = asks.iter().zip(given).map(|(ask, given)| {
         let given = given.expect("there is room");
-        addresses.finish(&given, None).expect("the handle is written");
+        addresses.finish(&given).expect("the handle is written");
         (ask.handle.clone(), given.addresses)
     });
     finished.collect()
@@ -228,14 +229,14 @@ fn who_dies_before_the_handle_is_written_loses_no_address() {
     let addresses = Addresses::new(store.clone(), "n".into());
     let mut results = give(&addresses, 0..2);
     // Two who wait together.
-    let given = addresses.give(&[ask(2), ask(3)]);
+    let given = addresses.give(&[ask(2), ask(3)], None);
     assert!(given.iter().all(|one| one.as_ref().is_ok_and(|one| one.addresses.len() == 1 && one.handle.is_some())));
     drop(given);
     addresses.release("net.c3", None).expect("it is looked for");
     // The next one to run knows what is in the store, or nothing at all.
     let told: Vec<Update> = store.store.list(&Filter::All).expect("listed").entries.into_iter().map(told).collect();
     for told in [told, Vec::new()] {
-        let begun = addresses.give(&[ask(3), ask(4)]).pop().expect("two").expect("there is room");
+        let begun = addresses.give(&[ask(3), ask(4)], None).pop().expect("two").expect("there is room");
         let next = Addresses::new(store.clone(), "n".into());
         next.observe(&told);
         next.release("net.c2", None).expect("it is looked for");
@@ -257,7 +258,7 @@ fn who_is_alone_has_the_handle_as_soon_as_the_address() {
     let store = OneByOne::with_pool(|_, _| {});
     let addresses = Addresses::new(store.clone(), "n".into());
     let mut results = give(&addresses, 0..1);
-    let given = addresses.begin(&ask(1)).expect("there is room");
+    let given = addresses.begin(&ask(1), None).expect("there is room");
     results.push(("net.c1".to_owned(), given.addresses.clone()));
     all_hold(&store, &results);
     assert!(given.handle.is_none());
@@ -290,7 +291,7 @@ fn a_block_that_was_written_without_an_answer_keeps_no_address() {
     let addresses = Addresses::new(store.clone(), "n".into());
     let mut results = give(&addresses, 0..2);
     store.loses.store(true, Ordering::SeqCst);
-    assert!(addresses.begin(&ask(2)).is_err());
+    assert!(addresses.begin(&ask(2), None).is_err());
     all_hold(&store, &results);
     results.extend(give(&addresses, 2..4));
     all_hold(&store, &results);

@@ -26,9 +26,9 @@ fn proven(store: &Arc<OneByOne>) -> (Addresses, Vec<(String, Vec<IpAddr>)>) {
 /// As ADD does it, up to its answer: the address, and its handle if that is to be written later.
 fn add(addresses: &Addresses, number: usize) -> ((String, Vec<IpAddr>), Option<CasWrite>) {
     let ask = ask(number);
-    let mut given = addresses.begin(&ask).expect("there is room");
+    let mut given = addresses.begin(&ask, None).expect("there is room");
     let handle = addresses.put_off(&mut given);
-    addresses.finish(&given, None).expect("nothing is in the way");
+    addresses.finish(&given).expect("nothing is in the way");
     ((ask.handle, given.addresses), handle)
 }
 
@@ -100,7 +100,7 @@ fn a_handle_that_cannot_be_written_is_waited_for_by_the_next_and_comes_with_the_
     }
     until("the refusal", || !addresses.later.takes());
     // The next one hears of it.
-    assert!(addresses.begin(&ask(5)).is_err());
+    assert!(addresses.begin(&ask(5), None).is_err());
     drop(addresses);
     assert!((2..5).all(|number| !has(&store, &format!("net.c{number}"))));
 
