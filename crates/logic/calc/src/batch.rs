@@ -67,9 +67,17 @@ pub(crate) fn replace<K: Ord + Clone, V: PartialEq + Clone>(
     flushed: &mut BTreeMap<K, V>,
     now: BTreeMap<K, V>,
 ) -> BTreeMap<K, Option<V>> {
-    let gone = flushed.keys().filter(|key| !now.contains_key(key)).map(|key| (key.clone(), None));
-    let news = now.iter().filter(|(key, value)| flushed.get(key) != Some(value));
-    let out = gone.chain(news.map(|(key, value)| (key.clone(), Some(value.clone())))).collect();
+    let (mut out, mut old) = (BTreeMap::new(), flushed.iter().peekable());
+    for (key, value) in &now {
+        while let Some((gone, _)) = old.next_if(|(known, _)| *known < key) {
+            out.insert(gone.clone(), None);
+        }
+        let had = old.next_if(|(known, _)| *known == key).map(|(_, value)| value);
+        if had != Some(value) {
+            out.insert(key.clone(), Some(value.clone()));
+        }
+    }
+    out.extend(old.map(|(gone, _)| (gone.clone(), None)));
     *flushed = now;
     out
 }

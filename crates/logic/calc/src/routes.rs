@@ -36,7 +36,7 @@ pub(crate) struct Routes {
 }
 
 /// Everything that the routes' table and its neighbours should hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) routes: BTreeMap<IpNet, Route>,
@@ -72,39 +72,36 @@ impl Routes {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
-        let mut out = Outcome::default();
+        let mut pools = BTreeMap::new();
         for PoolFacts { cidr, nat_outgoing, announced: _, encap: _ } in self.pools.values() {
-            let pool = out.pools.entry(*cidr).or_insert(Pool { nat_outgoing: false });
+            let pool = pools.entry(*cidr).or_insert(Pool { nat_outgoing: false });
             pool.nat_outgoing |= nat_outgoing;
         }
-        let ours: Vec<IpNet> = self.claims.intersection(&self.blocks).copied().collect();
-        for block in &ours {
-            // A block of one address is its workload's route or nothing.
-            if block.prefix_len() < Family::of_net(*block).bits() {
-                out.routes.insert(*block, Route { target: RouteTarget::Blackhole });
-                if !self.forbidden(*block) {
-                    out.announcements.insert(*block);
-                }
-            }
-        }
-        let announced: Vec<IpNet> = out.announcements.iter().copied().collect();
+        // A block of one address is its workload's route or nothing.
+        let wide = |block: &&IpNet| block.prefix_len() < Family::of_net(**block).bits();
+        let blocks: Vec<IpNet> = self.claims.intersection(&self.blocks).filter(wide).copied().collect();
+        let announced: Vec<IpNet> = blocks.iter().copied().filter(|block| !self.forbidden(*block)).collect();
+        let mut addresses = Vec::new();
         for (_, endpoint) in local.iter() {
-            for addr in &endpoint.addresses {
-                let net = IpNet::from(*addr);
-                let target = RouteTarget::Workload { interface: Arc::clone(&endpoint.interface) };
-                // Of two endpoints with one address the first has it.
-                out.routes.entry(net).or_insert(Route { target });
-                let in_block = announced.iter().any(|block| block.contains(&net));
-                if !in_block && self.in_pool(net) && !self.forbidden(net) {
-                    out.announcements.insert(net);
-                }
-            }
+            addresses.extend(endpoint.addresses.iter().map(|addr| (IpNet::from(*addr), &endpoint.interface)));
         }
-        Some(out)
+        // Of two endpoints with one address the first has it.
+        addresses.sort_by_key(|(net, _)| *net);
+        addresses.dedup_by_key(|(net, _)| *net);
+        let alone = |net: &IpNet| {
+            !announced.iter().any(|block| block.contains(net)) && self.in_pool(*net) && !self.forbidden(*net)
+        };
+        let singles = addresses.iter().map(|(net, _)| *net).filter(alone);
+        let announcements = announced.iter().copied().chain(singles).collect();
+        let shut = blocks.iter().map(|block| (*block, RouteTarget::Blackhole));
+        let to = |interface: &Arc<str>| RouteTarget::Workload { interface: Arc::clone(interface) };
+        let open = addresses.iter().map(|(net, interface)| (*net, to(interface)));
+        let routes = shut.chain(open).map(|(net, target)| (net, Route { target })).collect();
+        Some(Outcome { pools, routes, announcements })
     }
 
-    /// Blocks and pools as what may be announced depends on them.
-    pub(crate) fn prefixes(&self, local: &Local, bgp: ClusterRoutes) -> Prefixes {
+    /// Blocks and pools as what may be announced depends on them. `singles`: whether addresses are to be told too.
+    pub(crate) fn prefixes(&self, local: &Local, singles: bool, bgp: ClusterRoutes) -> Prefixes {
         let addresses = |endpoint: &LocalEndpoint| {
             let interface = endpoint.interface.clone();
             endpoint.addresses.clone().into_iter().map(move |addr| (addr, interface.clone()))
@@ -118,7 +115,7 @@ impl Routes {
             blocks: self.claims.intersection(&self.blocks).copied().collect(),
             pools: self.pools.values().map(|pool| (pool.cidr, pool.announced)).collect(),
             unlearned: self.pools.values().filter(|pool| !learns(pool.encap)).map(|pool| pool.cidr).collect(),
-            workloads: local.iter().flat_map(|(_, endpoint)| addresses(endpoint)).collect(),
+            workloads: local.iter().filter(|_| singles).flat_map(|(_, endpoint)| addresses(endpoint)).collect(),
         }
     }
 

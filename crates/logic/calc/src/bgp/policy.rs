@@ -22,11 +22,16 @@ pub(crate) struct Prefixes {
     pub(crate) pools: Vec<(IpNet, bool)>,
     /// Pools whose routes are not BGP's.
     pub(crate) unlearned: Vec<IpNet>,
-    /// Addresses of this node's workloads and their interfaces.
+    /// Addresses of this node's workloads and their interfaces, if [`Bgp::asks_for_addresses`].
     pub(crate) workloads: Vec<(IpAddr, Arc<str>)>,
 }
 
 impl Bgp {
+    /// Without a filter that might let them out, single addresses need not be known.
+    pub(crate) fn asks_for_addresses(&self) -> bool {
+        self.filters.values().any(|filter| !filter.export_v4.is_empty() || !filter.export_v6.is_empty())
+    }
+
     /// The rules for a node.
     /// `services`: as [`Bgp::services`] gives them.
     pub(crate) fn policy(&self, me: &str, prefixes: Prefixes, services: &BTreeSet<IpNet>, peers: &Peers) -> BgpPolicy {
@@ -43,15 +48,12 @@ impl Bgp {
         }
         export.extend(pools.iter().filter(|(_, announced)| *announced).map(|(net, _)| ExportRule::Tell(*net)));
         let advertised = own.and_then(|own| own.advertisements.clone()).or(global.advertisements);
-        // Without a filter that might let them out, single addresses need not be known.
-        let filtered = self.filters.values().any(|filter| !filter.export_v4.is_empty() || !filter.export_v6.is_empty());
-        let workloads = workloads.into_iter().filter(|_| filtered);
         let ignored = own.map(|own| &own.ignored_interfaces).filter(|own| !own.is_empty());
         let ignored = ignored.unwrap_or(&global.ignored_interfaces);
         BgpPolicy {
             export,
             communities: advertised.unwrap_or_default(),
-            workloads: workloads.map(|(addr, interface)| (IpNet::from(addr), interface)).collect(),
+            workloads: workloads.into_iter().map(|(addr, interface)| (IpNet::from(addr), interface)).collect(),
             unprogrammed: global.services.iter().copied().chain(unlearned).collect(),
             normal_priority: global.normal_priority.map(|priority| priority.unwrap_or(DEFAULT_PRIORITY)),
             bind_to_node: global.bind_to_node || own.is_some_and(|own| own.bind_to_node),

@@ -83,7 +83,8 @@ impl Calculator {
         let mut announced = self.flushed.workload_announcements.clone();
         announced.extend(&self.flushed.services);
         out.announcements = replace_set(&mut self.flushed.announcements, announced);
-        let prefixes = self.routes.prefixes(&self.local, self.bgp.cluster_routes(&self.node));
+        let singles = self.bgp.asks_for_addresses();
+        let prefixes = self.routes.prefixes(&self.local, singles, self.bgp.cluster_routes(&self.node));
         let policy = self.bgp.policy(&self.node, prefixes, &self.flushed.services, &self.flushed.bgp);
         if policy != self.flushed.bgp_policy {
             self.flushed.bgp_policy = policy.clone();
