@@ -4,7 +4,7 @@
 # only what is missing.
 . "$(dirname "$(readlink -f "$0")")/settings.sh"; set -e -o pipefail
 packages="etcd-server containerd runc containernetworking-plugins busybox-static bind9-dnsutils iperf curl netcat-openbsd
-    iproute2 ethtool socat conntrack openssl gcc libc6-dev bird2"
+    iproute2 iputils-ping ethtool socat conntrack openssl gcc libc6-dev bird2"
 dpkg -s $packages >/dev/null 2>&1 || { apt-get update -q; apt-get install -y -q --no-install-recommends $packages; }
 
 mkdir -p "$K8S_LAB/build"; cd "$K8S_LAB/build"
