@@ -229,10 +229,11 @@ impl Addresses {
         let of_endpoint = results.pop().unwrap_or(Err(WriteError::NotTried));
         let of_block = self.outcomes(known, &[block], results).pop().unwrap_or(Outcome::NotTried);
         let instead = match (of_block, &of_endpoint) {
-            (Outcome::Done(_), Ok(_)) => {
-                return Ok(Given { addresses: given, handle: Some(handle), endpoint: Endpoint::Written });
+            // One that was not written, or whose answer was lost, is tried once more, and is taken away if that fails.
+            (Outcome::Done(_), written) => {
+                let endpoint = if written.is_ok() { Endpoint::Written } else { Endpoint::Not };
+                return Ok(Given { addresses: given, handle: Some(handle), endpoint });
             }
-            (Outcome::Done(_), Err(why)) => return Err(store_fault(why.clone())),
             // Whether it was written is not known.
             (Outcome::Failed(why), _) => Err(fault(IpamError::Store(why))),
             (Outcome::Conflict | Outcome::NotTried, _) => self.assign_known(known, ask, None),

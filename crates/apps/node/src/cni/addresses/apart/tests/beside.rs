@@ -148,7 +148,7 @@ fn an_address_whose_endpoint_cannot_be_written_goes_back() {
     let store = OneByOne::with_pool(|_, _| {});
     let (addresses, results) = proven(&store);
     let refused = |given: &[IpAddr]| Write { expect: StoreExpect::Revision(Revision(9)), ..endpoint(given) };
-    assert!(addresses.begin(&ask(7), Some(&refused)).is_err());
-    assert_eq!(recorded(&store), None);
+    assert!(addresses.assign(&ask(7), Some(&refused)).is_err());
+    assert_eq!((store.wrote(is_endpoint), recorded(&store)), (2, None), "tried twice");
     all_hold(&store, &results);
 }
