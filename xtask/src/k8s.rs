@@ -239,7 +239,7 @@ impl Cluster {
             .env("KPMODE", &options.kube_proxy)
             .env("SUBNETS", if options.between == Between::CrossSubnet { "2" } else { "1" }))?;
         println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
-        let before = if options.has(Suite::Uninstall) { uninstall::look(options.nodes)? } else { Vec::new() };
+        let before = if options.has(Suite::Uninstall) { uninstall::before(options.nodes)? } else { Vec::new() };
         if options.has(Suite::Faults) {
             self.install_without_kinds(options, counts)?;
             self.install_with_wrong_pools(options, counts)?;

@@ -16,8 +16,23 @@ const LOOK: &str = "ls /sys/class/net | sed 's/^/link /'; \
     nft list tables | grep -vE 'kube-proxy|cni_'; iptables-save 2>/dev/null | grep -i cali; ls /sys/fs/bpf; \
     find /opt/cni/bin /etc/cni/net.d /var/lib/calico /run/calico /var/log/calico -type f -o -type s 2>/dev/null; true";
 
-/// What every node holds now; to be asked before the installation.
-pub fn look(nodes: u8) -> Result<Vec<String>> {
+/// Whether kubelet has made its own chains in all tables of iptables, which it does some time after its start.
+const KUBELET_IS_DONE: &str = "for family in ip ip6; do for table in mangle nat filter; do \
+    nft list chain $family $table KUBE-KUBELET-CANARY >/dev/null 2>&1 || exit 0; done; done; echo done";
+
+/// What every node holds before the installation.
+pub fn before(nodes: u8) -> Result<Vec<String>> {
+    let started = Instant::now();
+    for number in 1..=nodes {
+        while node(number, &["sh", "-c", KUBELET_IS_DONE])?.trim() != "done" && started.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    look(nodes)
+}
+
+/// What every node holds now.
+fn look(nodes: u8) -> Result<Vec<String>> {
     (1..=nodes).map(|number| node(number, &["sh", "-c", LOOK]).map(sorted)).collect()
 }
 
