@@ -143,6 +143,21 @@ fn give(addresses: &Addresses, numbers: std::ops::Range<usize>) -> Vec<(String, 
     finished.collect()
 }
 
+/// Addresses of a node that could write a handle before, and what it gave.
+fn proven(store: &Arc<OneByOne>) -> (Addresses, Vec<(String, Vec<IpAddr>)>) {
+    let addresses = Addresses::new(store.clone(), "n".into());
+    let results = give(&addresses, 0..2);
+    assert!(addresses.later.takes());
+    (addresses, results)
+}
+
+/// Another node writes what is there.
+fn write_again(store: &MemoryStore, key: &Key) {
+    let entry = store.get(key).expect("read").expect("it is there");
+    let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
+    store.write_one(same).expect("written");
+}
+
 #[test]
 fn who_waits_together_costs_one_write_of_the_block() {
     let store = OneByOne::with_pool(|_, _| {});
@@ -166,9 +181,7 @@ fn a_block_that_another_wrote_and_a_handle_that_was_there_cost_nobody_an_address
             if !is_block(&write.key) || !std::mem::take(&mut *armed.lock().expect("no panic")) {
                 return;
             }
-            let entry = store.get(&write.key).expect("read").expect("it is there");
-            let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
-            store.write_one(same).expect("another node writes it");
+            write_again(store, &write.key);
         }
     });
     let addresses = Addresses::new(store.clone(), "n".into());
@@ -271,9 +284,7 @@ fn a_handle_beside_a_block_that_another_wrote_counts_nothing_twice() {
         let armed = armed.clone();
         move |store, write| {
             if is_block(&write.key) && armed.swap(false, Ordering::SeqCst) {
-                let entry = store.get(&write.key).expect("read").expect("it is there");
-                let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
-                store.write_one(same).expect("another node writes it");
+                write_again(store, &write.key);
             }
         }
     });

@@ -37,14 +37,6 @@ fn is_endpoint(at: &Key) -> bool {
     *at == key()
 }
 
-/// A node that has given addresses before.
-fn proven(store: &Arc<OneByOne>) -> (Addresses, Vec<(String, Vec<IpAddr>)>) {
-    let addresses = Addresses::new(store.clone(), "n".into());
-    let results = give(&addresses, 0..2);
-    assert!(addresses.later.takes());
-    (addresses, results)
-}
-
 /// Gives one more; what was given, and how often blocks and endpoint were written by the time of `begin` and in all.
 fn add(addresses: &Addresses, store: &OneByOne) -> ((String, Vec<IpAddr>), [usize; 3]) {
     let blocks = store.wrote(is_block);
@@ -112,9 +104,7 @@ fn an_endpoint_whose_address_another_took_is_written_again_with_the_one_that_is_
                     borrow(store, &write.key);
                 } else {
                     // Somebody wrote the block without taking anything.
-                    let entry = store.get(&write.key).expect("read").expect("it is there");
-                    let same = Write { key: entry.key, expect: StoreExpect::Any, value: Some(entry.value) };
-                    store.write_one(same).expect("written");
+                    write_again(store, &write.key);
                 }
             }
         });

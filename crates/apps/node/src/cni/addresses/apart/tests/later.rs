@@ -15,14 +15,6 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// A store, addresses of a node on it, and a node that could write a handle before.
-fn proven(store: &Arc<OneByOne>) -> (Addresses, Vec<(String, Vec<IpAddr>)>) {
-    let addresses = Addresses::new(store.clone(), "n".into());
-    let results = give(&addresses, 0..2);
-    assert!(addresses.later.takes());
-    (addresses, results)
-}
-
 /// As ADD does it, up to its answer: the address, and its handle if that is to be written later.
 fn add(addresses: &Addresses, number: usize) -> ((String, Vec<IpAddr>), Option<CasWrite>) {
     let ask = ask(number);
