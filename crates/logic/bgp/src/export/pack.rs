@@ -1,6 +1,6 @@
 //! Pending prefixes to UPDATE messages: many prefixes of equal attributes share a message.
 //!
-//! Invariant: at most `BATCH` prefixes a call, so the bytes made at once are bounded.
+//! Invariant: a prefix is said once, and only if the peer does not hold just that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,12 @@ use crate::attribute::Attributes;
 use crate::message::update::{encode_announcements, encode_withdrawals};
 use crate::rib::SourceId;
 use crate::rib::adj_out::AdjOut;
-use crate::rib::prefixes::PrefixSet;
 
-/// Prefixes looked at in one call.
-pub(crate) const BATCH: usize = 4096;
-
-/// Takes up to `BATCH` of the prefixes that a peer has pending and appends the UPDATEs that they need.
+/// Appends the UPDATEs that a peer needs of these prefixes, each given once.
 ///
 /// `route` gives the attributes that the peer is to hold for a prefix; `None` for no route.
 pub(crate) fn flush(
-    pending: &mut PrefixSet,
+    prefixes: Vec<IpNet>,
     (told, peer): (&mut AdjOut, SourceId),
     as4: bool,
     mut route: impl FnMut(IpNet) -> Option<Arc<Attributes>>,
@@ -30,8 +26,7 @@ pub(crate) fn flush(
     let mut groups: Vec<(Family, Arc<Attributes>, Vec<IpNet>)> = Vec::new();
     // Only looked up, never walked: the order of messages must not depend on addresses in memory.
     let mut index: BTreeMap<(Family, *const Attributes), usize> = BTreeMap::new();
-    for _ in 0..BATCH {
-        let Some(prefix) = pending.pop_first() else { break };
+    for prefix in prefixes {
         match route(prefix) {
             None => {
                 if told.withdraw(peer, prefix) {

@@ -1,10 +1,12 @@
 //! All routes known: one table of prefixes, each with the paths that sources offer.
 //!
-//! Invariant: a prefix is in the table only while a source offers it, and each source offers at most one path.
+//! Invariant: a prefix is in the table only while a source offers it or its change is still to be told, and each source
+//! offers at most one path.
 //! The table is Adj-RIB-In and Loc-RIB in one: the best path is computed from the paths, never stored.
 
 pub(crate) mod adj_out;
 pub(crate) mod best;
+mod index;
 mod paths;
 pub(crate) mod prefixes;
 pub(crate) mod raw;
@@ -13,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 pub(crate) use paths::{Path, Paths};
-use prefixes::PrefixMap;
+use prefixes::{PrefixMap, Then};
 use tortie_net::{Family, IpNet};
 
 use crate::attribute::Attributes;
@@ -44,6 +46,8 @@ pub(crate) struct Source {
 pub(crate) struct Rib {
     table: PrefixMap<Paths>,
     sources: Vec<Option<Source>>,
+    /// Prefixes with a path.
+    held: usize,
 }
 
 impl Rib {
@@ -55,30 +59,66 @@ impl Rib {
         self.sources[id.index()] = source;
     }
 
-    /// Adds or replaces a source's path. Returns whether anything but staleness changed, and whose path is best then.
+    /// Adds or replaces a source's path; unless only staleness changed, the change waits to be told. Returns what it
+    /// was, and whose path is best then.
     pub(crate) fn announce(
         &mut self,
         source: SourceId,
         prefix: IpNet,
         attributes: &Arc<Attributes>,
     ) -> (Announced, Option<SourceId>) {
-        let Rib { table, sources } = self;
-        let path = || Path { attributes: Arc::clone(attributes), source, stale: false };
-        table.update(
-            prefix,
-            || Paths::One(path()),
-            |paths, new| {
-                let announced = if new { Announced::New } else { paths.put(path()) };
-                let best = if announced == Announced::Same { None } else { best::best(paths.as_slice(), sources) };
-                (announced, best.map(|path| path.source))
-            },
-        )
+        let Rib { table, sources, held } = self;
+        let look = |paths: &mut Paths, _| {
+            *held += usize::from(paths.as_slice().is_empty());
+            let announced = paths.put(Path { attributes: Arc::clone(attributes), source, stale: false });
+            if announced == Announced::Same {
+                return ((announced, None), Then::Keep);
+            }
+            ((announced, best::best(paths.as_slice(), sources).map(|path| path.source)), Then::Mark)
+        };
+        table.update(prefix, || Paths::None, look).unwrap_or((Announced::Same, None))
     }
 
-    /// Takes a source's path away. Returns whether there was one.
+    /// Makes looking at each of these next, or changing it, faster.
+    pub(crate) fn foresee(&self, prefixes: impl Iterator<Item = IpNet> + Clone) {
+        self.table.foresee(prefixes);
+    }
+
+    /// Takes a source's path away. Returns whether there was one; then the change waits to be told.
     pub(crate) fn withdraw(&mut self, source: SourceId, prefix: IpNet) -> bool {
-        let had = self.table.revise(prefix, |paths| (paths.remove(source), !paths.as_slice().is_empty()));
-        had.unwrap_or(false)
+        let Rib { table, held, .. } = self;
+        let look = |paths: &mut Paths| {
+            let had = paths.remove(source);
+            *held -= usize::from(had && paths.as_slice().is_empty());
+            (had, if had { Then::Mark } else { Then::Keep })
+        };
+        table.revise(prefix, look).unwrap_or(false)
+    }
+
+    /// Has a prefix told again, if it is known; returns whose path is best.
+    pub(crate) fn touch(&mut self, prefix: IpNet) -> Option<SourceId> {
+        let Rib { table, sources, .. } = self;
+        let look = |paths: &mut Paths| (best::best(paths.as_slice(), sources).map(|path| path.source), Then::Mark);
+        table.revise(prefix, look)?
+    }
+
+    /// Has every prefix told again.
+    pub(crate) fn touch_all(&mut self) {
+        self.table.mark_all();
+    }
+
+    /// The change that has waited longest: a prefix, and where it leads now.
+    pub(crate) fn next_change(&mut self) -> Option<(IpNet, Option<Leads>)> {
+        let Rib { table, sources, .. } = self;
+        table.take_up(|prefix, paths| {
+            let then = if paths.as_slice().is_empty() { Then::Remove } else { Then::Keep };
+            ((prefix, Leads::of(paths.as_slice(), sources)), then)
+        })
+    }
+
+    /// Where a prefix leads.
+    pub(crate) fn leads(&self, prefix: IpNet) -> Option<Leads> {
+        Leads::of(self.table.get(prefix)?.as_slice(), &self.sources)
     }
 
     /// Marks all paths of a source in a family as stale. Unless `keep_stale`, those that were stale already are
@@ -137,11 +177,6 @@ impl Rib {
         best::best(self.table.get(prefix)?.as_slice(), &self.sources)
     }
 
-    /// The best path of a prefix and all that are as good up to the tie-breakers, best first.
-    pub(crate) fn best_with_equals(&self, prefix: IpNet) -> Vec<&Path> {
-        self.table.get(prefix).map_or_else(Vec::new, |paths| best::equals(paths.as_slice(), &self.sources))
-    }
-
     /// Every prefix with its best path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
         self.table.iter().filter_map(|(prefix, paths)| Some((prefix, best::best(paths.as_slice(), &self.sources)?)))
@@ -151,9 +186,31 @@ impl Rib {
         self.sources.get(id.index())?.as_ref()
     }
 
-    /// Prefixes known.
+    /// Prefixes that a source offers.
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.held
+    }
+}
+
+/// Where a prefix leads: the best path, and the next hops of all that are as good up to the tie-breakers, ascending,
+/// each once.
+#[derive(Debug)]
+pub(crate) struct Leads {
+    pub(crate) best: Path,
+    pub(crate) next_hops: Vec<IpAddr>,
+}
+
+impl Leads {
+    fn of(paths: &[Path], sources: &[Option<Source>]) -> Option<Leads> {
+        if let [only] = paths {
+            return Some(Leads { best: only.clone(), next_hops: vec![only.attributes.next_hop] });
+        }
+        let equals = best::equals(paths, sources);
+        let best = (*equals.first()?).clone();
+        let mut next_hops: Vec<IpAddr> = equals.iter().map(|path| path.attributes.next_hop).collect();
+        next_hops.sort_unstable();
+        next_hops.dedup();
+        Some(Leads { best, next_hops })
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Path {
 /// The paths of a prefix: 16 bytes in the common case.
 #[derive(Debug)]
 pub(crate) enum Paths {
+    None,
     One(Path),
     #[allow(clippy::box_collection, reason = "a bare Vec would double the size of every prefix with one path")]
     Many(Box<Vec<Path>>),
@@ -27,6 +28,7 @@ pub(crate) enum Paths {
 impl Paths {
     pub(crate) fn as_slice(&self) -> &[Path] {
         match self {
+            Paths::None => &[],
             Paths::One(path) => std::slice::from_ref(path),
             Paths::Many(paths) => paths,
         }
@@ -34,6 +36,7 @@ impl Paths {
 
     pub(crate) fn get_mut(&mut self, source: SourceId) -> Option<&mut Path> {
         let paths = match self {
+            Paths::None => return None,
             Paths::One(path) => std::slice::from_mut(path),
             Paths::Many(paths) => paths.as_mut_slice(),
         };
@@ -50,6 +53,7 @@ impl Paths {
             return Announced::Changed;
         }
         match self {
+            Paths::None => *self = Paths::One(new),
             Paths::One(old) => {
                 let mut paths = vec![old.clone(), new];
                 paths.sort_unstable_by_key(|path| path.source);
@@ -66,10 +70,11 @@ impl Paths {
     /// Removes a source's path; the list may be empty afterwards.
     pub(crate) fn remove(&mut self, source: SourceId) -> bool {
         match self {
+            Paths::None => false,
             Paths::One(path) => {
                 let had = path.source == source;
                 if had {
-                    *self = Paths::Many(Box::default());
+                    *self = Paths::None;
                 }
                 had
             }

@@ -72,8 +72,7 @@ impl Speaker {
 
     /// Makes every route change be told again.
     pub fn tell_all(&mut self) {
-        let all: Vec<IpNet> = self.rib.iter().map(|(prefix, _)| prefix).collect();
-        self.changed.extend(all);
+        self.rib.touch_all();
     }
 
     /// Sets what may be told to peers, and what they are told with it; `None` tells everything.

@@ -162,6 +162,7 @@ impl Speaker {
             }
             return;
         }
+        self.rib.foresee(prefixes);
         let mut new = 0;
         for prefix in prefixes {
             match self.rib.announce(id, prefix, attributes) {
@@ -229,7 +230,8 @@ impl Speaker {
     }
 
     fn withdraw_all(&mut self, id: SourceId, prefixes: Nlri<'_>) {
-        self.with_raw(id, |raw| prefixes.for_each(|prefix| drop(raw.0.remove(prefix))));
+        self.with_raw(id, |raw| prefixes.for_each(|prefix| raw.0.remove(prefix)));
+        self.rib.foresee(prefixes);
         let dropped: Vec<IpNet> = prefixes.filter(|prefix| self.rib.withdraw(id, *prefix)).collect();
         self.note_dropped(id, &dropped);
     }

@@ -18,7 +18,6 @@ mod send;
 pub(crate) mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,8 +31,7 @@ use crate::attribute::AttributeStore;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export;
 use crate::rib::adj_out::AdjOut;
-use crate::rib::prefixes::Rounds;
-use crate::rib::{Rib, SourceId};
+use crate::rib::{Leads, Path, Rib, SourceId};
 use crate::session::ConnId;
 
 /// A BGP speaker without I/O.
@@ -62,8 +60,6 @@ pub struct Speaker {
     actions: VecDeque<Action>,
     /// Peers that have something to be told and, as far as known, room for it.
     ready: BTreeSet<SourceId>,
-    /// Prefixes whose best path may have changed.
-    changed: Rounds,
     /// Set while a restart is being recovered from.
     recovery: Option<Recovery>,
     stopped: bool,
@@ -89,7 +85,6 @@ impl Speaker {
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),
             ready: BTreeSet::new(),
-            changed: Rounds::default(),
             recovery,
             stopped: false,
         }
@@ -109,22 +104,22 @@ impl Speaker {
         None
     }
 
-    /// The next prefix whose best path may have changed, in its newest form. Changes merge until they are told; what
-    /// changes while they are being told is told again after them.
+    /// The next prefix whose best path may have changed, in its newest form, in the order of the changes. Changes merge
+    /// until they are told; what changes while others are being told comes after them.
     pub fn poll_route_change(&mut self) -> Option<RouteChange> {
-        let prefix = self.changed.pop_first()?;
-        Some(RouteChange { prefix, best: self.learned(prefix) })
+        let (prefix, leads) = self.rib.next_change()?;
+        Some(RouteChange { prefix, best: leads.and_then(|leads| self.learned_from(leads)) })
     }
 
     /// Where a prefix leads: the best path and its equals; `None` if unknown or our own.
     pub fn learned(&self, prefix: IpNet) -> Option<Learned> {
-        let equals = self.rib.best_with_equals(prefix);
-        let best = *equals.first()?;
-        let from = self.peer(best.source)?.address;
-        let mut next_hops: Vec<IpAddr> = equals.iter().map(|path| path.attributes.next_hop).collect();
-        next_hops.sort_unstable();
-        next_hops.dedup();
-        Some(Learned { from, next_hop: best.attributes.next_hop, next_hops, attributes: best.attributes.clone() })
+        self.learned_from(self.rib.leads(prefix)?)
+    }
+
+    fn learned_from(&self, Leads { best, next_hops }: Leads) -> Option<Learned> {
+        let Path { attributes, source, .. } = best;
+        let from = self.peer(source)?.address;
+        Some(Learned { from, next_hop: attributes.next_hop, next_hops, attributes })
     }
 
     /// When to call `handle_timeout`; `None`: not before the next input.

@@ -154,7 +154,7 @@ impl Speaker {
         for (prefix, attributes) in held {
             if attributes.has_community(NO_LLGR) {
                 self.rib.withdraw(id, prefix);
-                self.with_raw(id, |raw| drop(raw.0.remove(prefix)));
+                self.with_raw(id, |raw| raw.0.remove(prefix));
                 gone.push(prefix);
                 continue;
             }

@@ -26,6 +26,8 @@ use crate::session::ConnId;
 const SEND_WINDOW: usize = 256 * 1024;
 /// An action carries about this much.
 const CHUNK: usize = 32 * 1024;
+/// Prefixes looked at before the bytes are counted again.
+const BATCH: usize = 4096;
 
 /// A route's attributes towards one peer.
 struct Ready {
@@ -58,12 +60,12 @@ impl Speaker {
 
     /// The best path of a prefix may have changed: the kernel and the peers that it concerns shall look.
     pub(crate) fn note_change(&mut self, prefix: IpNet) {
-        self.note_best(prefix, self.rib.best(prefix).map(|path| path.source));
+        let best = self.rib.touch(prefix);
+        self.note_best(prefix, best);
     }
 
-    /// The same, of a prefix whose best path is of this source.
+    /// The same towards the peers alone, of a prefix whose best path is of this source.
     pub(crate) fn note_best(&mut self, prefix: IpNet, best: Option<SourceId>) {
-        self.changed.insert(prefix);
         let from = best.filter(|source| self.may_tell(*source));
         let origin = from.and_then(|source| self.export_origin(source));
         let holds = self.told.holders(prefix);
@@ -168,6 +170,9 @@ impl Speaker {
         let mut cache: BTreeMap<(Family, SourceId, *const Attributes), Option<Ready>> = BTreeMap::new();
         let recovering = self.defers();
         while !out.pending.is_empty() && bytes.len() < CHUNK {
+            let prefixes = out.pending.take(BATCH);
+            self.rib.foresee(prefixes.iter().copied());
+            self.told.foresee(prefixes.iter().copied());
             let route = |prefix: IpNet| {
                 let family = Family::of_net(prefix);
                 let path = self.rib.best(prefix).filter(|_| target.families.contains(family))?;
@@ -210,7 +215,7 @@ impl Speaker {
                     Some(changed) => self.attributes.intern(export::finished(changed, target)),
                 })
             };
-            pack::flush(&mut out.pending, (&mut self.told, target.id), as4, route, bytes);
+            pack::flush(prefixes, (&mut self.told, target.id), as4, route, bytes);
         }
     }
 

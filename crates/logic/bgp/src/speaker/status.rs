@@ -180,7 +180,10 @@ impl Speaker {
     /// What a peer was told, by prefix; `None` if there is no such peer.
     pub fn told(&self, peer: PeerId) -> Option<Vec<Told>> {
         let told = self.told.of(*self.by_address.get(&peer)?);
-        Some(told.map(|(prefix, attributes)| Told { prefix, attributes: attributes.cloned() }).collect())
+        let mut told: Vec<Told> =
+            told.map(|(prefix, attributes)| Told { prefix, attributes: attributes.cloned() }).collect();
+        told.sort_unstable_by_key(|told| told.prefix);
+        Some(told)
     }
 
     /// Prefixes in the table, those of our own included.
