@@ -191,7 +191,7 @@ fn both_sides_agree(make: Make) {
     std::fs::write(secrets.join("bgp/router"), "another word").unwrap();
     until("a wrong password is named", || {
         let text = tortie_bgp(&lab, 1, &["explain", "172.17.8.1"]);
-        if text.contains("[password]") { Ok(()) } else { Err(text) }
+        if text.contains("[password]") { Ok(()) } else { Err(format!("{text}\n{}", router.sessions())) }
     });
     std::fs::remove_dir_all(secrets).unwrap();
 }

@@ -57,7 +57,7 @@ pub(crate) fn say(facts: &Facts, interface: &str, stage: Stage, direction: Direc
     if stage == Stage::Untracked && host.spec.interface_name == "*" {
         return Says::Nothing;
     }
-    let labels = with_inherited(facts, host.metadata.labels.clone(), &host.spec.profiles);
+    let labels = with_inherited(facts, host.metadata.labels.to_map(), &host.spec.profiles);
     let in_stage = |untracked: bool, pre_dnat: bool, forward: bool| match stage {
         Stage::Untracked => untracked,
         Stage::PreDnat => pre_dnat,

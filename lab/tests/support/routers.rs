@@ -136,6 +136,15 @@ impl<'a> Router<'a> {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
+    /// How the router sees its sessions, for who looks for what went wrong.
+    pub fn sessions(&self) -> String {
+        self.ask(match self.make {
+            Make::Bird => "show protocols all",
+            Make::Frr => "show bgp neighbors",
+            Make::GoBgp => "neighbor",
+        })
+    }
+
     /// What the router holds from its neighbours, by prefix.
     pub fn holds(&self) -> BTreeMap<String, Held> {
         match self.make {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tortie_api::kinds::AssignIps;
-use tortie_api::{IpPoolAllowedUse, Kind, KubernetesService, Resource};
+use tortie_api::{IpPoolAllowedUse, Kind, KubernetesService, LabelMap, Resource};
 use tortie_control::services::{Given, ServiceName, Task, handle, is_ours, next, without};
 use tortie_control::{Course, Ledger};
 use tortie_datastore::ipam;
@@ -152,7 +152,7 @@ impl LoadBalancer {
             }
             Task::AssignAt(address) => {
                 let plan =
-                    AssignAt::new(client(BTreeMap::new()), holder(service, time), address, Arc::clone(settings), now);
+                    AssignAt::new(client(LabelMap::new()), holder(service, time), address, Arc::clone(settings), now);
                 ipam::run(store, plan)??;
                 info!(namespace, service = name, %address, "a load-balancer address is assigned");
             }
@@ -175,22 +175,22 @@ impl LoadBalancer {
     }
 
     /// Labels of a namespace, by which pools may be chosen.
-    fn namespace_labels(&self, namespace: &str) -> Result<BTreeMap<String, String>> {
+    fn namespace_labels(&self, namespace: &str) -> Result<LabelMap> {
         let key = Key::resource(Kind::Profile, "", &format!("kns.{namespace}"));
         let entry = Reader::get(&*self.api, &key).context("the service's namespace")?;
         let Some(Resource::Profile(profile)) = entry.as_ref().and_then(|one| one.value.as_resource()).map(|one| &**one)
         else {
-            return Ok(BTreeMap::new());
+            return Ok(LabelMap::new());
         };
         let labels = profile.spec.labels_to_apply.iter();
-        Ok(labels.filter_map(|(name, value)| Some((name.strip_prefix("pcns.")?.to_owned(), value.clone()))).collect())
+        Ok(labels.filter_map(|(name, value)| Some((name.strip_prefix("pcns.")?.to_owned(), value))).collect())
     }
 }
 
-fn client(namespace_labels: BTreeMap<String, String>) -> Client {
+fn client(namespace_labels: LabelMap) -> Client {
     Client {
         owner: Owner::load_balancer(),
-        node_labels: BTreeMap::new(),
+        node_labels: LabelMap::new(),
         namespace_labels,
         purpose: IpPoolAllowedUse::LoadBalancer,
     }

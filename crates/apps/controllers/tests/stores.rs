@@ -306,7 +306,7 @@ fn beside_kubernetes_labels_are_copied_and_nodes_that_are_gone_there_go() {
         Some(GoDuration::from_seconds(2));
     put(&*store, configuration.into());
     let mut theirs = Node { metadata: Metadata::named("k1"), ..Node::default() };
-    theirs.metadata.labels.insert("zone".into(), "a".into());
+    theirs.metadata.labels.insert("zone", "a");
     put(&*api, theirs.into());
     node(&*api, "k2");
     put(&*store, referring("n1", "k1"));

@@ -21,7 +21,7 @@ pub(crate) struct Owner {
 /// Labels by which a person tells this resource from others: those that nobody forces on it.
 pub(crate) fn own(metadata: &Metadata) -> BTreeMap<String, String> {
     let free = |key: &str| !key.contains("projectcalico.org/") && !inherited(key);
-    metadata.labels.iter().filter(|(key, _)| free(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    metadata.labels.iter().filter(|(key, _)| free(key)).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
 fn inherited(key: &str) -> bool {
@@ -32,7 +32,7 @@ fn inherited(key: &str) -> bool {
 pub(crate) fn effective(world: &World, resource: &Resource) -> Option<BTreeMap<String, String>> {
     let metadata = resource.metadata();
     let genuine = metadata.labels.iter().filter(|(key, _)| !inherited(key));
-    let mut labels: BTreeMap<String, String> = genuine.map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut labels: BTreeMap<String, String> = genuine.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let mut profiles = Vec::new();
     match resource {
         Resource::WorkloadEndpoint(wep) => {
@@ -55,7 +55,7 @@ pub(crate) fn effective(world: &World, resource: &Resource) -> Option<BTreeMap<S
         let key = Key::resource(tortie_api::Kind::Profile, "", &name);
         if let Some(Resource::Profile(profile)) = world.resource(&key) {
             for (key, value) in &profile.spec.labels_to_apply {
-                labels.entry(key.clone()).or_insert_with(|| value.clone());
+                labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
             }
         }
     }

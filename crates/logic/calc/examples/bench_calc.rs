@@ -3,7 +3,6 @@
 //! `cargo run --release -p tortie-calc --example bench_calc [--unique] [--no-netsets]`; `--unique` gives
 //! each endpoint a label of its own, `--no-netsets` leaves the network sets out.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -51,7 +50,7 @@ fn endpoint(i: usize, app: usize, unique: bool) -> Update {
     ];
     metadata.labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     if unique {
-        metadata.labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), format!("pod-{i}"));
+        metadata.labels.insert("statefulset.kubernetes.io/pod-name", format!("pod-{i}"));
     }
     let spec = WorkloadEndpointSpec {
         orchestrator: "k8s".to_owned(),
@@ -101,14 +100,14 @@ fn policy(i: usize, port: u16) -> Update {
 fn profile(namespace: usize, env: &str) -> Update {
     let any = || vec![Rule { action: Action::Allow, ..Rule::default() }];
     let labels = [("pcns.projectcalico.org/name", format!("ns-{namespace}")), ("pcns.env", env.to_owned())];
-    let labels_to_apply: BTreeMap<_, _> = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let labels_to_apply = labels.into_iter().collect();
     let spec = ProfileSpec { ingress: any(), egress: any(), labels_to_apply };
     update(Profile { metadata: Metadata::named(format!("kns.ns-{namespace}")), spec }.into())
 }
 
 fn netset(i: usize, nets: usize) -> Update {
     let mut metadata = Metadata::named(format!("set-{i}"));
-    metadata.labels.insert("app".to_owned(), format!("app-{i}"));
+    metadata.labels.insert("app", format!("app-{i}"));
     let net = |n: usize| {
         let host = 0xc000_0000 + u32::try_from((i * NETS + n) * 16).expect("few prefixes");
         IpNet::new(Ipv4Addr::from(host).into(), 28).expect("a good length").into()

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use tortie_api::{FelixConfiguration, Timestamp};
+use tortie_api::{FelixConfiguration, LabelMap, Timestamp};
 use tortie_desired::{Failsafe, HostAction, LogLimit, Settings};
 use tortie_net::{IpNet, PortRange};
 use tortie_selector::Selector;
@@ -309,7 +309,7 @@ impl Config {
 
     /// The settings of a node with these labels; a node that is not there matches no selector. `services` are the
     /// prefixes of services.
-    pub(crate) fn settings(&self, labels: Option<&BTreeMap<String, String>>, services: &BTreeSet<IpNet>) -> Settings {
+    pub(crate) fn settings(&self, labels: Option<&LabelMap>, services: &BTreeSet<IpNet>) -> Settings {
         let loops = self.sources(labels).filter_map(|source| source.service_loops).last();
         let service_loops = if loops == Some(ServiceLoops::Allow) { BTreeSet::new() } else { services.clone() };
         let mut settings = Settings { service_loops, ..Settings::default() };
@@ -318,7 +318,7 @@ impl Config {
     }
 
     /// What workloads of a node with these labels may have.
-    pub(crate) fn workloads(&self, labels: Option<&BTreeMap<String, String>>) -> WorkloadSettings {
+    pub(crate) fn workloads(&self, labels: Option<&LabelMap>) -> WorkloadSettings {
         let mut out = WorkloadSettings::default();
         for source in self.sources(labels) {
             set(&mut out.floating, &source.floating);
@@ -328,7 +328,7 @@ impl Config {
     }
 
     /// The settings of VXLAN of a node with these labels.
-    pub(crate) fn vxlan(&self, labels: Option<&BTreeMap<String, String>>) -> VxlanSettings {
+    pub(crate) fn vxlan(&self, labels: Option<&LabelMap>) -> VxlanSettings {
         let mut vxlan = VxlanSettings { enabled: None, vni: 4096, port: 4789, mtu4: None, mtu6: None };
         for source in self.sources(labels) {
             vxlan.enabled = source.vxlan_enabled.or(vxlan.enabled);
@@ -341,7 +341,7 @@ impl Config {
     }
 
     /// The settings of IPIP of a node with these labels.
-    pub(crate) fn ipip(&self, labels: Option<&BTreeMap<String, String>>) -> IpipSettings {
+    pub(crate) fn ipip(&self, labels: Option<&LabelMap>) -> IpipSettings {
         let mut ipip = IpipSettings::default();
         for source in self.sources(labels) {
             ipip.enabled = source.ipip_enabled.or(ipip.enabled);
@@ -351,19 +351,19 @@ impl Config {
     }
 
     /// The settings of WireGuard of a node with these labels.
-    pub(crate) fn wireguard(&self, labels: Option<&BTreeMap<String, String>>) -> WireguardSettings {
+    pub(crate) fn wireguard(&self, labels: Option<&LabelMap>) -> WireguardSettings {
         let mut settings = WireguardSettings::default();
         self.sources(labels).for_each(|source| source.wireguard.apply(&mut settings));
         settings
     }
 
     /// Which routes of a node with these labels are worked out from blocks.
-    pub(crate) fn cluster_routes(&self, labels: Option<&BTreeMap<String, String>>) -> ClusterRoutes {
+    pub(crate) fn cluster_routes(&self, labels: Option<&LabelMap>) -> ClusterRoutes {
         self.sources(labels).filter_map(|source| source.cluster_routes).last().unwrap_or(ClusterRoutes::BLOCKS)
     }
 
     /// What sets anything for a node with these labels, the weakest first.
-    fn sources(&self, labels: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &Overrides> {
+    fn sources(&self, labels: Option<&LabelMap>) -> impl Iterator<Item = &Overrides> {
         let Config { started_with, node, scoped, cluster } = self;
         let matches = |scoped: &&Scoped| {
             scoped.selector.as_ref().zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))

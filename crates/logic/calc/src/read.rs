@@ -5,7 +5,6 @@
 mod beside;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -68,11 +67,6 @@ fn shared(strings: &mut Strings, names: &[Cow<'_, str>]) -> Arc<[Arc<str>]> {
     names.iter().map(|name| strings.get(name)).collect()
 }
 
-/// The labels of a resource.
-fn own(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
-}
-
 /// An endpoint as sets see it; `None` without addresses, as upstream.
 ///
 /// Nobody can put a workload into another namespace or account by a label: those labels come from elsewhere.
@@ -86,7 +80,7 @@ pub(crate) fn workload<'a>(
     let named = spec.ports.iter().filter(|port| !port.name.is_empty());
     let ports = named.map(|p| NamedPort { name: strings.get(&p.name), protocol: p.protocol.protocol(), port: p.port });
     let ports = ports.collect();
-    let genuine = own(&wep.metadata.labels).filter(|(key, _)| !INHERITED.iter().any(|prefix| key.starts_with(prefix)));
+    let genuine = wep.metadata.labels.iter().filter(|(key, _)| !INHERITED.iter().any(|prefix| key.starts_with(prefix)));
     let account = (SERVICE_ACCOUNT, spec.service_account_name.as_str());
     let forced = [account, (NAMESPACE, wep.metadata.namespace.as_str())];
     let mut labels = Pairs::new(genuine);
@@ -104,7 +98,7 @@ pub(crate) fn host<'a>(strings: &mut Strings, hep: &'a api::HostEndpoint, proble
     };
     Item {
         ports: spec.ports.iter().map(|p| port(p, strings)).collect(),
-        identity: Identity { own: Pairs::new(own(&hep.metadata.labels)), parents: names(&spec.profiles) },
+        identity: Identity { own: Pairs::new(&hep.metadata.labels), parents: names(&spec.profiles) },
         nets: nets("expectedIPs", &spec.expected_ips, problems),
     }
 }
@@ -116,7 +110,7 @@ pub(crate) fn network_set<'a>(
     problems: &mut Vec<String>,
 ) -> Item<'a> {
     let namespace = Some(metadata.namespace.as_str()).filter(|namespace| !namespace.is_empty());
-    let labels = own(&metadata.labels).chain(namespace.map(|namespace| (NAMESPACE, namespace)));
+    let labels = metadata.labels.iter().chain(namespace.map(|namespace| (NAMESPACE, namespace)));
     let parents = namespace.map(|namespace| Cow::Owned(format!("{NAMESPACE_PROFILE}{namespace}")));
     Item {
         identity: Identity { own: Pairs::new(labels), parents: parents.into_iter().collect() },
@@ -126,7 +120,7 @@ pub(crate) fn network_set<'a>(
 }
 
 pub(crate) fn lent_labels(profile: &api::Profile) -> Pairs<'_> {
-    Pairs::new(own(&profile.spec.labels_to_apply))
+    Pairs::new(&profile.spec.labels_to_apply)
 }
 
 /// The endpoint as the tables need it; `None` if nothing can be programmed for it.

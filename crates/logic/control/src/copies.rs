@@ -178,7 +178,7 @@ mod tests {
 
     fn endpoint(name: &str, orchestrator: &str, label: &str) -> Resource {
         let mut metadata = Metadata::in_namespace("shop", name);
-        metadata.labels.insert("app".into(), label.into());
+        metadata.labels.insert("app", label);
         let spec = WorkloadEndpointSpec {
             orchestrator: orchestrator.into(),
             pod: "web-1".into(),
@@ -245,7 +245,10 @@ mod tests {
         let ours = [profile("kns.shop", "a"), endpoint("n-k8s-web--1-eth0", "k8s", "old"), endpoint("x", "cni", "old")];
         let changes = copies(ALL, &from, &ours, |_| false);
         let [Change::Replace(Resource::WorkloadEndpoint(found))] = changes.as_slice() else { panic!("{changes:?}") };
-        assert_eq!((found.metadata.name.as_str(), found.metadata.labels["app"].as_str()), ("n-k8s-web--1-eth0", "new"));
+        assert_eq!(
+            (found.metadata.name.as_str(), found.metadata.labels.get("app")),
+            ("n-k8s-web--1-eth0", Some("new"))
+        );
         assert_eq!(found.spec.ip_networks.len(), 1, "addresses are the node's to tell");
         assert_eq!(copies(Copied { pods: false, ..ALL }, &from, &ours, |_| false), []);
     }

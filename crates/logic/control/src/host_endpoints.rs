@@ -155,11 +155,11 @@ fn endpoint(
     let mut metadata = Metadata::named(name);
     metadata.labels.clone_from(&node.metadata.labels);
     if let Some(template) = template {
-        metadata.labels.extend(template.labels.clone());
+        metadata.labels.extend(&template.labels);
         metadata.annotations.clone_from(&template.annotations);
     }
     let (key, value) = CREATED_BY;
-    metadata.labels.insert(key.to_owned(), value.to_owned());
+    metadata.labels.insert(key, value);
     let spec = HostEndpointSpec {
         node: node.metadata.name.clone(),
         interface_name: interface.to_owned(),

@@ -1,8 +1,6 @@
 //! Labels of Kubernetes' nodes on the nodes of the datastore, where those are apart.
 
-use std::collections::BTreeMap;
-
-use tortie_api::Node;
+use tortie_api::{LabelMap, Node};
 
 /// Where the labels that came from Kubernetes are noted, as JSON, so that those that go can be told from others.
 const NOTE: &str = "projectcalico.org/kube-labels";
@@ -14,14 +12,14 @@ pub fn kubernetes_name(node: &Node) -> Option<&str> {
 }
 
 /// The node with the labels that Kubernetes has for it; `None` if it has them, or if the note can't be read.
-pub fn with_labels(node: &Node, labels: &BTreeMap<String, String>) -> Option<Node> {
-    let noted: BTreeMap<String, String> = match node.metadata.annotations.get(NOTE).map(String::as_str) {
-        None | Some("" | "null") => BTreeMap::new(),
+pub fn with_labels(node: &Node, labels: &LabelMap) -> Option<Node> {
+    let noted: LabelMap = match node.metadata.annotations.get(NOTE).map(String::as_str) {
+        None | Some("" | "null") => LabelMap::new(),
         Some(text) => serde_json::from_str(text).ok()?,
     };
     let mut next = node.metadata.labels.clone();
     next.retain(|key, _| labels.contains_key(key) || !noted.contains_key(key));
-    next.extend(labels.clone());
+    next.extend(labels);
     if next == node.metadata.labels {
         return None;
     }
@@ -37,8 +35,8 @@ mod tests {
     use super::*;
     use tortie_api::Metadata;
 
-    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    fn map(pairs: &[(&str, &str)]) -> LabelMap {
+        pairs.iter().copied().collect()
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Which pools a request may take addresses from, and why not from the others.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
-use tortie_api::IpPoolAllowedUse;
+use tortie_api::{IpPoolAllowedUse, LabelMap};
 use tortie_net::Family;
 use tortie_selector::Selector;
 
@@ -17,9 +16,9 @@ pub struct Client {
     /// The owner of the blocks that are used.
     pub owner: Owner,
     /// The node's labels.
-    pub node_labels: BTreeMap<String, String>,
+    pub node_labels: LabelMap,
     /// The namespace's labels; empty for what has no namespace.
-    pub namespace_labels: BTreeMap<String, String>,
+    pub namespace_labels: LabelMap,
     /// What the addresses are for.
     pub purpose: IpPoolAllowedUse,
 }
@@ -29,8 +28,8 @@ impl Client {
     pub fn workload(host: impl Into<String>) -> Client {
         Client {
             owner: Owner::host(host),
-            node_labels: BTreeMap::new(),
-            namespace_labels: BTreeMap::new(),
+            node_labels: LabelMap::new(),
+            namespace_labels: LabelMap::new(),
             purpose: IpPoolAllowedUse::Workload,
         }
     }
@@ -53,7 +52,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-fn mismatch(what: &str, selector: &str, labels: &BTreeMap<String, String>) -> Option<String> {
+fn mismatch(what: &str, selector: &str, labels: &LabelMap) -> Option<String> {
     if selector.is_empty() {
         return None;
     }

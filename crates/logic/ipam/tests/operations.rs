@@ -112,7 +112,7 @@ fn no_pool_says_why_each_was_refused() {
     }
 
     let mut client = Client::workload("n1");
-    client.node_labels.insert("rack".into(), "r1".into());
+    client.node_labels.insert("rack", "r1");
     let mut request = Request::one(client, holder("n1", "h"), Family::V4);
     let got = store.run(Assign::new(request.clone(), Arc::clone(&settings), NOW)).expect("rack fits");
     assert!("10.1.0.0/16".parse::<ipnet::IpNet>().expect("literal").contains(&got.addresses[0].address));

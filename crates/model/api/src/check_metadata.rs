@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::check::Findings;
 use crate::kind::Kind;
+use crate::label_map::LabelMap;
 use crate::metadata::Metadata;
 use crate::path::Path;
 use crate::text;
@@ -49,7 +50,7 @@ fn name(kind: Kind, metadata: &Metadata, path: &Path<'_>, out: &mut Findings) {
     }
 }
 
-pub(crate) fn labels(labels: &BTreeMap<String, String>, path: &Path<'_>, out: &mut Findings) {
+pub(crate) fn labels(labels: &LabelMap, path: &Path<'_>, out: &mut Findings) {
     for (key, value) in labels {
         if !text::is_qualified_name(key) {
             out.wrong(path, format!("{key:?}"), "label keys of the form NAME or DOMAIN/NAME, NAME at most 63 bytes");

@@ -15,7 +15,7 @@ pub(crate) fn default_tier(tier: &mut String, metadata: &mut Metadata) {
     if tier.is_empty() {
         "default".clone_into(tier);
     }
-    metadata.labels.insert(TIER_LABEL.to_owned(), tier.clone());
+    metadata.labels.insert(TIER_LABEL, tier);
 }
 
 /// Without types, a policy applies to the directions for which it has rules, and to ingress if it has none.

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::empty::empty;
-use crate::{Newer, Timestamp};
+use crate::{LabelMap, Newer, Timestamp};
 
 /// Name, identity, revision and labels. Fields that only a Kubernetes API server uses are accepted and dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Metadata {
     pub deletion_grace_period_seconds: Option<i64>,
     /// Labels, which selectors match.
     #[serde(skip_serializing_if = "empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelMap,
     /// Free notes for programs.
     #[serde(skip_serializing_if = "empty")]
     pub annotations: BTreeMap<String, String>,

@@ -40,8 +40,8 @@ fn documents_lists_and_json_are_taken() {
     assert_eq!(kinds, [Kind::NetworkPolicy, Kind::NetworkPolicy, Kind::Tier, Kind::Profile, Kind::NetworkSet]);
     let Resource::NetworkPolicy(policy) = &resources[0] else { panic!("a policy") };
     // Go's reader makes the number and the truth value text, and takes 010 for an octal number.
-    assert_eq!(policy.metadata.labels["tier"], "1");
-    assert_eq!(policy.metadata.labels["on"], "true");
+    assert_eq!(policy.metadata.labels.get("tier"), Some("1"));
+    assert_eq!(policy.metadata.labels.get("on"), Some("true"));
     assert_eq!(policy.spec.order, Some(8.0));
     assert_eq!(policy.spec.ingress[0].action, Action::Allow);
     let ports = &policy.spec.ingress[0].destination.ports;

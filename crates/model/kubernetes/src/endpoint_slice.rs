@@ -100,7 +100,7 @@ pub fn endpoint_slice(from: &EndpointSlice) -> Result<Converted, ConversionError
         }
     };
     let spec = KubernetesEndpointSliceSpec {
-        service: meta.labels.get(SERVICE_NAME).cloned().unwrap_or_default(),
+        service: meta.labels.get(SERVICE_NAME).unwrap_or_default().to_owned(),
         address_type: address_type.clone(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         ports: kept,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use tortie_api::{Metadata, Timestamp};
+use tortie_api::{LabelMap, Metadata, Timestamp};
 
 /// The metadata of a Kubernetes object; other fields are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -25,7 +25,7 @@ pub struct ObjectMeta {
     pub deletion_timestamp: Option<Timestamp>,
     /// Labels.
     #[serde(deserialize_with = "or_default")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelMap,
     /// Notes for programs.
     #[serde(deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,

@@ -23,8 +23,8 @@ pub fn namespace_profile_name(namespace: &str) -> String {
 pub fn namespace(from: &Namespace) -> Result<Converted, ConversionError> {
     let meta = &from.metadata;
     let mut problems = Vec::new();
-    let labels = meta.labels.iter().map(|(key, value)| (format!("pcns.{key}"), value.clone()));
-    let name = [("pcns.projectcalico.org/name".to_owned(), meta.name.clone())];
+    let labels = meta.labels.iter().map(|(key, value)| (format!("pcns.{key}"), value));
+    let name = [("pcns.projectcalico.org/name".to_owned(), meta.name.as_str())];
     let allow = || vec![Rule { action: Action::Allow, ..Rule::default() }];
     let object = Object { kind: "Namespace", namespace: "", name: &meta.name };
     let mut metadata = Metadata::named(namespace_profile_name(&meta.name));

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tortie_api::{
-    IpNetText, Node, NodeAddress, NodeBgpSpec, NodeInterface, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef, go_json,
+    IpNetText, LabelMap, Node, NodeAddress, NodeBgpSpec, NodeInterface, NodeSpec, NodeStatus, NodeWireguardSpec,
+    OrchRef, go_json,
 };
 use tortie_net::{Family, Mac};
 
@@ -138,8 +139,8 @@ pub fn node(from: &KubernetesNode, pod_cidrs: PodCidrs) -> Result<Converted, Con
         pod_cidrs: from.spec.pod_cidrs.iter().map(|text| IpNetText(text.clone())).collect(),
     };
     // Where both have a label, Kubernetes' counts; which ones are Kubernetes' is noted for the way back.
-    let mut labels: BTreeMap<String, String> = notes.json(keys::LABELS);
-    labels.extend(meta.labels.clone());
+    let mut labels: LabelMap = notes.json(keys::LABELS);
+    labels.extend(&meta.labels);
     let mut annotations: BTreeMap<String, String> = notes.json(keys::ANNOTATIONS);
     let ours = if meta.labels.is_empty() { "null".to_owned() } else { go_json(&meta.labels) };
     annotations.insert(keys::KUBE_LABELS.to_owned(), ours);

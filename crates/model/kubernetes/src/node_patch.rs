@@ -1,9 +1,9 @@
 //! What is written back to a Kubernetes Node: what the node publishes of itself, as annotations.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use tortie_api::{Node, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, go_json};
+use tortie_api::{LabelMap, Node, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, go_json};
 
 use crate::error::{ConversionError, Object};
 use crate::node::keys;
@@ -34,16 +34,15 @@ pub fn node_patch(node: &Node) -> Result<Value, ConversionError> {
     if let Some(text) = annotations.remove(keys::KUBE_LABELS).filter(|text| !text.is_empty()) {
         let object = Object { kind: "Node", namespace: "", name: &metadata.name };
         let field = format!("metadata.annotations[{}]", keys::KUBE_LABELS);
-        let theirs: Option<BTreeMap<String, String>> = serde_json::from_str(&text)
+        let theirs: Option<LabelMap> = serde_json::from_str(&text)
             .map_err(|_| object.error(field, format!("{text:?}"), "a JSON mapping of labels"))?;
         for key in theirs.unwrap_or_default().keys() {
             labels.remove(key);
         }
     }
-    let json_of = |map: &BTreeMap<String, String>| if map.is_empty() { String::new() } else { go_json(map) };
     let table = [
-        (keys::LABELS, json_of(&labels)),
-        (keys::ANNOTATIONS, json_of(&annotations)),
+        (keys::LABELS, if labels.is_empty() { String::new() } else { go_json(&labels) }),
+        (keys::ANNOTATIONS, if annotations.is_empty() { String::new() } else { go_json(&annotations) }),
         (keys::VXLAN4, ipv4_vxlan_tunnel_addr.clone()),
         (keys::VXLAN4_MAC, vxlan_tunnel_mac_addr.clone()),
         (keys::VXLAN6, ipv6_vxlan_tunnel_addr.clone()),

@@ -116,13 +116,13 @@ pub fn pod(from: &Pod, interface_prefix: &str) -> Result<Option<Converted>, Conv
     let account = spec.service_account_name.as_str();
     let mut profiles = vec![namespace_profile_name(&meta.namespace)];
     let mut labels = meta.labels.clone();
-    labels.insert("projectcalico.org/namespace".to_owned(), meta.namespace.clone());
-    labels.insert("projectcalico.org/orchestrator".to_owned(), "k8s".to_owned());
+    labels.insert("projectcalico.org/namespace", &meta.namespace);
+    labels.insert("projectcalico.org/orchestrator", "k8s");
     if !account.is_empty() {
         profiles.push(service_account_profile_name(&meta.namespace, account));
         // Upstream's limit, one short of what a label may hold.
         if account.len() < 63 {
-            labels.insert("projectcalico.org/serviceaccount".to_owned(), account.to_owned());
+            labels.insert("projectcalico.org/serviceaccount", account);
         }
     }
     let spoofed = pod_annotations::allowed_sources(meta, &object, &mut problems);

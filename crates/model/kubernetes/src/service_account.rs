@@ -25,8 +25,8 @@ pub fn service_account_profile_name(namespace: &str, account: &str) -> String {
 pub fn service_account(from: &ServiceAccount) -> Result<Converted, ConversionError> {
     let meta = &from.metadata;
     let mut problems = Vec::new();
-    let labels = meta.labels.iter().map(|(key, value)| (format!("pcsa.{key}"), value.clone()));
-    let name = [("pcsa.projectcalico.org/name".to_owned(), meta.name.clone())];
+    let labels = meta.labels.iter().map(|(key, value)| (format!("pcsa.{key}"), value));
+    let name = [("pcsa.projectcalico.org/name".to_owned(), meta.name.as_str())];
     let object = Object { kind: "ServiceAccount", namespace: &meta.namespace, name: &meta.name };
     let mut metadata = Metadata::named(service_account_profile_name(&meta.namespace, &meta.name));
     metadata.uid = new_uid(&object, &meta.uid, &mut problems);

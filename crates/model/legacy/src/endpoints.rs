@@ -1,11 +1,10 @@
 //! Endpoints of hosts and of workloads.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
 use tortie_api::{
-    EndpointPort, FieldError, HostEndpoint, HostEndpointSpec, IpNat, IpNetText, Metadata, WorkloadEndpoint,
+    EndpointPort, FieldError, HostEndpoint, HostEndpointSpec, IpNat, IpNetText, LabelMap, Metadata, WorkloadEndpoint,
     WorkloadEndpointPort, WorkloadEndpointSpec,
 };
 
@@ -26,7 +25,7 @@ pub(crate) struct HostMetadata {
     name: String,
     node: String,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: LabelMap,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -79,7 +78,7 @@ pub(crate) struct WorkloadMetadata {
     #[serde(default, rename = "activeInstanceID")]
     active_instance_id: String,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: LabelMap,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,7 +138,7 @@ pub(crate) fn workload(old: Old<WorkloadMetadata, OldWorkloadSpec>) -> Result<Co
     let WorkloadMetadata { name, workload, orchestrator, node, active_instance_id, mut labels } = old.metadata;
     let Place { namespace, pod, container_id, workload } = place(&orchestrator, &workload, &active_instance_id)?;
     if let Some(value) = labels.remove(OLD_NAMESPACE) {
-        labels.insert(NAMESPACE.to_owned(), value);
+        labels.insert(NAMESPACE, value);
     }
     let spec = WorkloadEndpointSpec {
         orchestrator: names::name(&orchestrator),

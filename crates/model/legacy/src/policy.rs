@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tortie_api::{
-    FieldError, GlobalNetworkPolicy, GlobalNetworkPolicySpec, Metadata, PolicyType, Profile, ProfileSpec, Tier,
-    TierSpec,
+    FieldError, GlobalNetworkPolicy, GlobalNetworkPolicySpec, LabelMap, Metadata, PolicyType, Profile, ProfileSpec,
+    Tier, TierSpec,
 };
 
 use crate::rule::{OldRule, rules};
@@ -81,7 +81,7 @@ pub(crate) struct ProfileMetadata {
     #[serde(default)]
     tags: Vec<String>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: LabelMap,
 }
 
 #[derive(Debug, Default, Deserialize)]

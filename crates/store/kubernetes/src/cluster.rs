@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
-use tortie_api::Timestamp;
+use tortie_api::{LabelMap, Timestamp};
 use tortie_kubernetes::{KubernetesNode, Namespace, Pod};
 use tortie_store::StoreError;
 
@@ -30,7 +30,7 @@ pub struct PodOf {
     /// The pod.
     pub pod: Pod,
     /// Labels of its namespace.
-    pub namespace_labels: BTreeMap<String, String>,
+    pub namespace_labels: LabelMap,
     /// Annotations of its namespace.
     pub namespace_annotations: BTreeMap<String, String>,
 }

@@ -135,7 +135,7 @@ fn resources_keep_what_others_wrote_and_what_is_newer() {
         let key = Key::resource(Kind::GlobalNetworkSet, "", "kept");
         let entry = store.get(&key).expect("a read").expect("it is there");
         let found = entry.value.as_resource().expect("a resource");
-        assert_eq!(found.metadata().labels["a"], "b");
+        assert_eq!(found.metadata().labels.get("a"), Some("b"));
         assert_eq!(
             (&*found.metadata().annotations["note"], &*found.metadata().annotations["projectcalico.org/x"]),
             ("n", "y")
@@ -144,7 +144,7 @@ fn resources_keep_what_others_wrote_and_what_is_newer() {
             let Some(Resource::GlobalNetworkSet(set)) = there else { panic!("it is there") };
             let mut set = set.clone();
             set.spec.nets.push("11.0.0.0/8".into());
-            set.metadata.labels.insert("c".into(), "d".into());
+            set.metadata.labels.insert("c", "d");
             Resource::GlobalNetworkSet(set)
         })
         .expect("an update");

@@ -21,7 +21,7 @@ pub(super) const PROFILES: [&str; 4] = ["kns.red", "kns.blue", "lender", "open"]
 pub(super) fn labels(rng: &mut Rng, metadata: &mut Metadata) {
     for key in ["a", "b"] {
         if rng.percent(60) {
-            metadata.labels.insert(key.to_owned(), rng.pick(&["x", "y", "xy"]).to_owned());
+            metadata.labels.insert(key, rng.pick(&["x", "y", "xy"]));
         }
     }
 }

@@ -47,7 +47,7 @@ fn node(facts: &mut Facts) {
 
 fn endpoint(rng: &mut Rng, facts: &mut Facts, name: &str, kind: &str) {
     let mut metadata = Metadata::named(name);
-    metadata.labels.insert("host".to_owned(), "yes".to_owned());
+    metadata.labels.insert("host", "yes");
     labels(rng, &mut metadata);
     let own: Vec<IpNetText> = Family::ALL.map(node_address).into_iter().map(IpNetText::from).collect();
     let (node, interface_name, expected_ips) = match kind {

@@ -50,7 +50,7 @@ fn one(resource: &mut Resource, label: &str, change: Change<'_>, kind: &str, nam
     let Some((key, value)) = label.split_once('=') else {
         bail!("invalid label {label}: expected KEY=VALUE");
     };
-    match labels.insert(key.to_owned(), value.to_owned()) {
+    match labels.insert(key, value) {
         None => Ok(format!("Successfully set label {key} on {kind} {name}\n")),
         Some(old) if change.overwrite || old == value => {
             Ok(format!("Successfully updated label {key} on {kind} {name}\n"))

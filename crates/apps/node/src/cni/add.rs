@@ -1,13 +1,12 @@
 //! ADD: record, make, wait until the kernel holds it. Where each write is a request of its own, the device is made
 //! while they are under way.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use tortie_api::{Action, EntityRule, IpNetText, Kind, Metadata, Profile, ProfileSpec, Resource, Rule};
+use tortie_api::{Action, EntityRule, IpNetText, Kind, LabelMap, Metadata, Profile, ProfileSpec, Resource, Rule};
 use tortie_api::{WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{Address, CniError, Interface, Outcome, code};
@@ -185,7 +184,7 @@ impl Service {
             spec: ProfileSpec {
                 ingress: vec![ingress],
                 egress: vec![allow],
-                labels_to_apply: BTreeMap::from([(conf.name.clone(), String::new())]),
+                labels_to_apply: LabelMap::from([(conf.name.as_str(), "")]),
             },
         };
         resource::ensure(&*self.store, profile.into()).map(drop).map_err(|error| match error {
@@ -426,14 +425,14 @@ fn endpoint(
         asked.and_then(|asked| asked.endpoint(addresses).ok()).unwrap_or_default();
     let mut labels = pod.labels;
     labels.extend(conf.labels());
-    labels.insert("projectcalico.org/namespace".to_owned(), workload.namespace.clone());
-    labels.insert("projectcalico.org/orchestrator".to_owned(), workload.orchestrator.to_owned());
+    labels.insert("projectcalico.org/namespace", &workload.namespace);
+    labels.insert("projectcalico.org/orchestrator", workload.orchestrator);
     let account = match said.service_account_name.as_str() {
         "" => workload.service_account.clone(),
         account => account.to_owned(),
     };
     if !account.is_empty() && account.len() < 63 {
-        labels.insert("projectcalico.org/serviceaccount".to_owned(), account.clone());
+        labels.insert("projectcalico.org/serviceaccount", &account);
     }
     let mut metadata = Metadata::in_namespace(workload.namespace.as_str(), workload.endpoint.as_str());
     metadata.labels = labels;

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use tortie_api::{IpPoolAllowedUse, Kind};
+use tortie_api::{IpPoolAllowedUse, Kind, LabelMap};
 use tortie_cni::conf::{Conf, TextBool};
 use tortie_cni::spec::{Address, CniError, Outcome as CniOutcome, code};
 use tortie_cni::wire::Request as Call;
@@ -39,7 +39,7 @@ use super::{Phase, Phases, Service, store_fault};
 pub struct Ask {
     handle: String,
     attrs: BTreeMap<String, String>,
-    namespace_labels: BTreeMap<String, String>,
+    namespace_labels: LabelMap,
     wanted: Vec<IpAddr>,
     families: Vec<(Family, Vec<String>)>,
     purpose: IpPoolAllowedUse,
@@ -81,7 +81,7 @@ impl Ask {
             attrs.insert("namespace".to_owned(), workload.namespace.clone());
         }
         let mut namespace_labels = asked.map(|asked| asked.namespace_labels().clone()).unwrap_or_default();
-        namespace_labels.insert("projectcalico.org/name".to_owned(), workload.namespace.clone());
+        namespace_labels.insert("projectcalico.org/name", &workload.namespace);
         let handle = workload.handle.clone();
         Ok(Ask { handle, attrs, namespace_labels, wanted, families, purpose: IpPoolAllowedUse::Workload })
     }
@@ -100,7 +100,7 @@ impl Ask {
         Ask {
             handle,
             attrs: BTreeMap::from([("type".to_owned(), kind.to_owned())]),
-            namespace_labels: BTreeMap::new(),
+            namespace_labels: LabelMap::new(),
             wanted: Vec::new(),
             families: vec![(family, pools.iter().map(ToString::to_string).collect())],
             purpose: IpPoolAllowedUse::Tunnel,
@@ -116,7 +116,7 @@ struct Known {
     /// Pools, reservations, settings, this node's affinities and blocks.
     facts: BTreeMap<Key, Fact>,
     settings: Option<Arc<Settings>>,
-    node_labels: BTreeMap<String, String>,
+    node_labels: LabelMap,
     /// Whether a block may have been written without anybody knowing.
     doubt: bool,
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use tortie_api::{Resource, WorkloadEndpoint};
+use tortie_api::{LabelMap, Resource, WorkloadEndpoint};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{CniError, code};
 use tortie_kubernetes::PodIp;
@@ -126,7 +126,7 @@ impl Asked {
     }
 
     /// Labels of the pod's namespace, by which pools may be chosen.
-    pub(super) fn namespace_labels(&self) -> &BTreeMap<String, String> {
+    pub(super) fn namespace_labels(&self) -> &LabelMap {
         &self.of.namespace_labels
     }
 

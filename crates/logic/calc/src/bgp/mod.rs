@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tortie_api::Kind;
+use tortie_api::{Kind, LabelMap};
 use tortie_desired::{BgpFilter, BgpPeer, BgpSpeaker};
 use tortie_facts::Key;
 use tortie_net::{AsNumber, Family, IpNet};
@@ -39,7 +39,7 @@ const DEFAULT_RESTART_SECS: u16 = 120;
 /// What is kept of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: LabelMap,
     /// Whether the node has a BGP specification at all.
     pub(crate) speaks: bool,
     pub(crate) ipv4: Option<IpAddr>,
@@ -103,7 +103,7 @@ impl Bgp {
     }
 
     /// The labels of a node; none if the node is not there.
-    pub(crate) fn labels(&self, node: &str) -> Option<&BTreeMap<String, String>> {
+    pub(crate) fn labels(&self, node: &str) -> Option<&LabelMap> {
         self.nodes.get(node).map(|node| &node.labels)
     }
 

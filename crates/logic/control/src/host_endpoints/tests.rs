@@ -1,10 +1,11 @@
 //! Host endpoints by cases.
 
 use super::*;
+use tortie_api::LabelMap;
 use tortie_api::kinds::{NodeAddress, NodeBgpSpec, NodeInterface, NodeSpec};
 
-fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+fn map(pairs: &[(&str, &str)]) -> LabelMap {
+    pairs.iter().copied().collect()
 }
 
 fn node(name: &str) -> Node {
@@ -54,7 +55,7 @@ fn a_node_gets_one_for_all_interfaces_that_follows_it_and_goes_with_it() {
     let mut other = node("n1");
     other.metadata.labels = map(&[("zone", "b")]);
     let changed = changes([&other], &existing, &settings(vec![]));
-    assert_eq!(changed.put[0].metadata.labels["zone"], "b");
+    assert_eq!(changed.put[0].metadata.labels.get("zone"), Some("b"));
     assert_eq!(changes([], &existing, &settings(vec![])).delete, ["n1-auto-hep"], "the node is gone");
     let off = AutoHostEndpointConfig::default();
     assert_eq!(changes([&node("n1")], &existing, &off).delete, ["n1-auto-hep"], "switched off");
@@ -67,7 +68,7 @@ fn templates_choose_nodes_addresses_and_interfaces() {
         interface_cidrs: vec!["10.2.0.0/16".into()],
         node_selector: "zone == 'a'".into(),
         labels: map(&[("zone", "mine"), ("role", "inside")]),
-        annotations: map(&[("note", "x")]),
+        annotations: map(&[("note", "x")]).to_map(),
         ..HostEndpointTemplate::default()
     };
     let by_name = HostEndpointTemplate {
@@ -96,7 +97,7 @@ fn templates_choose_nodes_addresses_and_interfaces() {
         ]
     );
     assert_eq!(made[2].metadata.labels, map(&[("zone", "mine"), ("role", "inside"), CREATED_BY]));
-    assert_eq!(made[2].metadata.annotations, map(&[("note", "x")]));
+    assert_eq!(made[2].metadata.annotations, map(&[("note", "x")]).to_map());
     wanted.templates = vec![none];
     assert!(changes([&node("n1")], &BTreeMap::new(), &wanted).put.is_empty());
 }

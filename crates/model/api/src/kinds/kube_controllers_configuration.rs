@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::GoDuration;
-use crate::IpNetText;
 use crate::check::{Checked, Findings};
 use crate::check_metadata;
 use crate::empty::empty;
@@ -13,6 +12,7 @@ use crate::enums::string_enum;
 use crate::kinds::bgp_configuration::Toggle;
 use crate::path::Path;
 use crate::resource::resource;
+use crate::{IpNetText, LabelMap};
 
 resource! {
     /// Settings of the controllers; the one object is named `default`.
@@ -132,7 +132,7 @@ pub struct HostEndpointTemplate {
     pub interface_pattern: String,
     /// Labels to give to it.
     #[serde(skip_serializing_if = "empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelMap,
     /// Annotations to give to it.
     #[serde(skip_serializing_if = "empty")]
     pub annotations: BTreeMap<String, String>,

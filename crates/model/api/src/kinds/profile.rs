@@ -1,16 +1,14 @@
 //! Profile: rules and labels that endpoints take on by name.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Rule;
 use crate::check::{Checked, Findings};
 use crate::check_metadata;
 use crate::check_rule::{self, Setting};
 use crate::empty::empty;
 use crate::path::Path;
 use crate::resource::resource;
+use crate::{LabelMap, Rule};
 
 resource! {
     /// Rules and labels that endpoints take on by naming the profile.
@@ -30,7 +28,7 @@ pub struct ProfileSpec {
     pub egress: Vec<Rule>,
     /// Labels that the endpoints inherit; an endpoint's own label wins.
     #[serde(skip_serializing_if = "empty")]
-    pub labels_to_apply: BTreeMap<String, String>,
+    pub labels_to_apply: LabelMap,
 }
 
 impl Checked for Profile {

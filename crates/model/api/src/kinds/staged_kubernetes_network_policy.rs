@@ -1,10 +1,7 @@
 //! StagedKubernetesNetworkPolicy: a Kubernetes NetworkPolicy that is reported on, not enforced.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::IpNetText;
 use crate::check::{Checked, Findings};
 use crate::check_metadata;
 use crate::check_policy;
@@ -14,6 +11,7 @@ use crate::kinds::int_or_string::IntOrString;
 use crate::kinds::policy::{PolicyType, StagedAction};
 use crate::path::Path;
 use crate::resource::resource;
+use crate::{IpNetText, LabelMap};
 
 resource! {
     /// A Kubernetes NetworkPolicy that is reported on, not enforced.
@@ -131,7 +129,7 @@ string_enum! {
 pub struct LabelSelector {
     /// Labels of these values.
     #[serde(skip_serializing_if = "empty")]
-    pub match_labels: BTreeMap<String, String>,
+    pub match_labels: LabelMap,
     /// Demands on single labels.
     #[serde(skip_serializing_if = "empty")]
     pub match_expressions: Vec<LabelSelectorRequirement>,

@@ -186,8 +186,8 @@ impl Checked for WorkloadEndpoint {
         {
             metadata.name = name;
         }
-        metadata.labels.insert("projectcalico.org/namespace".to_owned(), metadata.namespace.clone());
-        metadata.labels.insert("projectcalico.org/orchestrator".to_owned(), spec.orchestrator.clone());
+        metadata.labels.insert("projectcalico.org/namespace", &metadata.namespace);
+        metadata.labels.insert("projectcalico.org/orchestrator", &spec.orchestrator);
     }
 
     fn check(&self, out: &mut Findings) {

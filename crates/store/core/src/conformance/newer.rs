@@ -52,7 +52,7 @@ pub fn what_newer_versions_wrote_survives_a_change(subject: &dyn Subject) {
         let Value::Resource(old) = &entry.value else { panic!("{key}") };
         assert_eq!(old.metadata().annotations["nobody.example/knows"], "kept", "{key}");
         let mut new = Resource::clone(old);
-        new.metadata_mut().labels.insert("changed".to_owned(), "yes".to_owned());
+        new.metadata_mut().labels.insert("changed", "yes");
         store.write_one(replace(new, &Arc::clone(old), entry.revision)).expect("nobody else writes");
         let mut wanted = stored;
         wanted["metadata"]["labels"]["changed"] = json!("yes");

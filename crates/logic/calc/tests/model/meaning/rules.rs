@@ -32,14 +32,14 @@ pub(super) fn profile<'a>(facts: &'a Facts, name: &str) -> Option<&'a Profile> {
 pub(crate) fn with_inherited(facts: &Facts, mut labels: Labels, profiles: &[String]) -> Labels {
     for name in profiles {
         for (key, value) in profile(facts, name).into_iter().flat_map(|profile| &profile.spec.labels_to_apply) {
-            labels.entry(key.clone()).or_insert_with(|| value.clone());
+            labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
         }
     }
     labels
 }
 
 pub(super) fn endpoint_labels(facts: &Facts, wep: &WorkloadEndpoint) -> Labels {
-    let mut labels = wep.metadata.labels.clone();
+    let mut labels = wep.metadata.labels.to_map();
     labels.insert("projectcalico.org/namespace".to_owned(), wep.metadata.namespace.clone());
     if !wep.spec.service_account_name.is_empty() {
         labels.insert("projectcalico.org/serviceaccount".to_owned(), wep.spec.service_account_name.clone());
@@ -55,18 +55,18 @@ pub(crate) fn owners(facts: &Facts) -> Vec<Owner> {
             ports: wep.spec.ports.clone(),
         }),
         Resource::NetworkSet(set) => {
-            let mut labels = set.metadata.labels.clone();
+            let mut labels = set.metadata.labels.to_map();
             labels.insert("projectcalico.org/namespace".to_owned(), set.metadata.namespace.clone());
             let labels = with_inherited(facts, labels, &[format!("kns.{}", set.metadata.namespace)]);
             Some(Owner { labels, nets: set.spec.nets.iter().filter_map(|net| net.net()).collect(), ports: vec![] })
         }
         Resource::GlobalNetworkSet(set) => Some(Owner {
-            labels: set.metadata.labels.clone(),
+            labels: set.metadata.labels.to_map(),
             nets: set.spec.nets.iter().filter_map(|net| net.net()).collect(),
             ports: vec![],
         }),
         Resource::HostEndpoint(host) => Some(Owner {
-            labels: with_inherited(facts, host.metadata.labels.clone(), &host.spec.profiles),
+            labels: with_inherited(facts, host.metadata.labels.to_map(), &host.spec.profiles),
             nets: host.spec.expected_ips.iter().filter_map(|net| net.net()).collect(),
             ports: host.spec.ports.iter().map(as_workload_port).collect(),
         }),

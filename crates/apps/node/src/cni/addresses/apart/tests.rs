@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tortie_api::{IpPool, IpPoolAllowedUse, IpPoolSpec, Metadata, Resource};
+use tortie_api::{IpPool, IpPoolAllowedUse, IpPoolSpec, LabelMap, Metadata, Resource};
 use tortie_cni::conf::Conf;
 use tortie_facts::{Filter, Revision, Update};
 use tortie_net::Family;
@@ -113,7 +113,7 @@ fn ask(number: usize) -> Ask {
     Ask {
         handle: format!("net.c{number}"),
         attrs: BTreeMap::new(),
-        namespace_labels: BTreeMap::new(),
+        namespace_labels: LabelMap::new(),
         wanted: Vec::new(),
         families,
         purpose: IpPoolAllowedUse::Workload,
