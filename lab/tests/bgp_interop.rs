@@ -8,7 +8,7 @@ mod routers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use routers::{Held, Make, Router, START, tortie_bgp, tortie_bgp_json, until, up_since};
+use routers::{Held, Make, Router, START, tortie_bgp, tortie_bgp_json, until, up_since, within};
 use serde_json::Value;
 use tortie_lab::Lab;
 
@@ -187,12 +187,21 @@ fn both_sides_agree(make: Make) {
     let output = shown.args(["--reuid=65534", "--clear-groups", "tortie", "bgp", "peers"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("172.17.8.1") || text.contains("Permission denied"), "{text}");
-    // Another password: the session falls, and the reason is named.
+    // Another password: the session falls, and the reason is named once the router calls with the old one. FRR was seen,
+    // once in a hundred runs, to call nobody within a minute: it is started again then, and what it says of itself shown.
     std::fs::write(secrets.join("bgp/router"), "another word").unwrap();
-    until("a wrong password is named", || {
+    let named = || {
         let text = tortie_bgp(&lab, 1, &["explain", "172.17.8.1"]);
-        if text.contains("[password]") { Ok(()) } else { Err(format!("{text}\n{}", router.sessions())) }
-    });
+        if text.contains("[password]") { Ok(()) } else { Err(text) }
+    };
+    let _again = if within(START / 2, named).is_err() {
+        eprintln!("the router does not call; its sessions:\n{}", router.sessions());
+        drop(router);
+        Some(Router::start(&lab, "router", make, &config(make)))
+    } else {
+        None
+    };
+    until("a wrong password is named", named);
     std::fs::remove_dir_all(secrets).unwrap();
 }
 

@@ -247,10 +247,15 @@ fn gobgp(prefix: &str, paths: &Value) -> Option<(String, Held)> {
 }
 
 /// Waits until a test passes; fails with what it said last.
-pub fn until(what: &str, mut test: impl FnMut() -> Result<(), String>) {
+pub fn until(what: &str, test: impl FnMut() -> Result<(), String>) {
+    let done = within(START, test);
+    assert!(done.is_ok(), "{what}: {}", done.unwrap_err());
+}
+
+/// Waits for so long until a test passes; what it said last if it does not.
+pub fn within(time: Duration, mut test: impl FnMut() -> Result<(), String>) -> Result<(), String> {
     let mut last = String::new();
-    let done = wait(START, || test().map_err(|why| last = why).ok());
-    assert!(done.is_some(), "{what}: {last}");
+    wait(time, || test().map_err(|why| last = why).ok()).ok_or(last)
 }
 
 /// Asks a node by `tortie bgp`.
