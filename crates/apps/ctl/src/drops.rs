@@ -75,9 +75,7 @@ pub fn run(args: &DropsArgs, out: &mut dyn Write) -> Result<ExitCode> {
     let since = args.since.map(|since| SignedDuration::try_from(since).unwrap_or(SignedDuration::MAX));
     let from = since.map_or(Timestamp::MIN, |since| Timestamp::now().checked_sub(since).unwrap_or(Timestamp::MIN));
     let mut after = 0;
-    if args.output == Output::Table {
-        writeln!(out, "{HEAD}")?;
-    }
+    let mut table = (args.output == Output::Table).then(Table::default);
     loop {
         let question = BTreeMap::from([("AFTER".to_owned(), after.to_string())]);
         let told = ask(directory(), Operation::Drops, question)?;
@@ -89,8 +87,11 @@ pub fn run(args: &DropsArgs, out: &mut dyn Write) -> Result<ExitCode> {
             continue;
         }
         let Some(last) = records.last().map(|record| record.number) else {
+            if let Some(table) = &mut table {
+                table.write(&[], out)?;
+            }
             if !args.follow {
-                if args.output == Output::Table {
+                if table.is_some() {
                     out.write_all(numbers(&counts).as_bytes())?;
                 }
                 return Ok(ExitCode::SUCCESS);
@@ -100,17 +101,37 @@ pub fn run(args: &DropsArgs, out: &mut dyn Write) -> Result<ExitCode> {
             continue;
         };
         after = last;
-        for record in records.iter().filter(|record| time(record) >= from && concerns(record, args.endpoint.as_deref()))
-        {
-            match args.output {
-                Output::Table => writeln!(out, "{}", line(record))?,
-                Output::Json => writeln!(out, "{}", serde_json::to_string(record)?)?,
+        let asked_for = |record: &&Record| time(record) >= from && concerns(record, args.endpoint.as_deref());
+        let shown: Vec<&Record> = records.iter().filter(asked_for).collect();
+        match &mut table {
+            Some(table) => table.write(&shown, out)?,
+            None => {
+                for record in shown {
+                    writeln!(out, "{}", serde_json::to_string(record)?)?;
+                }
             }
         }
     }
 }
 
-const HEAD: &str = "TIME           FLOW                                                     ENDPOINT, WHY";
+/// Records as they come, in columns that grow with what was seen.
+#[derive(Default)]
+struct Table {
+    flow: Option<usize>,
+}
+
+impl Table {
+    /// Writes records, before the first of them the heads of the columns.
+    fn write(&mut self, records: &[&Record], out: &mut dyn Write) -> std::io::Result<()> {
+        let rows: Vec<[String; 3]> = records.iter().map(|record| row(record)).collect();
+        let longest = rows.iter().map(|[_, flow, _]| flow.chars().count()).max().unwrap_or(0);
+        let width = longest.max(self.flow.unwrap_or(0));
+        if self.flow.replace(width).is_none() {
+            writeln!(out, "{:<12}   {:<width$}   ENDPOINT, WHY", "TIME", "FLOW")?;
+        }
+        rows.iter().try_for_each(|[time, flow, why]| writeln!(out, "{time}   {flow:<width$}   {why}"))
+    }
+}
 
 fn time(record: &Record) -> Timestamp {
     Timestamp::from_millisecond(i64::try_from(record.time_ms).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
@@ -122,13 +143,14 @@ fn concerns(record: &Record, endpoint: Option<&str>) -> bool {
     names.into_iter().flatten().any(|name| name.contains(wanted))
 }
 
-fn line(record: &Record) -> String {
+/// Time, flow, endpoint with the cause.
+fn row(record: &Record) -> [String; 3] {
     let shown = time(record).to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
     let endpoint = record.endpoint.as_deref().unwrap_or_else(|| {
         let interface = if record.direction == "ingress" { &record.output } else { &record.input };
         interface.as_deref().unwrap_or("-")
     });
-    format!("{shown}   {:<54}   {} {endpoint}: {}", flow(record), record.direction, why(record))
+    [shown, flow(record), format!("{} {endpoint}: {}", record.direction, why(record))]
 }
 
 fn flow(record: &Record) -> String {
@@ -166,6 +188,7 @@ fn why(record: &Record) -> String {
         "missing" => format!("{owner}{tier} is not there"),
         "end-of-tier" => format!("no rule{tier} matched{asked}"),
         "nothing-matched" => format!("no policy or profile decided{asked}"),
+        "revoked" => "policy has come to deny this flow".to_owned(),
         "spoofed" => "the source is none of its addresses".to_owned(),
         "invalid" => "invalid in connection tracking".to_owned(),
         "ipv6-off" => "IPv6 is off".to_owned(),
@@ -197,6 +220,8 @@ fn numbers(counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tortie_ruleset::Beside;
+
     use super::*;
 
     #[test]
@@ -215,12 +240,39 @@ mod tests {
             destination_endpoint: Some("shop/web".to_owned()),
             ..Record::default()
         };
-        let line = line(&record);
-        assert!(line.contains("TCP 10.0.0.1:4000 -> 10.0.0.2:80 (shop/web)"), "{line}");
-        assert!(line.ends_with("ingress shop/web: no rule of tier default matched (np/shop/a)"), "{line}");
+        let [_, flow, why_not] = row(&record);
+        assert_eq!(flow, "TCP 10.0.0.1:4000 -> 10.0.0.2:80 (shop/web)");
+        assert_eq!(why_not, "ingress shop/web: no rule of tier default matched (np/shop/a)");
         assert!(concerns(&record, Some("web")) && !concerns(&record, Some("db")));
         let rule = Record { cause: "rule".into(), policy: Some("gnp/x".into()), rule: Some(2), ..record };
         assert_eq!(why(&rule), "rule 2 of policy gnp/x of tier default");
+    }
+
+    #[test]
+    fn columns_stand_below_their_heads() {
+        let record = |name: &str| Record {
+            source_endpoint: Some(name.to_owned()),
+            endpoint: Some("x".to_owned()),
+            direction: "egress".to_owned(),
+            ..Record::default()
+        };
+        let (short, long) = (record("shop/web"), record("shop/a-name-that-is-longer"));
+        let (mut table, mut out) = (Table::default(), Vec::new());
+        table.write(&[&short, &long], &mut out).expect("written");
+        table.write(&[&short], &mut out).expect("written");
+        let text = String::from_utf8(out).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        let column = lines[0].find("ENDPOINT, WHY").expect("a head");
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[1..].iter().all(|line| line.find("egress x") == Some(column)), "{text}");
+    }
+
+    #[test]
+    fn every_check_has_words() {
+        for check in Beside::ALL {
+            let record = Record { cause: check.word().to_owned(), ..Record::default() };
+            assert_ne!(why(&record), check.word());
+        }
     }
 
     #[test]
