@@ -193,9 +193,19 @@ impl Nftables {
             // Before reading, so that no change after it goes unheard.
             self.monitor = Some(Socket::open(true).map_err(unavailable)?);
         }
-        let (seen, generation) = observe(&mut self.socket, &self.options.table)?;
         let wanted = renderer.ruleset();
         let flags = if self.options.own { table::FLAG_OWNER | table::FLAG_PERSIST } else { 0 };
+        let (mut seen, mut generation) = observe(&mut self.socket, &self.options.table)?;
+        if let Some(left) = &seen
+            && self.claim(left)? == Claim::Take
+            && compare::frame_differs(left, wanted)
+        {
+            // A transaction that takes a table over can't add base chains to it (`nf_tables_addchain`).
+            let mut take = Transaction::new(&self.options.table, Some(generation));
+            take.table(flags);
+            take.commit(&mut self.socket)?;
+            (seen, generation) = observe(&mut self.socket, &self.options.table)?;
+        }
         let mut transaction = Transaction::new(&self.options.table, Some(generation));
         let mut report = RepairReport { owned: self.options.own, ..RepairReport::default() };
         match seen {

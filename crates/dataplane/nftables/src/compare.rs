@@ -31,6 +31,12 @@ pub(crate) fn needs_replacement(seen: &SeenTable, wanted: &Ruleset) -> bool {
     chains || forms(wanted).iter().any(|(name, form)| seen.sets.get(*name).is_some_and(|s| s.odd || s.form != *form))
 }
 
+/// Whether base chains are lacking, or editing in place can't help.
+pub(crate) fn frame_differs(seen: &SeenTable, wanted: &Ruleset) -> bool {
+    let mut bases = wanted.chains.iter().filter(|(_, chain)| chain.base.is_some());
+    bases.any(|(name, _)| !seen.chains.contains_key(name)) || needs_replacement(seen, wanted)
+}
+
 /// Writes what makes the table hold the ruleset.
 pub(crate) fn repair(transaction: &mut Transaction<'_>, seen: &SeenTable, wanted: &Ruleset) -> Differences {
     let mut differences = Differences::default();

@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use support::{lab, run};
 use tortie_desired::{
-    Action, Batch, Endpoint, EndpointId, HostAction, IcmpMatch, Match, Member, Policy, PolicyId, PolicyKind,
-    PolicyStage, Pool, Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction, TierPolicies,
+    Action, Batch, Endpoint, EndpointId, HostAction, HostEndpoint, HostInterface, IcmpMatch, Match, Member, Policy,
+    PolicyId, PolicyKind, PolicyStage, Pool, Profile, Rule, SetChange, SetId, SetKind, Tables, TierAction,
+    TierPolicies,
 };
 use tortie_net::{Family, PortRange, Protocol};
 use tortie_nftables::{Nftables, Options};
@@ -144,6 +146,58 @@ fn a_batch_writes_just_what_it_changes() {
     nft.commit(&tables, &batch).expect("an endpoint goes");
     assert!(!run("nft", &["list", "ruleset"]).contains("cali1"));
     assert_eq!(nft.resync(&tables).expect("read back").written, Default::default());
+}
+
+/// The lines of a listing in one order: that of chains and elements says when they came.
+fn sorted(listing: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = listing.split([',', '\n']).map(str::trim).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Tables whose base chains differ: none but the least, NAT, a host endpoint with its own stages.
+fn frames() -> [Tables; 4] {
+    let all = tables();
+    let tiers = || {
+        let tier = Arc::from("default");
+        let policies = vec![policy_id("all")];
+        vec![TierPolicies { tier, default_action: TierAction::Pass, ingress: policies, egress: Vec::new() }]
+    };
+    let host = |untracked| HostEndpoint {
+        name: Arc::from("host"),
+        untracked,
+        pre_dnat: tiers(),
+        forward: tiers(),
+        tiers: tiers(),
+        profiles: Vec::new(),
+    };
+    let with = |host| Tables {
+        host_endpoints: [(HostInterface::Named(Arc::from("eth0")), Arc::new(host))].into(),
+        ..all.clone()
+    };
+    [Tables { pools: BTreeMap::new(), ..all.clone() }, with(host(Vec::new())), with(host(tiers())), all]
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_an_earlier_run_left_becomes_what_is_wanted_whatever_base_chains_it_has() {
+    let _alone = lab();
+    let frames = frames();
+    for (from, to) in (0..frames.len()).flat_map(|from| (0..frames.len()).map(move |to| (from, to))) {
+        let mut fresh = Nftables::open().expect("netlink");
+        fresh.resync(&frames[to]).expect("the first transaction");
+        let wanted = run("nft", &["-s", "list", "ruleset"]);
+        fresh.remove_all().expect("removal");
+        let mut before = Nftables::open().expect("netlink");
+        before.resync(&frames[from]).expect("the first transaction");
+        drop(before);
+        let mut after = Nftables::open().expect("netlink");
+        after.resync(&frames[to]).unwrap_or_else(|error| panic!("from {from} to {to}: {error}"));
+        assert!(after.is_owned());
+        assert_eq!(after.resync(&frames[to]).expect("read back").written, Default::default());
+        assert_eq!(sorted(&run("nft", &["-s", "list", "ruleset"])), sorted(&wanted), "from {from} to {to}");
+        after.remove_all().expect("removal");
+    }
 }
 
 /// The handles of a chain's rules, in order.
