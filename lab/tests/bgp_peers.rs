@@ -106,6 +106,44 @@ fn bird_holds_the_blocks_and_pods_answer_from_the_router() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_router_that_speaks_from_its_loopback_is_the_gateway_by_the_way_to_it() {
+    if !installed(&["bird"]) {
+        return;
+    }
+    let lab = Lab::builder().nodes(1).router("router").up().unwrap();
+    lab.start(START).unwrap();
+    let router = lab.view("router").unwrap();
+    let set = router.command("ip", false).unwrap().args(["address", "add", "10.9.9.9/32", "dev", "lo"]).status();
+    assert!(set.unwrap().success());
+    let folder = lab.folder("router").unwrap();
+    let (config, socket) = (folder.join("bird.conf"), folder.join("bird.ctl"));
+    let text = "router id 10.9.9.9;\nprotocol device {}\nprotocol static { ipv4; route 203.0.113.0/24 blackhole; }\n\
+                protocol bgp node1 { local 10.9.9.9 as 65001; neighbor 172.17.8.101 as 64512; multihop; \
+                connect retry time 2; ipv4 { import all; export where source = RTS_STATIC; }; }\n";
+    std::fs::write(&config, text).unwrap();
+    let (config, socket) = (config.to_str().unwrap(), socket.to_str().unwrap());
+    let _bird = lab.spawn("router", "bird", &["-f", "-c", config, "-s", socket]).unwrap();
+    let peer = "
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: router}
+spec: {peerIP: 10.9.9.9, asNumber: 65001, reachableBy: 172.17.8.1}
+";
+    lab.apply(peer).unwrap();
+    let told: IpNet = "203.0.113.0/24".parse().unwrap();
+    let route =
+        lab.node(1).wait_route(START, "what the router told", |route| route.net == told).unwrap_or_else(|error| {
+            panic!(
+                "{error}\n{}\n{}",
+                output(&lab, "birdc", &["-s", socket, "show", "protocols", "all"]),
+                lab.node(1).log()
+            )
+        });
+    assert_eq!((route.protocol, route.hops[0].via), (RouteProtocol::BIRD, Some("172.17.8.1".parse().unwrap())));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn gobgp_holds_the_blocks_and_pods_answer_from_its_namespace() {
     if !installed(&["gobgpd", "gobgp"]) {
         return;

@@ -9,11 +9,14 @@ mod programs;
 #[path = "support/streams.rs"]
 mod streams;
 
+use std::io::Write as _;
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use programs::installed;
 use streams::{START, Streams};
-use tortie_lab::{Lab, Rules, wait};
+use tortie_lab::{Lab, Node, Rules, wait};
 use tortie_netlink::{Route, RouteFilter};
 
 /// Two nodes, a pod on each, an allowed and a forbidden stream between them.
@@ -64,6 +67,39 @@ fn a_foreign_flush_of_all_rules_opens_nothing() {
     streams.run(200);
     assert!(in_netns(&streams, 2, "nft", &["list", "table", "inet", "tortie"]), "our table is there");
     streams.end();
+}
+
+/// Processor time of a node's process so far, in ticks of 10 ms.
+fn ticks(node: &Node) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.process().unwrap().pid)).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_agent_whose_first_rules_are_refused_waits_at_rest() {
+    if !installed(&["nft"]) || Rules::from_env().unwrap() != Rules::Nftables {
+        return;
+    }
+    let lab = Lab::builder().nodes(1).up().unwrap();
+    let node = lab.node(1);
+    // A table of its name that another process holds.
+    let mut holder = node.command("nft").unwrap().arg("-i").stdin(Stdio::piped()).spawn().unwrap();
+    let mut words = holder.stdin.take().unwrap();
+    writeln!(words, "add table inet tortie {{ flags owner; }}").unwrap();
+    let held = || node.command("nft").unwrap().args(["list", "tables"]).output().unwrap();
+    wait(START, || String::from_utf8_lossy(&held().stdout).contains("tortie").then_some(())).unwrap();
+    node.start().unwrap();
+    let refused = || node.log().contains("the kernel does not take the rules").then_some(());
+    wait(START, refused).unwrap_or_else(|| panic!("{}", node.log()));
+    let (before, time) = (ticks(node), Duration::from_secs(3));
+    thread::sleep(time);
+    let used = Duration::from_millis(10 * (ticks(node) - before));
+    drop(words);
+    holder.wait().unwrap();
+    assert!(used * 5 < time, "{used:?} of {time:?} with nothing to do");
+    node.wait_in_sync(START).unwrap();
 }
 
 #[test]

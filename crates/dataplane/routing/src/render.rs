@@ -1,6 +1,6 @@
 //! From what is wanted for a prefix, and what the kernel has, to the kernel route. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -21,6 +21,22 @@ pub(crate) struct View {
     /// Prefixes whose learned routes go through the IPIP device, each with the prefix whose gateways are reached
     /// directly.
     pub(crate) ipip: BTreeMap<IpNet, Option<IpNet>>,
+    /// A gateway with an address of a pool is never looked for behind a router: its packets would leave the network.
+    pub(crate) pools: BTreeSet<IpNet>,
+}
+
+impl View {
+    fn on_link(&self, gateway: IpAddr) -> Vec<NextHop> {
+        self.connected.interface(gateway).map(|interface| NextHop::via(gateway, interface)).into_iter().collect()
+    }
+
+    fn hops(&self, gateway: IpAddr) -> Vec<NextHop> {
+        if self.pools.iter().any(|pool| pool.contains(&gateway)) {
+            self.on_link(gateway)
+        } else {
+            self.connected.hops(gateway)
+        }
+    }
 }
 
 /// The kernel route, if there can be one now, and what is lacking. `workload`: the interface of the workload that has an
@@ -42,13 +58,22 @@ pub(crate) fn render(
             let protocol = if view.bgp { RouteProtocol::BIRD } else { RouteProtocol::CALICO };
             (Some(Route::blackhole(net, protocol)), None)
         }
-        Wanted::Node(via) => through(net, &[via], RouteProtocol::CALICO, view, |_| None),
+        Wanted::Node(via) => {
+            let hops = |gateway: IpAddr| view.on_link(gateway);
+            through(net, &[via], RouteProtocol::CALICO, hops)
+        }
         // The far end's address is in no prefix on link; that it is behind the device is for us to know.
         Wanted::Tunnel(device, via) => tunnelled(net, device, &[via], RouteProtocol::CALICO, view),
         Wanted::Learned(Learned { next_hops, metric, over_workloads: _ }) => {
             let (route, waiting) = match in_ipip(net, next_hops, view) {
                 true => tunnelled(net, TunnelDevice::Ipip, next_hops, RouteProtocol::BIRD, view),
-                false => through(net, next_hops, RouteProtocol::BIRD, view, workload),
+                false => {
+                    // The route to a workload itself may come after this one.
+                    let behind =
+                        |gateway| workload(gateway).map(|i| NextHop { onlink: true, ..NextHop::via(gateway, i) });
+                    let hops = |gateway| behind(gateway).map_or_else(|| view.hops(gateway), |hop| vec![hop]);
+                    through(net, next_hops, RouteProtocol::BIRD, hops)
+                }
             };
             (route.map(|route| Route { metric: *metric, ..route }.normal()), waiting)
         }
@@ -79,18 +104,20 @@ fn through(
     net: IpNet,
     gateways: &[IpAddr],
     protocol: RouteProtocol,
-    view: &View,
-    workload: impl Fn(IpAddr) -> Option<u32>,
+    hops_to: impl Fn(IpAddr) -> Vec<NextHop>,
 ) -> (Option<Route>, Option<Waiting>) {
-    let mut hops = Vec::with_capacity(gateways.len());
+    let mut hops: Vec<NextHop> = Vec::with_capacity(gateways.len());
     let mut off_link = Vec::new();
     for gateway in gateways {
-        // The route to a workload itself may come after this one.
-        let behind = workload(*gateway).map(|interface| NextHop { onlink: true, ..NextHop::via(*gateway, interface) });
-        let direct = || view.connected.interface(*gateway).map(|interface| NextHop::via(*gateway, interface));
-        match behind.or_else(direct) {
-            Some(hop) => hops.push(hop),
-            None => off_link.push(*gateway),
+        let found = hops_to(*gateway);
+        if found.is_empty() {
+            off_link.push(*gateway);
+        }
+        for hop in found {
+            // Gateways may be behind one router.
+            if !hops.contains(&hop) {
+                hops.push(hop);
+            }
         }
     }
     let waiting = (!off_link.is_empty()).then_some(Waiting::OffLink(off_link));

@@ -15,8 +15,8 @@ use crate::RouteKey;
 pub enum Waiting {
     /// The workload's or tunnel's interface is not there, or not up. Normal while it comes or goes.
     Interface(Arc<str>),
-    /// These gateways are on no link of this node; if others are, the route uses those meanwhile. The network between
-    /// the nodes routes instead of switching, so the peer must be reached through a router that it also announces.
+    /// These gateways are on no link of this node, and no route of others leads to them; if others can be reached, the
+    /// route uses those meanwhile.
     OffLink(Vec<IpAddr>),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Waiting {
             Waiting::Interface(name) => write!(f, "interface {name} is not up"),
             Waiting::OffLink(gateways) => {
                 let text: Vec<_> = gateways.iter().map(ToString::to_string).collect();
-                write!(f, "gateway {} is on no link of this node", text.join(", "))
+                write!(f, "gateway {} is on no link of this node and behind no router that it knows", text.join(", "))
             }
         }
     }

@@ -35,6 +35,10 @@ pub struct Routing<K: RouteKernel> {
     waiting: BTreeMap<IpNet, Waiting>,
     /// Prefixes whose gateway is, or may become, the address of a workload, by gateway.
     behind: BTreeMap<IpAddr, BTreeSet<IpNet>>,
+    /// The gateways of learned routes that were looked for since the table was read.
+    sought: BTreeSet<IpAddr>,
+    /// Whether others' routes through routers changed since the table was read, where no gateway depended on it.
+    routers_changed: bool,
     conflicts: BTreeSet<RouteKey>,
     hold: bool,
     stale: bool,
@@ -53,6 +57,8 @@ impl<K: RouteKernel> Routing<K> {
             dirty: Dirty::default(),
             waiting: BTreeMap::new(),
             behind: BTreeMap::new(),
+            sought: BTreeSet::new(),
+            routers_changed: false,
             conflicts: BTreeSet::new(),
             hold: false,
             stale: true,
@@ -208,6 +214,10 @@ impl<K: RouteKernel> Routing<K> {
     }
 
     fn set_pools(&mut self, pools: BTreeSet<IpNet>) {
+        if self.view.pools != pools {
+            self.view.pools.clone_from(&pools);
+            self.dirty.extend(self.wants.learned_nets());
+        }
         if self.applier.target_mut().ownership_mut().set_pools(pools) {
             self.resync();
         }
@@ -239,7 +249,9 @@ impl<K: RouteKernel> Routing<K> {
         self.applier.saw_all(ours);
         if links != self.view.links || connected != self.view.connected || first {
             self.dirty.extend(self.wants.nets());
+            self.sought.clear();
         }
+        self.routers_changed = false;
         (self.view.links, self.view.connected) = (links, connected);
         // Only what was there at the start is from an earlier life.
         if first {
@@ -251,7 +263,7 @@ impl<K: RouteKernel> Routing<K> {
 
     fn render_dirty(&mut self) {
         let dirty = self.dirty.take();
-        let Routing { options, applier, wants, view, waiting, behind, .. } = self;
+        let Routing { options, applier, wants, view, waiting, behind, sought, routers_changed, stale, .. } = self;
         let workload = |addr: IpAddr| wants.workload(addr).and_then(|interface| view.links.up_index(interface));
         let mut walk = wants.walk(dirty.len());
         let mut routes = Vec::with_capacity(dirty.len());
@@ -261,6 +273,10 @@ impl<K: RouteKernel> Routing<K> {
                 Some(wanted) => render(net, wanted, view, options, workload),
                 None => (None, None),
             };
+            for gateway in gateways {
+                let new = !sought.contains(gateway) && sought.insert(*gateway);
+                *stale |= new && *routers_changed;
+            }
             let off_link = |gateway: &IpAddr| matches!(&waits, Some(Waiting::OffLink(off)) if off.contains(gateway));
             let depends = |gateway: &&IpAddr| wants.workload(**gateway).is_some() || off_link(gateway);
             note_gateways(behind, net, gateways.iter().filter(depends).copied().collect());
@@ -334,6 +350,7 @@ impl<K: RouteKernel> Routing<K> {
         if news || Connected::concerns(route, &self.view.links, ownership) {
             self.stale = true;
         }
+        self.routers_told(route);
     }
 
     fn route_gone(&mut self, route: &Route) {
@@ -349,6 +366,17 @@ impl<K: RouteKernel> Routing<K> {
         }
         if !ours {
             self.applier.tracker_mut().retry(&key);
+        }
+        self.routers_told(route);
+    }
+
+    /// Takes that others' route through routers came, changed or went. A host may have many of them that change all
+    /// the time, so the table is read only if a gateway depends on it.
+    fn routers_told(&mut self, route: &Route) {
+        if Connected::concerns_routers(route, &self.view.links, self.applier.target().ownership()) {
+            let leads = self.sought.iter().any(|gateway| route.net.contains(gateway));
+            self.stale |= leads;
+            self.routers_changed |= !leads;
         }
     }
 }

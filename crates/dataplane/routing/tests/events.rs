@@ -23,6 +23,7 @@ enum Step {
     Recreate(usize),
     Remove(usize),
     Uplink(bool),
+    Router(bool),
     Steal(usize),
     Intrude(usize, bool),
     Deliver(usize),
@@ -39,11 +40,12 @@ fn step() -> impl Strategy<Value = Step> {
     let link = 0usize..2;
     prop_oneof![
         4 => (net.clone(), proptest::option::of(0u8..4)).prop_map(|(n, t)| Step::Desire(n, t)),
-        2 => (net.clone(), proptest::option::of(0u8..3)).prop_map(|(n, t)| Step::Learn(n, t)),
+        2 => (net.clone(), proptest::option::of(0u8..5)).prop_map(|(n, t)| Step::Learn(n, t)),
         2 => (link.clone(), any::<bool>()).prop_map(|(l, up)| Step::LinkUp(l, up)),
         1 => link.clone().prop_map(Step::Recreate),
         1 => link.prop_map(Step::Remove),
         1 => any::<bool>().prop_map(Step::Uplink),
+        1 => any::<bool>().prop_map(Step::Router),
         1 => net.clone().prop_map(Step::Steal),
         1 => (net, any::<bool>()).prop_map(|(n, s)| Step::Intrude(n, s)),
         4 => (1usize..6).prop_map(Step::Deliver),
@@ -141,6 +143,16 @@ impl World {
                 }
                 self.emit(true);
             }
+            Step::Router(there) => {
+                let net = "172.18.0.0/16".parse().unwrap();
+                if *there && self.links[&ETH0].up {
+                    let router = NextHop::via("172.17.8.1".parse().unwrap(), ETH0);
+                    self.kernel.put_route(Route::via(net, vec![router], RouteProtocol::STATIC));
+                } else {
+                    self.kernel.remove_routes(net);
+                }
+                self.emit(true);
+            }
             Step::Steal(net) => {
                 self.kernel.remove_routes(nets()[*net]);
                 self.emit(true);
@@ -187,7 +199,10 @@ fn want(routing: &mut Routing<FakeKernel>, step: &Step) {
                 None => &[],
                 Some(0) => &["172.17.8.102"],
                 Some(1) => &["172.17.8.102", "172.17.8.103"],
-                Some(_) => &["fd00:8::102"],
+                Some(2) => &["fd00:8::102"],
+                Some(3) => &["172.18.0.9", "172.17.8.102"],
+                // Behind a route of the node's own, or a workload.
+                Some(_) => &["10.0.0.1"],
             };
             let next_hops: Vec<_> = text.iter().map(|t| t.parse().unwrap()).collect();
             routing.set_learned(

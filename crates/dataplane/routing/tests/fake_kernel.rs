@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use tortie_dataplane::Cause;
 use tortie_dataplane::testing::{Rig, converges};
-use tortie_desired::{Batch, BgpSpeaker, Route as Desired, RouteTarget, Tables};
+use tortie_desired::{Batch, BgpSpeaker, Pool, Route as Desired, RouteTarget, Tables};
 use tortie_net::AsNumber;
 use tortie_netlink::{Event, FakeKernel, NextHop, Route, RouteKernel, RouteProtocol};
 use tortie_routing::{Learned, Options, RouteKey, RouteTable, Routing, Waiting};
@@ -248,6 +248,7 @@ fn an_earlier_lifes_route_of_another_metric_gives_way_to_the_new_one() {
 #[test]
 fn a_gateway_off_link_is_reported_and_comes_with_its_connected_route() {
     let kernel = kernel();
+    kernel.remove_routes(net("0.0.0.0/0"));
     let mut routing = routing(&kernel);
     let now = Instant::now();
     routing.set_learned(net("10.1.0.0/26"), learned(&["172.18.0.9", "172.17.8.102"]));
@@ -427,4 +428,75 @@ proptest! {
             states.into_iter().map(|s| s.into_iter().map(|r| (RouteKey::of_route(&r), Arc::new(r))).collect()).collect();
         converges(&mut FakeRig(kernel()), &states);
     }
+}
+
+#[test]
+fn a_gateway_off_link_is_reached_through_the_router_that_others_routes_name() {
+    let kernel = kernel();
+    let mut routing = routing(&kernel);
+    let now = Instant::now();
+    let router = |text: &str, via: &str, metric| {
+        let hop = NextHop::via(ip(via), ETH0);
+        Route { metric, ..Route::via(net(text), vec![hop], RouteProtocol::STATIC) }
+    };
+    kernel.put_route(router("0.0.0.0/0", "172.17.8.2", 200));
+    routing.set_learned(net("10.1.0.0/26"), learned(&["172.18.0.9"]));
+    routing.set_learned(net("10.2.0.0/26"), learned(&["172.18.0.9", "172.18.0.10", "172.17.8.102"]));
+    let report = routing.apply(now);
+    assert!(report.waiting.is_empty(), "{report}");
+    let both = "10.2.0.0/26 nexthop weight 1 via 172.17.8.1 dev #2 nexthop weight 1 via 172.17.8.102 dev #2 proto bird";
+    assert_eq!(ours(&kernel), ["10.1.0.0/26 via 172.17.8.1 dev #2 proto bird", both]);
+
+    // A longer prefix leads elsewhere.
+    let more = router("172.18.0.8/29", "172.17.8.7", 0);
+    kernel.put_route(more.clone());
+    routing.on_event(&Event::RouteSet(more.clone()));
+    routing.apply(routing.wake_at(now).unwrap());
+    assert_eq!(ours(&kernel)[0], "10.1.0.0/26 via 172.17.8.7 dev #2 proto bird");
+
+    // One that no gateway depends on is not worth a reading, but counts for the gateway that does later.
+    let other = router("172.19.0.0/16", "172.17.8.8", 0);
+    kernel.put_route(other.clone());
+    routing.on_event(&Event::RouteSet(other));
+    assert_eq!(routing.wake_at(now), None);
+    routing.set_learned(net("10.3.0.0/26"), learned(&["172.19.0.1"]));
+    routing.apply(now);
+    routing.apply(routing.wake_at(now).unwrap());
+    assert_eq!(ours(&kernel)[2], "10.3.0.0/26 via 172.17.8.8 dev #2 proto bird");
+
+    // With nothing that leads there it goes, and says so.
+    let routers = kernel.all_routes().into_iter().filter(|route| route.protocol != RouteProtocol::BIRD);
+    for route in routers.filter(|route| route.hops.iter().any(|hop| hop.via.is_some())).collect::<Vec<_>>() {
+        kernel.remove_routes(route.net);
+        routing.on_event(&Event::RouteGone(route));
+    }
+    let report = routing.apply(routing.wake_at(now).unwrap());
+    assert_eq!(report.waiting.len(), 3, "{report}");
+    assert_eq!(ours(&kernel), ["10.2.0.0/26 via 172.17.8.102 dev #2 proto bird"]);
+}
+
+#[test]
+fn a_gateway_in_a_pool_is_not_looked_for_outside_the_network() {
+    let kernel = kernel();
+    let mut routing = routing(&kernel);
+    let pools = BTreeMap::from([(net("10.0.0.0/16"), Some(Pool { nat_outgoing: false }))]);
+    routing.change_desired(&Batch { pools, ..Batch::default() });
+    routing.set_learned(net("10.1.0.0/26"), learned(&["10.0.0.5"]));
+    let report = routing.apply(Instant::now());
+    assert_eq!(report.waiting, [(net("10.1.0.0/26"), Waiting::OffLink(vec![ip("10.0.0.5")]))].into());
+    assert_eq!(ours(&kernel), [""; 0]);
+}
+
+#[test]
+fn a_peer_behind_its_own_route_is_a_gateway() {
+    let kernel = kernel();
+    let mut routing = routing(&kernel);
+    let now = Instant::now();
+    routing.set_desired(&tables(&[("10.9.9.9/32", node("172.17.8.7"))]));
+    routing.set_learned(net("10.1.0.0/26"), learned(&["10.9.9.9"]));
+    routing.apply(now);
+    let event = kernel.all_routes().into_iter().find(|route| route.net == net("10.9.9.9/32")).unwrap();
+    routing.on_event(&Event::RouteSet(event));
+    routing.apply(routing.wake_at(now).unwrap());
+    assert!(ours(&kernel).contains(&"10.1.0.0/26 via 172.17.8.7 dev #2 proto bird".to_owned()), "{:?}", ours(&kernel));
 }

@@ -1,12 +1,15 @@
 //! One turn's work: calculated changes into rules, routes and BGP.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tortie_dataplane::Cause;
 use tortie_desired::Batch;
 use tortie_flow::Judge;
-use tortie_net::Family;
+use tortie_net::{Family, IpNet};
+use tortie_routing::Waiting;
 use tracing::{debug, error, info, warn};
 
 use super::Agent;
@@ -52,7 +55,9 @@ impl Agent {
             // Without a speaker nobody will say what an earlier run's routes are worth now.
             self.routing.sweep_learned();
         }
-        if !self.first_pass_done {
+        if !self.first_pass_done && !self.rules_current {
+            // All that is wanted is told when the rules stand.
+        } else if !self.first_pass_done {
             self.routing.set_desired(&self.tables);
             self.tunnels.set_desired(&self.tables);
             self.wireguard.set_desired(&self.tables);
@@ -65,8 +70,7 @@ impl Agent {
                 self.wireguard.set_desired(&self.tables);
             }
         }
-        // Before its rules stand, a pod gets no route.
-        if self.rules_current || self.first_pass_done {
+        if self.writes_devices() {
             self.apply_tunnels(now);
             self.apply_wireguard(now);
             self.apply_shaping(now);
@@ -227,6 +231,14 @@ impl Agent {
             }
             self.last_routing = text;
         }
+        let unreachable = unreachable(&report.waiting);
+        if unreachable != self.unreachable {
+            match unreachable.is_empty() {
+                true => info!("the gateways of all learned routes can be reached again"),
+                false => warn!("learned routes that are not in the kernel: {unreachable}"),
+            }
+            self.unreachable = unreachable;
+        }
     }
 
     fn tell_bgp(&mut self, batch: &Batch) {
@@ -260,6 +272,23 @@ impl Agent {
     }
 }
 
+/// Which gateways nothing leads to, each with how many routes wait for it and the first of them.
+fn unreachable(waiting: &BTreeMap<IpNet, Waiting>) -> String {
+    let mut gateways: BTreeMap<IpAddr, (usize, IpNet)> = BTreeMap::new();
+    for (net, waits) in waiting {
+        let off_link: &[IpAddr] = match waits {
+            Waiting::OffLink(off_link) => off_link,
+            Waiting::Interface(_) => &[],
+        };
+        off_link.iter().for_each(|gateway| gateways.entry(*gateway).or_insert((0, *net)).0 += 1);
+    }
+    let words = gateways.iter().map(|(gateway, (count, first))| match count {
+        1 => format!("{first}: no way to its gateway {gateway}"),
+        _ => format!("{first} and {} more: no way to their gateway {gateway}", count - 1),
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 /// Whether a batch may change what policy says of a flow.
 fn decides(batch: &Batch) -> bool {
     let Batch {
@@ -287,4 +316,25 @@ fn decides(batch: &Batch) -> bool {
     let places = !(endpoints.is_empty() && host_endpoints.is_empty());
     let tunnels = !(tunnels.is_empty() && wireguard.is_empty() && vteps.is_empty()) || ipip.is_some();
     settings.is_some() || policy || places || tunnels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateways_without_a_way_are_told_once_each() {
+        let net = |text: &str| text.parse::<IpNet>().expect("a literal");
+        let off_link = |text: &str| Waiting::OffLink(vec![text.parse().expect("a literal")]);
+        let waiting = [
+            (net("10.1.0.0/26"), off_link("192.0.2.1")),
+            (net("10.2.0.0/26"), off_link("192.0.2.1")),
+            (net("10.3.0.0/26"), off_link("192.0.2.2")),
+            (net("10.4.0.1/32"), Waiting::Interface("cali1".into())),
+        ];
+        let words =
+            "10.1.0.0/26 and 1 more: no way to their gateway 192.0.2.1; 10.3.0.0/26: no way to its gateway 192.0.2.2";
+        assert_eq!(unreachable(&waiting.into()), words);
+        assert_eq!(unreachable(&BTreeMap::new()), "");
+    }
 }

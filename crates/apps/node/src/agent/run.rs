@@ -114,6 +114,8 @@ pub struct Agent {
     pub(super) first_pass_done: bool,
     pub(super) refresh_at: Instant,
     pub(super) last_routing: String,
+    /// Learned routes that are not in the kernel, as nothing leads to their gateways, in words.
+    pub(super) unreachable: String,
     pub(super) last_tunnels: String,
     pub(super) last_wireguard: String,
     pub(super) last_shaping: String,
@@ -181,6 +183,7 @@ impl Agent {
             first_pass_done: false,
             refresh_at: Instant::now() + REFRESH,
             last_routing: String::new(),
+            unreachable: String::new(),
             last_tunnels: String::new(),
             last_wireguard: String::new(),
             last_shaping: String::new(),
@@ -235,16 +238,18 @@ impl Agent {
         if !self.complete {
             return None;
         }
-        let routes = self.routing.wake_at(now);
-        let tunnels = self.tunnels.wake_at(now);
-        routes
-            .into_iter()
-            .chain(tunnels)
-            .chain(self.wireguard.wake_at(now))
-            .chain(self.shaping.wake_at(now))
-            .chain(self.rules_retry)
-            .chain([self.refresh_at])
-            .min()
+        let devices = || {
+            let routes = self.routing.wake_at(now).into_iter().chain(self.tunnels.wake_at(now));
+            routes.chain(self.wireguard.wake_at(now)).chain(self.shaping.wake_at(now)).min()
+        };
+        // They have work at once, but it waits for the rules.
+        let devices = if self.writes_devices() { devices() } else { None };
+        devices.into_iter().chain(self.rules_retry).chain([self.refresh_at]).min()
+    }
+
+    /// Whether routes and devices are written: before its rules stand, a pod gets no route.
+    pub(super) fn writes_devices(&self) -> bool {
+        self.rules_current || self.first_pass_done
     }
 
     fn take(&mut self, message: Message) {

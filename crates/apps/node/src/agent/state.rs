@@ -76,6 +76,7 @@ impl Agent {
             "datastore": self.told.trouble(),
             "tunnels": tunnels,
             "wireguard": wireguard,
+            "unreachable": (!self.unreachable.is_empty()).then_some(&self.unreachable),
             "bandwidth": (!self.last_shaping.is_empty()).then_some(&self.last_shaping),
             "selfTest": self.self_test.as_ref().map(crate::self_test::SelfTest::state),
             "bgp": bgp,
