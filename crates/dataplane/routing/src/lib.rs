@@ -21,7 +21,7 @@ mod tunnel;
 mod wants;
 mod wireguard;
 
-pub use interface::{configure_workload_interface, enable_forwarding};
+pub use interface::{configure_lax_interface, configure_workload_interface, enable_forwarding};
 pub use key::RouteKey;
 pub use options::{BgpRoutes, Options};
 pub use ours::Ownership;

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use tortie_api::ipam::AffinityState;
 use tortie_api::{Kind, Resource, StagedAction};
-use tortie_desired::{Batch, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId};
+use tortie_desired::{Batch, EndpointId, Policy, PolicyId, PolicyKind, Profile, SetId, Settings};
 use tortie_facts::{AffinityKey, Key, OwnerKind, Update, Value};
 use tortie_kubernetes::staged_network_policy;
 use tortie_net::IpNet;
@@ -78,6 +78,7 @@ pub struct Calculator {
     wireguard: Wireguard,
     bgp: Bgp,
     config: Config,
+    loose_sources: bool,
     active_policies: Active<PolicyId, Policy>,
     active_profiles: Active<Arc<str>, Profile>,
     flushed: Flushed,
@@ -106,6 +107,7 @@ impl Calculator {
             wireguard: Wireguard::default(),
             bgp: Bgp::default(),
             config: Config::new(started_with),
+            loose_sources: false,
             active_policies: Active::default(),
             active_profiles: Active::default(),
             flushed: Flushed::default(),
@@ -164,6 +166,11 @@ impl Calculator {
         self.hosts.set_interfaces(interfaces);
     }
 
+    /// Takes whether the kernel's own check of workloads' IPv4 sources can't be relied upon.
+    pub fn set_loose_sources(&mut self, loose: bool) {
+        self.loose_sources = loose;
+    }
+
     /// Says that the facts are complete for the first time. From here on [`Calculator::flush`] tells.
     pub fn in_sync(&mut self) {
         self.synced = true;
@@ -176,6 +183,7 @@ impl Calculator {
             return out;
         }
         let settings = self.config.settings(self.bgp.labels(&self.node), &self.services);
+        let settings = Settings { loose_sources: self.loose_sources, ..settings };
         let workload_settings = self.config.workloads(self.bgp.labels(&self.node));
         if workload_settings != self.workload_settings {
             self.workload_settings = workload_settings;

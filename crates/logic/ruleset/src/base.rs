@@ -201,7 +201,7 @@ fn from_host(shape: &Shape<'_>, early: bool) -> Option<Chain> {
 fn from_workload(shape: &Shape<'_>) -> Chain {
     let settings = shape.settings;
     let mut rules: Vec<Rule> = own_first(shape, Side::Source).into_iter().collect();
-    rules.extend(established_of_workloads(settings, true));
+    rules.extend(established_of_workloads(settings, !settings.loose_sources));
     rules.extend(anti_spoof(settings));
     rules.push(dispatch(Side::Source));
     rules.extend(cut_off(settings, Side::Source));
@@ -303,7 +303,7 @@ fn workload_to_host(shape: &Shape<'_>) -> Chain {
     let mut rules: Vec<Rule> = shape.tunnels.iter().filter_map(|tunnel| tunnel.shut(settings)).collect();
     rules.extend(own_first(shape, Side::Source).filter(|_| to_policy));
     // The own chains check the sources of workloads that have one, and the kernel does not.
-    let checked = to_policy || !(shape.own)(Direction::Egress);
+    let checked = !settings.loose_sources && (to_policy || !(shape.own)(Direction::Egress));
     rules.extend(established_of_workloads(settings, checked));
     if settings.ipv6 {
         let icmp = Match::Protocol { protocol: Protocol::ICMPV6, negate: false };

@@ -456,6 +456,18 @@ fn flows_that_policy_has_come_to_deny_end_wherever_established_ones_are_accepted
 }
 
 #[test]
+fn where_the_kernel_checks_no_sources_rules_check_those_of_established_flows() {
+    let mut tables = tables();
+    let strict = Renderer::new(&tables, 200);
+    assert_eq!(print(strict.ruleset(), "filter-FORWARD-from-wl")[0], "established IPv4 accept");
+    tables.settings.loose_sources = true;
+    let loose = Renderer::new(&tables, 200);
+    for chain in ["filter-FORWARD-from-wl", "cali-wl-to-host"] {
+        assert_eq!(print(loose.ruleset(), chain)[0], "established IPv4 iif+src @cali-wl-sources-v4 accept", "{chain}");
+    }
+}
+
+#[test]
 fn log_lines_name_their_policy_and_are_limited() {
     let mut tables = tables();
     let settings = Settings {

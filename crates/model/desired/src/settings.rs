@@ -105,6 +105,9 @@ pub struct Settings {
     pub record_drops: bool,
     /// Whether rules end established flows that are marked as denied by now.
     pub revoke_flows: bool,
+    /// Whether the kernel does not check the IPv4 sources of workloads strictly, so that rules check those of established
+    /// flows too.
+    pub loose_sources: bool,
 }
 
 const fn failsafe(protocol: Protocol, port: u16) -> Failsafe {
@@ -156,6 +159,7 @@ impl Default for Settings {
             reject_service_loops: false,
             record_drops: false,
             revoke_flows: false,
+            loose_sources: false,
         }
     }
 }

@@ -25,6 +25,7 @@ impl Agent {
         {
             self.calculator.set_interfaces(interfaces);
         }
+        self.calculator.set_loose_sources(self.interfaces.loose());
         let mut batch = if self.locked { Batch::default() } else { self.calculator.flush() };
         if self.bgp.is_none() {
             // Nobody here speaks BGP, whatever the Node resource says.
@@ -43,6 +44,7 @@ impl Agent {
             self.rules_current = false;
             self.resync_devices();
         }
+        self.interfaces.make(&self.tables, &batch);
         self.interfaces.tighten(&self.tables);
         self.apply_rules(&batch, now);
         if self.rules_current {

@@ -280,6 +280,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             let external_nodes = service_loops.iter().filter(|net| net.addr().is_ipv4()).copied().collect();
             Settings {
                 revoke_flows: record_drops,
+                loose_sources: reject_denied,
                 external_nodes,
                 interface_prefixes,
                 endpoint_to_host,
