@@ -15,6 +15,7 @@
 //!   self-test <--the nodes-- agent; --packets of full size--> other nodes; the largest that pass --> agent
 //!   drops <--packets that ended, by NFLOG-- kernel; <--batches-- agent; told to whoever asks by cni
 //!   revoke <--rules changed-- agent; asks it to Judge the flows that conntrack lists; --marks--> conntrack
+//!   forget <--addresses that workloads gave up-- agent, which waits before others get them; --deletes flows--> conntrack
 //!   http (health, metrics) reads Health, which the agent writes
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
 //!   reports --the node is alive, by a clock, on etcd alone--> store
@@ -36,6 +37,7 @@ mod condition;
 mod drops;
 mod endpoint_reports;
 mod environment;
+mod forget;
 mod health;
 mod host;
 mod lock;
@@ -264,6 +266,16 @@ fn start_revoker(
     Ok(None)
 }
 
+/// Starts who ends the flows of addresses that workloads gave up, if the kernel tells of flows.
+fn start_forgetter(unsupported: &mut BTreeMap<String, String>) -> Result<Option<forget::Forgetter>> {
+    let forgetter = forget::start()?;
+    if forgetter.is_none() {
+        let why = "this kernel tells of no connections (nf_conntrack_netlink)";
+        unsupported.insert("ending flows of earlier workloads".to_owned(), why.to_owned());
+    }
+    Ok(forgetter)
+}
+
 /// The running node.
 struct Node {
     post: agent::Post,
@@ -296,6 +308,7 @@ impl Node {
         let overrides = Overrides { record_drops: Some(record_drops), ..overrides };
         let (inbox, post) = Inbox::new()?;
         let revoker = if environment.revoke_flows { start_revoker(felix, &post, &mut unsupported)? } else { None };
+        let forgetter = start_forgetter(&mut unsupported)?;
         let workload_routes = Some(felix.route_source == "WorkloadIPs");
         let overrides = Overrides { revoke_flows: Some(revoker.is_some()), workload_routes, ..overrides };
         let handle = AgentHandle::new(post.clone(), health.clone());
@@ -367,6 +380,7 @@ impl Node {
             self_test,
             service: service.clone(),
             revoker,
+            forgetter,
             unsupported,
             health: health.clone(),
         });

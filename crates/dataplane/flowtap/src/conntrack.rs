@@ -1,4 +1,4 @@
-//! Connections as the kernel tracks them (ctnetlink): listing them, and marking them.
+//! Connections as the kernel tracks them (ctnetlink): listing, marking and deleting them.
 //!
 //! Only the default zone, and only bits of the mark that the caller names. What is gone meanwhile is no error.
 
@@ -21,6 +21,7 @@ mod ct {
     const SUBSYSTEM: u16 = 1 << 8;
     pub(super) const NEW: u16 = SUBSYSTEM;
     pub(super) const GET: u16 = SUBSYSTEM | 1;
+    pub(super) const DELETE: u16 = SUBSYSTEM | 2;
     pub(super) const NESTED: u16 = 1 << 15;
     pub(super) const ORIGINAL: u16 = 1;
     pub(super) const REPLY: u16 = 2;
@@ -111,20 +112,27 @@ impl Connections {
 
     /// Sets or clears these bits of a flow's mark; whether the flow is still there.
     pub fn mark(&mut self, tracked: &Tracked, bits: u32, on: bool) -> Result<bool, ConntrackError> {
+        let value = if on { bits } else { 0 };
+        self.change(ct::NEW, tracked, &[(ct::MARK, &value.to_be_bytes()), (ct::MARK_MASK, &bits.to_be_bytes())])
+    }
+
+    /// Deletes the kernel's entry of a flow; whether it was still there. The next packet of either side begins it anew.
+    pub fn delete(&mut self, tracked: &Tracked) -> Result<bool, ConntrackError> {
+        self.change(ct::DELETE, tracked, &[])
+    }
+
+    /// Asks for a change of one flow; whether it is still there.
+    fn change(&mut self, kind: u16, tracked: &Tracked, how: &[(u16, &[u8])]) -> Result<bool, ConntrackError> {
         self.sequence = self.sequence.wrapping_add(1);
         let family = match tracked.family {
             Family::V4 => libc::AF_INET,
             Family::V6 => libc::AF_INET6,
         };
         let family = u8::try_from(family).expect("families are small");
-        let value = if on { bits } else { 0 };
-        let attributes: [(u16, &[u8]); 3] = [
-            (ct::ORIGINAL | ct::NESTED, &tracked.key),
-            (ct::MARK, &value.to_be_bytes()),
-            (ct::MARK_MASK, &bits.to_be_bytes()),
-        ];
+        // Without a flow the kernel would take it for all of them; every list has the key of each.
+        let attributes = [&[(ct::ORIGINAL | ct::NESTED, &*tracked.key)], how].concat();
         let flags = flag::REQUEST | flag::ACK;
-        let head = Head { kind: ct::NEW, flags, seq: self.sequence, family, resource: 0 };
+        let head = Head { kind, flags, seq: self.sequence, family, resource: 0 };
         match self.ask(&message(head, &attributes), |_| {}) {
             Ok(()) => Ok(true),
             Err(ConntrackError::Unavailable(Errno::ENOENT)) => Ok(false),

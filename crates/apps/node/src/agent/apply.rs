@@ -1,12 +1,13 @@
 //! One turn's work: calculated changes into rules, routes and BGP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tortie_dataplane::Cause;
-use tortie_desired::Batch;
+use tortie_desired::{Batch, Endpoint, Tables};
 use tortie_flow::Judge;
 use tortie_net::{Family, IpNet};
 use tortie_routing::Waiting;
@@ -17,6 +18,9 @@ use super::run::REFRESH;
 use crate::bgp::Wanted;
 use crate::revoke::Question;
 use crate::tunnel_addresses::Wireguard;
+
+/// How long a workload that gets an address waits until the flows of the one that had it before are deleted.
+const FORGET_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Agent {
     pub(super) fn apply(&mut self, now: Instant) {
@@ -34,6 +38,7 @@ impl Agent {
             batch.bgp_peers.clear();
             batch.announcements.clear();
         }
+        let reused = self.reused(&batch);
         self.tables.apply(&batch);
         if !batch.endpoints.is_empty() {
             self.judge = None;
@@ -46,6 +51,7 @@ impl Agent {
         }
         self.interfaces.make(&self.tables, &batch);
         self.interfaces.tighten(&self.tables);
+        self.forget_before(&reused);
         self.apply_rules(&batch, now);
         if self.rules_current {
             self.interfaces.loosen(&self.tables);
@@ -78,6 +84,7 @@ impl Agent {
             self.apply_shaping(now);
             self.apply_routes(now);
         }
+        self.forget();
         self.tell_bgp(&batch);
         if let Some(test) = &mut self.self_test {
             let changed = !batch.vteps.is_empty() || !batch.tunnels.is_empty() || batch.ipip.is_some();
@@ -104,6 +111,33 @@ impl Agent {
             self.service.sweep(&interfaces, &self.tables.settings.interface_prefixes);
             let (endpoints, policies) = (self.tables.endpoints.len(), self.tables.policies.len());
             info!(endpoints, policies, "in sync: the kernel holds the first picture of the facts");
+        }
+    }
+
+    /// Notes the addresses that workloads give up. Those that workloads get now.
+    fn reused(&mut self, batch: &Batch) -> BTreeSet<IpAddr> {
+        if self.forgetter.is_none() || batch.endpoints.is_empty() {
+            return BTreeSet::new();
+        }
+        let (gone, come) = moved(&self.tables, batch);
+        self.given_up.extend(gone);
+        come
+    }
+
+    /// Waits until no flow of an earlier workload is left of addresses that workloads get now.
+    fn forget_before(&mut self, come: &BTreeSet<IpAddr>) {
+        let Some(forgetter) = self.forgetter.as_ref().filter(|_| !come.is_empty()) else { return };
+        let given_up = &mut self.given_up;
+        forgetter.forget(come.iter().filter(|addr| given_up.remove(addr)).copied());
+        if !forgetter.wait(come, FORGET_PATIENCE) {
+            warn!(addresses = ?come, "flows of the workloads that had these addresses before may go on");
+        }
+    }
+
+    /// Ends the flows of addresses that workloads gave up, once no packet makes them anew.
+    fn forget(&mut self) {
+        if let Some(forgetter) = self.forgetter.as_ref().filter(|_| self.rules_current && !self.given_up.is_empty()) {
+            forgetter.forget(std::mem::take(&mut self.given_up));
         }
     }
 
@@ -291,6 +325,29 @@ fn unreachable(waiting: &BTreeMap<IpNet, Waiting>) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
+/// The addresses that workloads of these tables lose by a batch, and those that workloads get.
+fn moved(tables: &Tables, batch: &Batch) -> (BTreeSet<IpAddr>, BTreeSet<IpAddr>) {
+    let (mut gone, mut come) = (BTreeSet::new(), BTreeSet::new());
+    for (id, new) in &batch.endpoints {
+        let old = tables.endpoints.get(id);
+        // Another interface, or one made anew, is another workload.
+        let same = |(a, b): &(&Arc<Endpoint>, &Arc<Endpoint>)| a.interface == b.interface && a.mac == b.mac;
+        let stays = old.zip(new.as_ref()).filter(same);
+        let kept =
+            |addr: &&IpAddr| stays.is_some_and(|(a, b)| a.addresses.contains(addr) && b.addresses.contains(addr));
+        gone.extend(old.iter().flat_map(|old| &old.addresses).filter(|addr| !kept(addr)));
+        come.extend(new.iter().flat_map(|new| &new.addresses).filter(|addr| !kept(addr)));
+    }
+    if !gone.is_empty() {
+        // Of several workloads with one address those that stay keep its flows.
+        let others = tables.endpoints.iter().filter(|(id, _)| !batch.endpoints.contains_key(*id));
+        for addr in others.flat_map(|(_, endpoint)| &endpoint.addresses) {
+            gone.remove(addr);
+        }
+    }
+    (gone, come)
+}
+
 /// Whether a batch may change what policy says of a flow.
 fn decides(batch: &Batch) -> bool {
     let Batch {
@@ -322,7 +379,46 @@ fn decides(batch: &Batch) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tortie_desired::EndpointId;
+    use tortie_net::Mac;
+
     use super::*;
+
+    fn endpoint(interface: &str, mac: u8, last: &[u8]) -> Endpoint {
+        Endpoint {
+            interface: Arc::from(interface),
+            mac: Some(Mac([2, 0, 0, 0, 0, mac])),
+            addresses: addresses(last).into_iter().collect(),
+            ..Endpoint::default()
+        }
+    }
+
+    fn addresses(last: &[u8]) -> BTreeSet<IpAddr> {
+        last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect()
+    }
+
+    #[test]
+    fn an_address_moves_when_another_workload_has_it_and_not_when_its_own_changes() {
+        let mut tables = Tables::default();
+        let mut moves = |changes: &[(&str, Option<Endpoint>)]| {
+            let id = |name: &str| EndpointId { namespace: Arc::from("ns"), name: Arc::from(name) };
+            let endpoints = changes.iter().map(|(name, new)| (id(name), new.clone().map(Arc::new))).collect();
+            let batch = Batch { endpoints, ..Batch::default() };
+            let told = moved(&tables, &batch);
+            tables.apply(&batch);
+            told
+        };
+        let [a, b] = [endpoint("cali1", 1, &[1, 2]), endpoint("cali2", 2, &[3])];
+        assert_eq!(moves(&[("a", Some(a)), ("b", Some(b))]), (addresses(&[]), addresses(&[1, 2, 3])));
+        let changed = Endpoint { profiles: vec![Arc::from("p")], ..endpoint("cali1", 1, &[1, 4]) };
+        assert_eq!(moves(&[("a", Some(changed))]), (addresses(&[2]), addresses(&[4])), "what stays is no news");
+        let c = endpoint("cali3", 3, &[1]);
+        assert_eq!(moves(&[("a", None), ("c", Some(c))]), (addresses(&[1, 4]), addresses(&[1])), "at once");
+        let anew = endpoint("cali3", 9, &[1]);
+        assert_eq!(moves(&[("c", Some(anew))]), (addresses(&[1]), addresses(&[1])), "made anew");
+        assert_eq!(moves(&[("d", Some(endpoint("cali4", 4, &[3])))]), (addresses(&[]), addresses(&[3])));
+        assert_eq!(moves(&[("d", None)]), (addresses(&[]), addresses(&[])), "another one still has it");
+    }
 
     #[test]
     fn gateways_without_a_way_are_told_once_each() {

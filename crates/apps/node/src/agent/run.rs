@@ -1,6 +1,7 @@
 //! The loop: wait for anything, take it, apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use super::waits::Waits;
 use super::{Inbox, Message};
 use crate::bgp::Bgp;
 use crate::cni::Service;
+use crate::forget::Forgetter;
 use crate::health::Health;
 use crate::lock;
 use crate::memory;
@@ -74,6 +76,8 @@ pub struct Parts {
     pub service: Arc<Service>,
     /// Who stops established flows that policy denies, if anybody does.
     pub revoker: Option<Revoker>,
+    /// Who ends the flows of addresses that workloads gave up, if anybody can.
+    pub forgetter: Option<Forgetter>,
     /// What this kernel lacks, with what follows from it.
     pub unsupported: BTreeMap<String, String>,
     /// What is told of the agent.
@@ -99,6 +103,9 @@ pub struct Agent {
     pub(super) self_test: Option<SelfTest>,
     pub(super) service: Arc<Service>,
     pub(super) revoker: Option<Revoker>,
+    pub(super) forgetter: Option<Forgetter>,
+    /// Addresses that workloads gave up, whose flows end once the kernel holds the rules without them.
+    pub(super) given_up: BTreeSet<IpAddr>,
     /// Who judges flows, while the endpoints stay as they are.
     pub(super) judge: Option<Judge>,
     pub(super) health: Arc<Health>,
@@ -151,6 +158,7 @@ impl Agent {
             self_test,
             service,
             revoker,
+            forgetter,
             unsupported,
             health,
         } = parts;
@@ -172,6 +180,8 @@ impl Agent {
             self_test,
             service,
             revoker,
+            forgetter,
+            given_up: BTreeSet::new(),
             judge: None,
             health,
             tables: Tables::default(),
