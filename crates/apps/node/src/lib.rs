@@ -356,7 +356,7 @@ impl Node {
             MirrorOptions { wake, ..MirrorOptions::default() },
         )?;
         let groups = Groups { links: true, addresses: true, routes: true, neighbours: false };
-        let rules::Rules { backend, leftovers } = rules::open(felix)?;
+        let rules::Rules { backend, iptables, leftovers } = rules::open(felix)?;
         let node_status = match role {
             Role::Node => Some(node_status::start(store, handle.clone(), name)?),
             Role::Felix => None,
@@ -365,7 +365,7 @@ impl Node {
         let agent = Agent::new(Parts {
             inbox,
             facts: mirror,
-            calculator: Calculator::new(name, overrides),
+            calculator: Calculator::new(name, Overrides { iptables: Some(iptables), ..overrides }),
             rules: backend,
             leftovers,
             routing,

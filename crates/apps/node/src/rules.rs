@@ -31,6 +31,8 @@ const FILTERS: [Filter; 3] = [Filter::Nftables, Filter::Iptables(Flavour::Legacy
 pub struct Rules {
     /// The filter.
     pub backend: Box<dyn PolicyBackend>,
+    /// Whether it is iptables.
+    pub iptables: bool,
     /// The others.
     pub leftovers: Leftovers,
 }
@@ -44,7 +46,7 @@ pub fn open(felix: &FelixConfigurationSpec) -> Result<Rules> {
         Filter::Iptables(flavour) => Box::new(Iptables::new(options(felix, flavour, others.hold_policy()))),
     };
     info!(filter = backend.name(), "policy goes into this packet filter");
-    Ok(Rules { backend, leftovers: others })
+    Ok(Rules { backend, iptables: matches!(chosen, Filter::Iptables(_)), leftovers: others })
 }
 
 /// Where what rules count can be read, if the chosen packet filter can tell of packets.

@@ -5,6 +5,8 @@
 
 mod read;
 
+use read::marks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -23,8 +25,10 @@ pub struct Overrides {
     pub interface_prefixes: Option<Vec<Arc<str>>>,
     /// See [`Settings::endpoint_to_host`].
     pub endpoint_to_host: Option<HostAction>,
-    /// See [`Settings::reject_denied`].
-    pub reject_denied: Option<bool>,
+    /// See [`Settings::reject_denied`]: where policy goes into nftables, and where it goes into iptables.
+    pub reject_denied: [Option<bool>; 2],
+    /// Whether policy goes into iptables, and not into nftables. Counts only in what a calculator is started with.
+    pub iptables: Option<bool>,
     /// See [`Settings::log_prefix`].
     pub log_prefix: Option<Arc<str>>,
     /// See [`Settings::log_limit`].
@@ -189,11 +193,12 @@ pub(crate) struct WorkloadSettings {
 }
 
 impl Overrides {
-    fn apply(&self, settings: &mut Settings) {
+    fn apply(&self, settings: &mut Settings, iptables: bool) {
         let Overrides {
             interface_prefixes,
             endpoint_to_host,
             reject_denied,
+            iptables: _,
             log_prefix,
             log_limit,
             accept_invalid,
@@ -226,7 +231,7 @@ impl Overrides {
         } = self;
         set(&mut settings.interface_prefixes, interface_prefixes);
         set(&mut settings.endpoint_to_host, endpoint_to_host);
-        set(&mut settings.reject_denied, reject_denied);
+        set(&mut settings.reject_denied, &reject_denied[usize::from(iptables)]);
         set(&mut settings.log_prefix, log_prefix);
         settings.log_limit = log_limit.or(settings.log_limit);
         set(&mut settings.accept_invalid, accept_invalid);
@@ -287,6 +292,8 @@ impl Config {
         config: Option<&FelixConfiguration>,
         problems: &mut Vec<String>,
     ) {
+        let iptables = self.iptables();
+        problems.extend(config.and_then(|config| marks(&config.spec, iptables)));
         let settings = config.map(|config| Overrides::of_spec(&config.spec, problems));
         if name == "default" {
             self.cluster = settings.unwrap_or_default();
@@ -313,8 +320,13 @@ impl Config {
         let loops = self.sources(labels).filter_map(|source| source.service_loops).last();
         let service_loops = if loops == Some(ServiceLoops::Allow) { BTreeSet::new() } else { services.clone() };
         let mut settings = Settings { service_loops, ..Settings::default() };
-        self.sources(labels).for_each(|source| source.apply(&mut settings));
+        let iptables = self.iptables();
+        self.sources(labels).for_each(|source| source.apply(&mut settings, iptables));
         settings
+    }
+
+    fn iptables(&self) -> bool {
+        self.started_with.iptables.unwrap_or(false)
     }
 
     /// What workloads of a node with these labels may have.

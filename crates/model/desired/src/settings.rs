@@ -71,7 +71,8 @@ pub struct Settings {
     pub interface_prefixes: Vec<Arc<str>>,
     /// `defaultEndpointToHostAction`.
     pub endpoint_to_host: HostAction,
-    /// Whether denied packets are rejected instead of dropped (`iptablesFilterDenyAction`).
+    /// Whether denied packets are rejected instead of dropped (`nftablesFilterDenyAction`, or
+    /// `iptablesFilterDenyAction` where policy goes into iptables).
     pub reject_denied: bool,
     /// Prefix of kernel log lines of `Log` rules; `%t`, `%k`, `%n` and `%p` stand for tier, kind, name and
     /// namespace/name of the policy (`logPrefix`).

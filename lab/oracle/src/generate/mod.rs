@@ -64,7 +64,7 @@ fn settings(rng: &mut Rng, facts: &mut Facts) {
         // Else packets that are no beginning of a connection, as most ICMP types, never get to the rules.
         disable_conntrack_invalid_check: rng.pick(&[Some(true), Some(true), Some(true), Some(false), None]),
         default_endpoint_to_host_action: rng.pick(&["", "Drop", "Accept", "Accept", "Return"]).to_owned(),
-        iptables_filter_deny_action: rng.pick(&["", "", "Drop", "Reject"]).to_owned(),
+        nftables_filter_deny_action: rng.pick(&["", "", "Drop", "Reject"]).to_owned(),
         ipv6_support: rng.percent(5).then_some(false),
         ..FelixConfigurationSpec::default()
     };

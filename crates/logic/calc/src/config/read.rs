@@ -27,7 +27,11 @@ impl Overrides {
         };
         let host =
             word("defaultEndpointToHostAction", &spec.default_endpoint_to_host_action, &["Drop", "Accept", "Return"]);
-        let deny = word("iptablesFilterDenyAction", &spec.iptables_filter_deny_action, &["Drop", "Reject"]);
+        let deny = [
+            ("nftablesFilterDenyAction", &spec.nftables_filter_deny_action),
+            ("iptablesFilterDenyAction", &spec.iptables_filter_deny_action),
+        ];
+        let deny = deny.map(|(field, found)| word(field, found, &["Drop", "Reject"]));
         let loops = word("serviceLoopPrevention", &spec.service_loop_prevention, &["Drop", "Reject", "Disabled"]);
         let spoofing = word("workloadSourceSpoofing", &spec.workload_source_spoofing, &["Disabled", "Any"]);
         // 0 leaves the choice to us, as the default does.
@@ -37,7 +41,8 @@ impl Overrides {
         Overrides {
             interface_prefixes: Some(prefixes(&spec.interface_prefix)).filter(|list: &Vec<_>| !list.is_empty()),
             endpoint_to_host: host.map(|at| [HostAction::Drop, HostAction::Accept, HostAction::Return][at]),
-            reject_denied: deny.map(|at| at == 1),
+            reject_denied: deny.map(|at| at.map(|at| at == 1)),
+            iptables: None,
             log_prefix: text(&spec.log_prefix),
             log_limit: log_limit(spec, problems),
             accept_invalid: spec.disable_conntrack_invalid_check,
@@ -100,6 +105,17 @@ impl Overrides {
             kubernetes_node: None,
         }
     }
+}
+
+/// What is wrong with the bits of marks that rules may use, in nftables or in iptables.
+pub(super) fn marks(spec: &FelixConfigurationSpec, iptables: bool) -> Option<String> {
+    let (field, mask, used) = if iptables {
+        ("iptablesMarkMask", spec.iptables_mark_mask, 0xf_0000)
+    } else {
+        ("nftablesMarkMask", spec.nftables_mark_mask, 0x7_0000)
+    };
+    let mask = mask.filter(|mask| mask & used != used)?;
+    Some(format!("spec.{field}: {mask:#x} is not heeded: rules use the bits {used:#x}, and no others"))
 }
 
 fn wireguard(spec: &FelixConfigurationSpec) -> WireguardOverrides {

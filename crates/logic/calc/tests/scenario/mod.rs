@@ -107,6 +107,11 @@ impl Scenario {
         self.title.contains("routeSource: WorkloadIPs")
     }
 
+    /// Whether the node's policy goes into iptables: if the title says so.
+    pub fn iptables(&self) -> bool {
+        self.title.contains("iptables")
+    }
+
     /// The facts after each step.
     pub fn states(&self) -> Vec<Facts> {
         let mut facts = Facts::new();

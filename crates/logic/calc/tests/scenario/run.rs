@@ -17,7 +17,11 @@ pub struct Node {
 
 impl Node {
     fn new(scenario: &Scenario) -> Node {
-        let started_with = Overrides { workload_routes: Some(scenario.workload_routes()), ..Overrides::default() };
+        let started_with = Overrides {
+            workload_routes: Some(scenario.workload_routes()),
+            iptables: Some(scenario.iptables()),
+            ..Overrides::default()
+        };
         let mut calculator = Calculator::new(NODE, started_with);
         assert!(calculator.flush().is_empty(), "nothing may come out before in-sync");
         calculator.in_sync();
