@@ -309,6 +309,9 @@ impl Node {
         let (inbox, post) = Inbox::new()?;
         let revoker = if environment.revoke_flows { start_revoker(felix, &post, &mut unsupported)? } else { None };
         let forgetter = start_forgetter(&mut unsupported)?;
+        let told = rules::can_tell_addresses(felix);
+        let overrides = Overrides { tunnel_sources: Some(told.is_ok()), ..overrides };
+        unsupported.extend(told.err().map(|why| ("sources in tunnels".to_owned(), why)));
         let workload_routes = Some(felix.route_source == "WorkloadIPs");
         let overrides = Overrides { revoke_flows: Some(revoker.is_some()), workload_routes, ..overrides };
         let handle = AgentHandle::new(post.clone(), health.clone());

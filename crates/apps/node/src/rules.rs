@@ -74,6 +74,18 @@ pub fn can_mark(felix: &FelixConfigurationSpec) -> Result<(), String> {
     tried.map_err(|cause| format!("rules can't ask for marks on connections: {cause}"))
 }
 
+/// Whether the chosen packet filter can ask whose an address is, by which what the host sends into tunnels gets their
+/// addresses; else why.
+pub fn can_tell_addresses(felix: &FelixConfigurationSpec) -> Result<(), String> {
+    let tried = match choose(felix) {
+        Ok(Filter::Nftables) => tortie_nftables::has_address_types().map_err(Cause::from),
+        Ok(Filter::Iptables(flavour)) => tortie_iptables::has(flavour, Feature::AddressTypes).map_err(Cause::from),
+        // Opening it says so.
+        Err(_) => Ok(()),
+    };
+    tried.map_err(|cause| format!("rules can't ask whose an address is: {cause}"))
+}
+
 fn choose(felix: &FelixConfigurationSpec) -> Result<Filter> {
     match felix.nftables_mode.unwrap_or_default() {
         NftablesMode::Enabled => Ok(Filter::Nftables),

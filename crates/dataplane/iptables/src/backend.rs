@@ -405,6 +405,7 @@ fn mixed(held: &Held, delta: &Delta) -> Vec<Name> {
             | Match::Address { side: _, net: _, negate: _ }
             | Match::Port { side: _, range: _, negate: _ }
             | Match::Icmp { icmp_type: _, code: _, negate: _ }
+            | Match::BorrowedSource { interface: _ }
             | Match::Mark(_)
             | Match::Rate { rate: _, over: _ }
             | Match::ConnectionsOver(_) => None,

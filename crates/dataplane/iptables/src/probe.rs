@@ -16,6 +16,8 @@ pub enum Feature {
     Records,
     /// Marks on connections (`connmark`).
     Marks,
+    /// Whose an address is (`addrtype`).
+    AddressTypes,
 }
 
 impl Feature {
@@ -26,6 +28,7 @@ impl Feature {
                                  -j NFLOG --nflog-group 1 --nflog-prefix probe"
                     .to_owned()
             }
+            Feature::AddressTypes => "-m addrtype --src-type LOCAL -j RETURN".to_owned(),
             Feature::Marks => format!("-m connmark ! --mark {REVOKED_MARK:#x}/{REVOKED_MARK:#x} -j RETURN"),
         }
     }

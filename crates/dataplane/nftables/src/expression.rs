@@ -119,6 +119,18 @@ impl Program {
                 self.payload(expr::BASE_TRANSPORT, 0, wanted.len(), FIRST);
                 self.compare(&wanted, *negate);
             }
+            Match::BorrowedSource { interface } => {
+                self.interface(Side::Destination);
+                self.compare(&interface_key(interface), false);
+                for (flags, negate) in [(expr::FIB_SOURCE, false), (expr::FIB_SOURCE | expr::FIB_OIF, true)] {
+                    self.add("fib", |w| {
+                        w.put_be32(expr::FIB_DREG, FIRST);
+                        w.put_be32(expr::FIB_RESULT, expr::FIB_TYPE);
+                        w.put_be32(expr::FIB_FLAGS, flags);
+                    });
+                    self.compare(&expr::TYPE_LOCAL.to_ne_bytes(), negate);
+                }
+            }
             Match::Mark(bits) => {
                 self.meta(expr::META_MARK, FIRST);
                 self.bitwise(&bits.to_ne_bytes(), &[0; 4]);

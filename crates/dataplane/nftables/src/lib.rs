@@ -25,7 +25,7 @@ mod write;
 pub use backend::{CommitReport, MAX_NAME_LEN, Nftables, Options, RepairReport, TABLE};
 pub use counters::Counters;
 pub use error::{Error, Object};
-pub use probe::has_connection_marks;
+pub use probe::{has_address_types, has_connection_marks};
 pub use tortie_dataplane::ForeignChange;
 pub use transaction::Written;
 pub use upstream::{holds_policy, remove_empty, remove_upstream};

@@ -195,6 +195,18 @@ pub(crate) mod expr {
     pub(crate) const LIMIT_PAD: u16 = 6;
     pub(crate) const LIMIT_INVERTED: u32 = 1;
 
+    pub(crate) const FIB_DREG: u16 = 1;
+    pub(crate) const FIB_RESULT: u16 = 2;
+    pub(crate) const FIB_FLAGS: u16 = 3;
+    /// `NFT_FIB_RESULT_ADDRTYPE`.
+    pub(crate) const FIB_TYPE: u32 = 3;
+    /// `NFTA_FIB_F_SADDR`.
+    pub(crate) const FIB_SOURCE: u32 = 1;
+    /// `NFTA_FIB_F_OIF`.
+    pub(crate) const FIB_OIF: u32 = 16;
+    /// `RTN_LOCAL`.
+    pub(crate) const TYPE_LOCAL: u32 = 2;
+
     pub(crate) const CONNLIMIT_COUNT: u16 = 1;
     pub(crate) const CONNLIMIT_FLAGS: u16 = 2;
     pub(crate) const CONNLIMIT_INVERTED: u32 = 1;

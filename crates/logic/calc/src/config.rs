@@ -79,6 +79,8 @@ pub struct Overrides {
     pub record_drops: Option<bool>,
     /// See [`Settings::revoke_flows`]; off unless said otherwise.
     pub revoke_flows: Option<bool>,
+    /// See [`Settings::tunnel_sources`]; on unless said otherwise.
+    pub tunnel_sources: Option<bool>,
     /// Settings of WireGuard, where given.
     pub wireguard: WireguardOverrides,
     /// Routes lead to the addresses of other nodes' workloads, each by itself, and not to blocks (`routeSource`). Counts
@@ -224,6 +226,7 @@ impl Overrides {
             external_nodes,
             record_drops,
             revoke_flows,
+            tunnel_sources,
             wireguard: _,
             workload_routes: _,
             router_id: _,
@@ -244,6 +247,7 @@ impl Overrides {
         set(&mut settings.external_nodes, external_nodes);
         set(&mut settings.record_drops, record_drops);
         set(&mut settings.revoke_flows, revoke_flows);
+        set(&mut settings.tunnel_sources, tunnel_sources);
         settings.nat.ports = nat_ports.or(settings.nat.ports);
         settings.nat.address = nat_address.or(settings.nat.address);
         set(&mut settings.nat.exclude_hosts, nat_exclude_hosts);

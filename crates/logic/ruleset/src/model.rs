@@ -179,6 +179,12 @@ pub enum Match {
         /// Whether type and code together must differ.
         negate: bool,
     },
+    /// The packet leaves by this interface, and its source is an address of this host, but not of the interface. Only in
+    /// [`Base::SourceNat`].
+    BorrowedSource {
+        /// The interface.
+        interface: Arc<str>,
+    },
     /// One of these bits is set in the packet's mark.
     Mark(u32),
     /// The packets that come to this condition come at a rate up to this, or over it with `over`. Goes last.

@@ -1,4 +1,5 @@
-//! Translation of what leaves pools with outgoing NAT and of floating addresses, and marks of what leaves the cluster.
+//! Translation of what leaves pools with outgoing NAT, of what the host sends into tunnels from another of its addresses
+//! and of floating addresses, and marks of what leaves the cluster.
 //!
 //! Invariant: a chain that would do nothing is not there at all, as even an empty one costs every new connection.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tortie_desired::{Endpoint, EndpointId, FloatingAddress, NatSettings, Pool, Settings};
-use tortie_net::{Family, Protocol, host_net};
+use tortie_net::{Family, PortRange, Protocol, host_net};
 
 use crate::model::{Base, Chain, Element, Match, Name, Rule, Set, SetType, Side, Statement, Verdict};
 use crate::names::{self, Names};
@@ -25,8 +26,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) pools: &'a BTreeMap<IpNet, Pool>,
     /// The endpoints with floating addresses or marks.
     pub(crate) endpoints: &'a BTreeMap<EndpointId, Arc<Endpoint>>,
+    /// The tunnels of this node that have addresses.
+    pub(crate) tunnels: &'a [Entrance],
     /// The set of all hosts of a family, if it is there.
     pub(crate) hosts: &'a dyn Fn(Family) -> Option<Name>,
+}
+
+/// The device that leads into a tunnel.
+pub(crate) struct Entrance {
+    pub(crate) family: Family,
+    pub(crate) interface: Arc<str>,
+    /// The UDP port that only other nodes may send to, if the tunnel has such.
+    pub(crate) closed_port: Option<u16>,
 }
 
 /// Every set and chain that translation may use, with its content if it is in use.
@@ -63,6 +74,9 @@ pub(crate) fn render(parts: &Parts<'_>) -> Nat {
             source.extend(outgoing(&matches, family, &parts.settings.nat));
         }
     }
+    if parts.settings.tunnel_sources {
+        source.extend(parts.tunnels.iter().flat_map(entering));
+    }
     let chain = |base, rules: &[Rule]| {
         (!rules.is_empty()).then(|| Chain { base: Some(base), rules: rules.to_vec(), ..Chain::default() })
     };
@@ -86,6 +100,23 @@ fn outgoing(matches: &[Match], family: Family, nat: &NatSettings) -> Vec<Rule> {
     }
     rules.push(Rule::new(matches, Verdict::SourceNat { address, ports: None }));
     rules
+}
+
+/// What the host sends into a tunnel gets the tunnel's address, as upstream: who bound to another one, or wrote to a
+/// destination that was translated later, would be answered past the tunnel. An answer to the port that only nodes may
+/// send to would be dropped, so it is nobody's.
+fn entering(Entrance { family, interface, closed_port }: &Entrance) -> Vec<Rule> {
+    let borrowed = [Match::Family(*family), Match::BorrowedSource { interface: interface.clone() }];
+    let masquerade = |ports| Verdict::SourceNat { address: None, ports };
+    let range = closed_port.and_then(|port| match port {
+        0..0x8000 => PortRange::new(port + 1, u16::MAX).ok(),
+        _ => PortRange::new(1024, port - 1).ok(),
+    });
+    let udp = range.map(|range| {
+        let matches = [vec![Match::Protocol { protocol: Protocol::UDP, negate: false }], borrowed.to_vec()].concat();
+        Rule::new(matches, masquerade(Some(range)))
+    });
+    udp.into_iter().chain([Rule::new(borrowed, masquerade(None))]).collect()
 }
 
 /// Rules for the destination of what arrives, and for the source of what a workload sends to itself. Of several

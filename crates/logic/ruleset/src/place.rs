@@ -14,6 +14,7 @@ use crate::groups::{GroupId, Lists};
 use crate::host::Host;
 use crate::lists::{self, End, Listed, Referents, Shape};
 use crate::model::{Direction, Element, InterfaceAddress, Name, SetType};
+use crate::nat::Entrance;
 use crate::render::{Owner, Renderer, families, remove_user, sources_of};
 use crate::workload::IPIP;
 use crate::{base, host, names, nat, workload};
@@ -52,6 +53,26 @@ fn tunnels(tables: &Tables) -> Vec<Tunnel> {
         untracked,
     });
     vxlan.chain(ipip).chain(wireguard.filter(|tunnel| families(tables).any(|f| f == tunnel.family))).collect()
+}
+
+/// The devices that lead into tunnels and have addresses. Where WireGuard encrypts what nodes themselves send, their own
+/// addresses belong into it.
+fn entrances(tables: &Tables) -> Vec<Entrance> {
+    let vxlan = families(tables).filter_map(|family| {
+        let device = TunnelDevice::vxlan(family);
+        let Vxlan { port, .. } = tables.tunnels.get(&device).filter(|vxlan| vxlan.address.is_some())?;
+        Some(Entrance { family, interface: Arc::from(device.name()), closed_port: Some(*port) })
+    });
+    let ipip = tables.ipip.iter().filter(|ipip| ipip.address.is_some());
+    let interface = || Arc::from(TunnelDevice::Ipip.name());
+    let ipip = ipip.map(|_| Entrance { family: Family::V4, interface: interface(), closed_port: None });
+    let wireguard = families(tables).filter_map(|family| {
+        let Wireguard { name, address, underlay, peers, .. } = tables.wireguard.get(&family)?;
+        let of_nodes = |peer: &WireguardPeer| peer.allowed.contains(&IpNet::from(peer.endpoint));
+        let own = (*address)? == *underlay || !peers.values().any(of_nodes);
+        own.then(|| Entrance { family, interface: name.clone(), closed_port: None })
+    });
+    ipip.chain(vxlan).chain(wireguard).collect()
 }
 
 const DIRECTIONS: [(Direction, &str, &str); 2] = [
@@ -325,6 +346,7 @@ impl Renderer {
             settings: &tables.settings,
             pools: &tables.pools,
             endpoints: &self.translated,
+            tunnels: &entrances(tables),
             hosts: &|family| {
                 (there && (family == Family::V4 || self.v6_parts))
                     .then(|| self.names.set(family, SetKind::Addresses, &all_hosts))

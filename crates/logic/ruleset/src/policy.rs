@@ -184,6 +184,7 @@ fn cost(condition: &Match) -> u8 {
         | Match::Revoked { .. }
         | Match::Mark(_)
         | Match::InterfacePrefix { .. }
+        | Match::BorrowedSource { .. }
         | Match::Family(Family::V6) => 0,
         Match::Protocol { .. } => 1,
         Match::Port { .. } => 2,

@@ -182,7 +182,8 @@ impl Renderer {
         } = batch;
         let mut owners: BTreeSet<Owner> = policies.keys().cloned().map(Owner::Policy).collect();
         owners.extend(profiles.keys().cloned().map(Owner::Profile));
-        let mut nat = !pools.is_empty();
+        let entrances = !(tunnels.is_empty() && wireguard.is_empty()) || ipip.is_some();
+        let mut nat = !pools.is_empty() || entrances;
         // Sets that may come, go or change, with their kind before.
         let mut touched = BTreeMap::new();
         for id in sets.keys() {
@@ -192,8 +193,7 @@ impl Renderer {
                 nat |= *id.0 == *SetId::ALL_HOSTS;
             }
         }
-        let mut host = !(host_endpoints.is_empty() && tunnels.is_empty() && vteps.is_empty()) || ipip.is_some();
-        host |= !wireguard.is_empty();
+        let mut host = !(host_endpoints.is_empty() && vteps.is_empty()) || entrances;
         let mut groups = BTreeSet::new();
         for owner in owners {
             if self.owner(tables, &owner, &mut touched) {

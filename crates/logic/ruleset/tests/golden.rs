@@ -1,6 +1,7 @@
 //! What is rendered for one small node, spelled out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_desired::{
@@ -8,7 +9,7 @@ use tortie_desired::{
     Match as Wanted, Member, PacketRate, Period, Policy, PolicyId, PolicyKind, PolicyStage, Pool, Profile,
     Rule as Desired, SetChange, SetId, SetKind, Settings, Tables, TierAction, TierPolicies, TunnelDevice, Vtep, Vxlan,
 };
-use tortie_net::{Mac, PortRange, Protocol};
+use tortie_net::{Family, Mac, PortRange, Protocol};
 use tortie_ruleset::{
     ChoiceEdit, ChoiceKey, CtState, Delta, KeyRange, Match, Name, Rate, Renderer, Rule, Ruleset, SetEdit, Side,
     Statement, Verdict, drop_chain,
@@ -85,6 +86,7 @@ fn condition(condition: &Match) -> String {
         Match::Port { side, range, negate } => format!("{}port {}{range}", end(*side), not(*negate)),
         Match::PortIn { side, set, negate } => format!("{}port {}@{set}", end(*side), not(*negate)),
         Match::Icmp { icmp_type, code, negate } => format!("{}icmp {icmp_type}/{code:?}", not(*negate)),
+        Match::BorrowedSource { interface } => format!("oif {interface} src borrowed"),
         Match::Mark(bits) => format!("mark {bits:#x}"),
     }
 }
@@ -453,6 +455,35 @@ fn flows_that_policy_has_come_to_deny_end_wherever_established_ones_are_accepted
         let checks = |rule: &Rule| rule.matches.contains(&Match::Revoked { negate: true });
         assert!(chain.rules.iter().filter(|rule| accepts(rule)).all(checks), "{name}");
     }
+}
+
+#[test]
+fn what_the_host_sends_into_a_tunnel_gets_the_tunnels_address() {
+    let addr = |text: &str| text.parse::<IpAddr>().expect("literal");
+    let mut tables = tables();
+    let mut renderer = Renderer::new(&tables, 200);
+    assert!(!renderer.ruleset().chains.contains_key("nat-POSTROUTING"));
+    let vxlan = |underlay: &str, address: Option<&str>| Vxlan {
+        vni: 4096,
+        port: 4789,
+        underlay: addr(underlay),
+        address: address.map(addr),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: None,
+    };
+    let [v4, v6] = [Family::V4, Family::V6].map(TunnelDevice::vxlan);
+    let tunnels = [(v4, Some(vxlan("192.0.2.1", Some("10.0.9.0")))), (v6, Some(vxlan("2001:db8::1", None)))];
+    let batch = Batch { tunnels: tunnels.into(), ..Batch::default() };
+    tables.apply(&batch);
+    renderer.update(&tables, &batch);
+    let wanted = [
+        "UDP IPv4 oif vxlan.calico src borrowed snat None Some(PortRange { first: 4790, last: 65535 })",
+        "IPv4 oif vxlan.calico src borrowed masquerade",
+    ];
+    assert_eq!(print(renderer.ruleset(), "nat-POSTROUTING"), wanted, "not before the device has an address");
+    assert_eq!(*renderer.ruleset(), *Renderer::new(&tables, 200).ruleset());
+    tables.settings.tunnel_sources = false;
+    assert!(!Renderer::new(&tables, 200).ruleset().chains.contains_key("nat-POSTROUTING"));
 }
 
 #[test]

@@ -109,6 +109,9 @@ pub struct Settings {
     /// Whether the kernel does not check the IPv4 sources of workloads strictly, so that rules check those of established
     /// flows too.
     pub loose_sources: bool,
+    /// Whether what the host sends into a tunnel from another of its addresses gets the tunnel's. Rules must be able to ask
+    /// whose an address is.
+    pub tunnel_sources: bool,
 }
 
 const fn failsafe(protocol: Protocol, port: u16) -> Failsafe {
@@ -161,6 +164,7 @@ impl Default for Settings {
             record_drops: false,
             revoke_flows: false,
             loose_sources: false,
+            tunnel_sources: true,
         }
     }
 }

@@ -74,6 +74,7 @@ fn negation_of(condition: &mut Match) -> Option<(Sort, &mut bool)> {
         | Match::InterfaceAddressIn { .. }
         | Match::Translated
         | Match::Revoked { negate: _ }
+        | Match::BorrowedSource { .. }
         | Match::Mark(_)
         | Match::Rate { .. }
         | Match::ConnectionsOver(_) => None,

@@ -144,6 +144,9 @@ impl Writer<'_> {
             Match::Port { side, range, negate } => self.ports(*side, &[*range], *negate),
             Match::PortIn { side, set, negate } => self.ports_in(*side, set, *negate)?,
             Match::Icmp { icmp_type, code, negate } => self.icmp(*icmp_type, *code, *negate)?,
+            Match::BorrowedSource { interface } => self.put(format_args!(
+                "-o {interface} -m addrtype --src-type LOCAL -m addrtype ! --src-type LOCAL --limit-iface-out"
+            )),
             Match::Mark(bits) => self.put(format_args!("-m mark ! --mark 0x0/{bits:#x}")),
             Match::Rate { rate, over } => self.rate(*rate, *over),
             Match::ConnectionsOver(limit) => {

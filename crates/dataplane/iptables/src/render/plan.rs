@@ -124,6 +124,7 @@ pub(crate) fn concerns(rule: &Rule, family: Family) -> bool {
         | Match::Port { side: _, range: _, negate: _ }
         | Match::PortIn { side: _, set: _, negate: _ }
         | Match::Icmp { icmp_type: _, code: _, negate: _ }
+        | Match::BorrowedSource { interface: _ }
         | Match::Mark(_)
         | Match::Rate { rate: _, over: _ }
         | Match::ConnectionsOver(_) => true,

@@ -99,6 +99,7 @@ impl Overrides {
             external_nodes: spec.external_nodes_list.as_ref().map(|list| external_nodes(list, problems)),
             record_drops: None,
             revoke_flows: None,
+            tunnel_sources: None,
             wireguard: wireguard(spec),
             workload_routes: None,
             router_id: None,

@@ -25,6 +25,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
         record_drops,
         revoke_flows,
         loose_sources,
+        tunnel_sources,
         external_nodes,
     } = settings;
     let mut line = |name: &str, differs: bool, value: String| {
@@ -49,6 +50,7 @@ pub(super) fn write(out: &mut String, settings: &Settings) -> fmt::Result {
     line("external-nodes", !external.is_empty(), external.join(","))?;
     line("record-drops", *record_drops, record_drops.to_string())?;
     line("revoke-flows", *revoke_flows, revoke_flows.to_string())?;
+    line("tunnel-sources", *tunnel_sources != default.tunnel_sources, tunnel_sources.to_string())?;
     line("loose-sources", *loose_sources, loose_sources.to_string())?;
     let NatSettings { ports, address, exclude_hosts } = nat;
     line("nat-ports", ports.is_some(), ports.map(|ports| ports.to_string()).unwrap_or_default())?;

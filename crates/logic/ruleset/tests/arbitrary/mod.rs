@@ -262,7 +262,7 @@ fn failsafes() -> impl Strategy<Value = Vec<Failsafe>> {
 fn tunnel() -> Vxlan {
     let underlay = IpAddr::from([192, 0, 2, 1]);
     let mac = tortie_net::Mac([2, 0, 0, 0, 0, 1]);
-    Vxlan { vni: 4096, port: 3, underlay, address: None, mac, mtu: None }
+    Vxlan { vni: 4096, port: 3, underlay, address: Some(underlay), mac, mtu: None }
 }
 
 fn endpoint_id() -> impl Strategy<Value = EndpointId> {
@@ -305,7 +305,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn ipip_device(peers: Vec<std::net::IpAddr>) -> Ipip {
     Ipip {
         underlay: std::net::IpAddr::from([192, 0, 2, 1]),
-        address: None,
+        address: Some(std::net::IpAddr::from([10, 65, 0, 9])),
         mtu: None,
         peers: peers.into_iter().map(|peer| (peer, Arc::from("far"))).collect(),
         ends: std::collections::BTreeMap::new(),
@@ -325,7 +325,7 @@ fn wireguard_device(ends: Vec<IpAddr>) -> Wireguard {
         table: 1,
         priority: 99,
         underlay: IpAddr::from([192, 0, 2, 1]),
-        address: None,
+        address: Some(IpAddr::from([192, 0, 2, 1])),
         mtu: None,
         keepalive_secs: 0,
         threaded: false,

@@ -182,6 +182,7 @@ impl Trip<'_> {
                 let (seen_type, seen_code) = packet.icmp.expect("tested before");
                 (*icmp_type == seen_type && code.is_none_or(|c| c == seen_code)) != *negate
             }
+            Match::BorrowedSource { .. } => panic!("only in chains of NAT"),
             Match::Mark(bits) => self.mark & bits != 0,
             Match::InterfacePrefix { side, prefix } => {
                 self.interface(*side, base).is_some_and(|name| name.starts_with(&**prefix))
