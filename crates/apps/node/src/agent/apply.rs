@@ -158,12 +158,12 @@ impl Agent {
             }
             self.rules.commit(&self.tables, batch).map(|report| (decides(batch), report.unsupported))
         } else if due {
-            let was_held = self.first_pass_done;
+            let before = Before { held: self.first_pass_done, refused: self.rules_fault.is_some() };
             self.rules.resync(&self.tables).map(|report| {
                 if self.first_pass_done && report.wrote {
                     warn!(repaired = ?report.repaired, replaced = report.replaced, "rules were not as they should be and are repaired");
                 }
-                (report.wrote || !was_held || !batch.is_empty(), report.unsupported)
+                (before.differs(report.wrote, batch), report.unsupported)
             })
         } else {
             return;
@@ -348,6 +348,24 @@ fn moved(tables: &Tables, batch: &Batch) -> (BTreeSet<IpAddr>, BTreeSet<IpAddr>)
     (gone, come)
 }
 
+/// What was known of the kernel's rules before all of them were looked at.
+#[derive(Clone, Copy)]
+struct Before {
+    /// It held some picture of this process.
+    held: bool,
+    /// The last change was refused, or said to be.
+    refused: bool,
+}
+
+impl Before {
+    /// Whether policy may say another thing of a flow than before. A change whose answer was lost took effect all the
+    /// same: then there is nothing left to write.
+    fn differs(self, wrote: bool, batch: &Batch) -> bool {
+        let Before { held, refused } = self;
+        wrote || !held || refused || !batch.is_empty()
+    }
+}
+
 /// Whether a batch may change what policy says of a flow.
 fn decides(batch: &Batch) -> bool {
     let Batch {
@@ -395,6 +413,13 @@ mod tests {
 
     fn addresses(last: &[u8]) -> BTreeSet<IpAddr> {
         last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect()
+    }
+
+    #[test]
+    fn flows_are_judged_again_when_a_change_that_was_refused_turns_out_to_be_in_force() {
+        let differs = |held, refused| Before { held, refused }.differs(false, &Batch::default());
+        assert!(differs(true, true) && differs(false, false) && !differs(true, false));
+        assert!(Before { held: true, refused: false }.differs(true, &Batch::default()));
     }
 
     #[test]
