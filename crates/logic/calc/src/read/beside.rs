@@ -87,6 +87,9 @@ fn bandwidth(rate: i64, burst: i64, peak_rate: i64, peak_burst: i64) -> Option<B
     Some(Bandwidth { rate, burst, peak })
 }
 
+/// What marks the packets of a pod, and with upstream those of a host endpoint.
+const DSCP: &str = "qos.projectcalico.org/dscp";
+
 /// A host endpoint of this node; `None` if it names no interface that a kernel could have.
 pub(crate) fn local_host(
     strings: &mut Strings,
@@ -95,6 +98,11 @@ pub(crate) fn local_host(
     problems: &mut Vec<String>,
 ) -> Option<LocalHost> {
     let spec = &hep.spec;
+    if hep.metadata.annotations.contains_key(DSCP) {
+        problems.push(format!(
+            "metadata.annotations[{DSCP}]: not supported for host endpoints; their packets are not marked"
+        ));
+    }
     let interface = match spec.interface_name.as_str() {
         "*" => Wanted::All,
         "" => Wanted::WithOneOf(item.nets.iter().map(IpNet::addr).collect()),
