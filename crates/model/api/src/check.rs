@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use tortie_net::Family;
+use tortie_net::{Family, PortRange};
 use tortie_selector::Selector;
 
-use crate::IpNetText;
 use crate::error::{FieldError, nearest};
 use crate::path::Path;
 use crate::text;
+use crate::{IpNetText, Port};
 
 /// What a kind fills in and what it refuses.
 pub(crate) trait Checked {
@@ -41,6 +41,22 @@ impl Findings {
         if !value.is_empty() && !words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
             let near = nearest(value, words.iter().copied()).map(str::to_owned);
             self.push(path, format!("{value:?}"), format!("one of {}", words.join(", ")), near);
+        }
+    }
+
+    /// The name is one that a port of an endpoint may have.
+    pub(crate) fn port_name(&mut self, path: &Path<'_>, name: &str) {
+        if !text::is_port_name(name) {
+            let lower = Some(name.to_lowercase()).filter(|lower| text::is_port_name(lower));
+            let near = range_meant(name).or(lower);
+            self.push(path, format!("{name:?}"), "a port, a range written 80:90, or a port name".to_owned(), near);
+        }
+    }
+
+    /// The port, if given, is a number or a range.
+    pub(crate) fn port_range(&mut self, path: &Path<'_>, port: Option<&Port>) {
+        if let Some(Port::Named(name)) = port {
+            self.push(path, format!("{name:?}"), "a port, or a range written 80:90".to_owned(), range_meant(name));
         }
     }
 
@@ -145,4 +161,10 @@ impl Findings {
             self.wrong(path, format!("{value:?}"), "a regular expression");
         }
     }
+}
+
+/// The range that text such as `80-90` stands for, as upstream writes it.
+fn range_meant(text: &str) -> Option<String> {
+    let range: PortRange = text.replacen('-', ":", 1).parse().ok()?;
+    Some(range.to_string())
 }

@@ -149,10 +149,10 @@ fn ports_fit(end: &EntityRule, protocol: Option<RuleProtocol>, path: &Path<'_>, 
     for (name, ports) in [("ports", &end.ports), ("notPorts", &end.not_ports)] {
         let path = path.field(name);
         for (i, port) in ports.iter().enumerate() {
-            if let Port::Range(range) = port
-                && range.first() == 0
-            {
-                out.wrong(&path.index(i), port, "ports from 1 to 65535");
+            match port {
+                Port::Range(range) if range.first() == 0 => out.wrong(&path.index(i), port, "ports from 1 to 65535"),
+                Port::Named(name) => out.port_name(&path.index(i), name),
+                Port::Range(_) => {}
             }
         }
         let carries = |p: RuleProtocol| [Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&p.protocol());

@@ -43,6 +43,10 @@ fn rules_are_checked_as_upstream_checks_them() {
         (r#""protocol":"ICMP","source":{"notPorts":["x"]}"#, "source.notPorts"),
         (r#""protocol":132,"destination":{"ports":[80]}"#, ""),
         (r#""protocol":"TCP","destination":{"ports":[0]}"#, "destination.ports[0]"),
+        (r#""protocol":"TCP","destination":{"ports":["80-90"]}"#, "destination.ports[0]"),
+        (r#""protocol":"TCP","source":{"notPorts":["HTTP"]}"#, "source.notPorts[0]"),
+        (r#""protocol":"TCP","destination":{"ports":[80,"a--b"]}"#, "destination.ports[1]"),
+        (r#""protocol":"TCP","destination":{"ports":["a-name-of-16-byte"]}"#, "destination.ports[0]"),
         (r#""protocol":0"#, "protocol"),
         (r#""ipVersion":5"#, "ipVersion"),
         (r#""protocol":"ICMP","ipVersion":6"#, "protocol"),
@@ -95,6 +99,21 @@ fn rules_are_checked_as_upstream_checks_them() {
     );
     let many = format!(r#""ingress":[{}]"#, vec![r#"{"action":"Deny"}"#; 1025].join(","));
     assert_eq!(refused("NetworkPolicy", "a", &many), ["spec.ingress"]);
+}
+
+#[test]
+fn what_is_no_port_name_names_the_port_that_is_meant() {
+    let said = |port: &str| {
+        let rule = format!(r#""ingress":[{{"action":"Deny","protocol":"TCP","destination":{{"ports":["{port}"]}}}}]"#);
+        let errors = resource("NetworkPolicy", "a", &rule).validate().expect_err(port);
+        errors.first().expect("at least one").to_string()
+    };
+    let expected = "expected a port, a range written 80:90, or a port name";
+    let at = "spec.ingress[0].destination.ports[0]";
+    assert_eq!(said("80-90"), format!(r#"{at}: "80-90": {expected}; did you mean "80:90"?"#));
+    assert_eq!(said("HTTP"), format!(r#"{at}: "HTTP": {expected}; did you mean "http"?"#));
+    assert_eq!(said("90-80"), format!(r#"{at}: "90-80": {expected}"#));
+    assert_eq!(said("a--b"), format!(r#"{at}: "a--b": {expected}"#));
 }
 
 #[test]
@@ -379,6 +398,8 @@ fn configuration_is_checked_as_upstream_checks_it() {
             ),
             (r#""failsafeOutboundHostPorts":[]"#, &[]),
             (r#""kubeNodePortRanges":["http"]"#, &["spec.kubeNodePortRanges[0]"]),
+            (r#""kubeNodePortRanges":["30000:32767"],"natPortRange":"32768:65535","bpfPSNATPorts":"20000:29999""#, &[]),
+            (r#""natPortRange":"32768-65535","bpfPSNATPorts":"http""#, &["spec.natPortRange", "spec.bpfPSNATPorts"]),
             (r#""natOutgoingAddress":"fd00::1""#, &["spec.natOutgoingAddress"]),
             (r#""mtuIfacePattern":"(""#, &["spec.mtuIfacePattern"]),
             (r#""logActionRateLimit":"10/week""#, &["spec.logActionRateLimit"]),

@@ -2,7 +2,6 @@
 
 use tortie_net::Family;
 
-use crate::Port;
 use crate::check::{Checked, Findings};
 use crate::kinds::bgp_configuration::Toggle;
 use crate::kinds::felix_configuration::{FelixConfiguration, FelixConfigurationSpec};
@@ -200,10 +199,12 @@ fn lists(spec: &FelixConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
     if let Some(ports) = &spec.kube_node_port_ranges {
         let at = path.field("kubeNodePortRanges");
         out.at_most(&at, ports, 7);
-        for (i, port) in ports.iter().enumerate().filter(|(_, port)| matches!(port, Port::Named(_))) {
-            out.wrong(&at.index(i), port, "a port number or range");
+        for (i, port) in ports.iter().enumerate() {
+            out.port_range(&at.index(i), Some(port));
         }
     }
+    out.port_range(&path.field("natPortRange"), spec.nat_port_range.as_ref());
+    out.port_range(&path.field("bpfPSNATPorts"), spec.bpf_ps_nat_ports.as_ref());
     for (field, ports) in [
         ("failsafeInboundHostPorts", &spec.failsafe_inbound_host_ports),
         ("failsafeOutboundHostPorts", &spec.failsafe_outbound_host_ports),
