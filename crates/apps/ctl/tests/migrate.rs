@@ -24,6 +24,7 @@ fn resources() -> String {
         manifest("NetworkPolicy", "p", "selector: all()"),
         manifest("NetworkSet", "s", "nets: [10.1.0.0/16]"),
         manifest("FelixConfiguration", "node.host-1", "logSeverityScreen: Debug\ndefaultEndpointToHostAction: ACCEPT"),
+        manifest("FelixConfiguration", "default", "failsafeInboundHostPorts: [{protocol: tcp, port: 22}, {port: 53}]"),
         manifest("BGPConfiguration", "default", "asNumber: 64999"),
         manifest("IPAMConfiguration", "default", "strictAffinity: false\nautoAllocateBlocks: true"),
         manifest("Profile", "x", "labelsToApply: {a: b}"),

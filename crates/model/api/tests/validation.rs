@@ -396,6 +396,12 @@ fn configuration_is_checked_as_upstream_checks_it() {
                 r#""failsafeInboundHostPorts":[{"protocol":"ICMP","port":22}]"#,
                 &["spec.failsafeInboundHostPorts[0].protocol"],
             ),
+            (r#""failsafeInboundHostPorts":[{"protocol":"tcp","port":22},{"protocol":"Udp","port":68}]"#, &[]),
+            (r#""failsafeOutboundHostPorts":[{"port":22},{"protocol":"sctp","port":9,"net":"10.0.0.0/8"}]"#, &[]),
+            (
+                r#""failsafeOutboundHostPorts":[{"protocol":"tpc","port":22}]"#,
+                &["spec.failsafeOutboundHostPorts[0].protocol"],
+            ),
             (r#""failsafeOutboundHostPorts":[]"#, &[]),
             (r#""kubeNodePortRanges":["http"]"#, &["spec.kubeNodePortRanges[0]"]),
             (r#""kubeNodePortRanges":["30000:32767"],"natPortRange":"32768:65535","bpfPSNATPorts":"20000:29999""#, &[]),

@@ -182,7 +182,7 @@ fn failsafes(field: &str, ports: Option<&Vec<ProtoPort>>, problems: &mut Vec<Str
             name => Protocol::from_name(name).filter(|protocol| protocol.has_ports()),
         };
         let Some(protocol) = known else {
-            problems.push(format!("{at}.protocol: {protocol:?} is none of TCP, UDP"));
+            problems.push(format!("{at}.protocol: {protocol:?} is none of TCP, UDP, SCTP"));
             return None;
         };
         // A prefix that can't be read must not become every address.

@@ -212,9 +212,7 @@ fn lists(spec: &FelixConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
         for (i, ProtoPort { protocol, port: _, net }) in ports.iter().flatten().enumerate() {
             let at = path.field(field);
             let at = at.index(i);
-            if !["TCP", "UDP", "SCTP"].contains(&protocol.as_str()) {
-                out.wrong(&at.field("protocol"), format!("{protocol:?}"), "TCP, UDP or SCTP");
-            }
+            out.word(&at.field("protocol"), protocol, &["TCP", "UDP", "SCTP"]);
             if !net.is_empty() {
                 out.net(&at.field("net"), net);
             }

@@ -204,7 +204,7 @@ pub struct RouteTableIdRange {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProtoPort {
-    /// The protocol, `TCP` or `UDP`; empty means TCP.
+    /// The protocol, `TCP`, `UDP` or `SCTP` in any case; empty means TCP.
     #[serde(skip_serializing_if = "empty")]
     pub protocol: String,
     /// The port.
