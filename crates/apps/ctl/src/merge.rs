@@ -22,6 +22,18 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
     }
 }
 
+/// Puts null where a patch took a member away, so that whoever reads the result is told of a name that is no field.
+pub(crate) fn mark_removed(target: &mut Value, patch: &Value) {
+    let (Value::Object(object), Value::Object(members)) = (target, patch) else { return };
+    for (name, member) in members.iter().filter(|(name, _)| !name.starts_with('$')) {
+        if member.is_null() {
+            object.entry(name).or_insert(Value::Null);
+        } else if let Some(inner) = object.get_mut(name) {
+            mark_removed(inner, member);
+        }
+    }
+}
+
 /// Merges a patch with directives: `$patch: replace` or `delete` in an object, `$retainKeys`,
 /// `$deleteFromPrimitiveList/NAME`. No list of these resources has a merge key, so lists are replaced, except
 /// `metadata.finalizers` (joined) and `metadata.ownerReferences` (by uid).

@@ -35,8 +35,22 @@ fn patches_of_every_type_change_one_resource() {
     for part in ["asNumber: 64513", "ipv4Address: 10.9.0.1/24", "routeReflectorClusterID: 1.1.1.1", "a: b"] {
         assert!(yaml.contains(part), "{yaml}");
     }
+    // What is null goes, and so does what was not there.
+    for patch in [
+        r#"{"metadata":{"labels":{"a":null}}}"#,
+        r#"{"metadata":{"labels":{"a":null}},"spec":{"bgp":{"routeReflectorClusterID":null}}}"#,
+    ] {
+        for how in ["merge", "strategic"] {
+            let ran = cluster.run_args(&["patch", "node", "n1", "--type", how, "-p", patch], "");
+            assert_eq!(ran.code, 0, "{ran:?}");
+        }
+    }
+    let yaml = cluster.good("get node n1 -o yaml", "");
+    assert!(!yaml.contains("labels:") && !yaml.contains("routeReflectorClusterID"), "{yaml}");
     for (patch, part) in [
         (r#"{"spec":{"bpg":{}}}"#, "did you mean \"bgp\"?"),
+        (r#"{"spec":{"bpg":null}}"#, "did you mean \"bgp\"?"),
+        (r#"{"spec":{"bgp":{"asNumbr":null}}}"#, "did you mean \"asNumber\"?"),
         (r#"{"spec":{"bgp":{"ipv4Address":"x"}}}"#, "spec.bgp.ipv4Address"),
         (r#"{"metadata":{"name":"n2"}}"#, "cannot be changed"),
         ("[1]", "expected a mapping"),

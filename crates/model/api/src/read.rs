@@ -15,45 +15,29 @@ pub(crate) enum Typing {
     Loose,
 }
 
-/// Reads one kind. Members that are null count as absent, as they do for Go.
-pub(crate) fn read<T: DeserializeOwned>(mut value: Value, typing: Typing) -> Result<T, ReadError> {
-    strip_nulls(&mut value);
+/// Reads one kind. As for Go, a known field that is null counts as absent, and an entry of a map as empty text.
+pub(crate) fn read<T: DeserializeOwned>(value: Value, typing: Typing) -> Result<T, ReadError> {
     T::deserialize(Walk { value, typing }).map_err(|fault| ReadError::Field(explain(&fault.path(), &fault.message)))
 }
 
-/// Takes away what a path of this module's errors names; false if it names nothing.
-pub(crate) fn remove(value: &mut Value, path: &str) -> bool {
+/// Takes away what a path of this module's errors names; none if it names nothing.
+pub(crate) fn remove(value: &mut Value, path: &str) -> Option<Value> {
     match value {
         Value::Object(members) => {
-            if members.remove(path).is_some() {
-                return true;
+            if let Some(removed) = members.remove(path) {
+                return Some(removed);
             }
             let fits = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
-            let Some(key) = members.keys().filter(|key| fits(key)).max_by_key(|key| key.len()).cloned() else {
-                return false;
-            };
+            let key = members.keys().filter(|key| fits(key)).max_by_key(|key| key.len()).cloned()?;
             let rest = &path[key.len()..];
-            members.get_mut(&key).is_some_and(|member| remove(member, rest.strip_prefix('.').unwrap_or(rest)))
+            remove(members.get_mut(&key)?, rest.strip_prefix('.').unwrap_or(rest))
         }
         Value::Array(items) => {
-            let Some((index, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
-                return false;
-            };
-            let item = index.parse::<usize>().ok().and_then(|index| items.get_mut(index));
-            item.is_some_and(|item| remove(item, rest.strip_prefix('.').unwrap_or(rest)))
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let item = items.get_mut(index.parse::<usize>().ok()?)?;
+            remove(item, rest.strip_prefix('.').unwrap_or(rest))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-fn strip_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(strip_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
@@ -114,6 +98,7 @@ fn in_words(found: &str) -> String {
     match found {
         "map" => "a mapping".to_owned(),
         "sequence" => "a list".to_owned(),
+        "unit value" => "null".to_owned(),
         _ => bare.unwrap_or(found).to_owned(),
     }
 }

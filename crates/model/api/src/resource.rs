@@ -241,8 +241,13 @@ impl Resource {
         let mut unknown = Vec::new();
         loop {
             match Resource::read(kind, value.clone(), Typing::Exact) {
-                Err(ReadError::Field(error)) if error.is_unknown_field() && read::remove(&mut value, &error.path) => {
-                    unknown.push(error.path);
+                Err(ReadError::Field(error)) if error.is_unknown_field() => {
+                    match read::remove(&mut value, &error.path) {
+                        None => return Err(ReadError::Field(error)),
+                        // A member that is null says nothing, whatever its name.
+                        Some(Value::Null) => {}
+                        Some(_) => unknown.push(error.path),
+                    }
                 }
                 Err(error) => return Err(error),
                 Ok(_) => break,

@@ -80,6 +80,8 @@ impl<'de> SeqAccess<'de> for Items {
 /// The members of a mapping.
 struct Members {
     rest: map::IntoIter,
+    /// The fields of the structure that is read; none for a map from names to values.
+    fields: Option<&'static [&'static str]>,
     /// The value of the key that was told last, with that key.
     next: Option<(String, Value)>,
     typing: Typing,
@@ -89,7 +91,10 @@ impl<'de> MapAccess<'de> for Members {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some((key, value)) = self.rest.next() else { return Ok(None) };
+        // A field that is null has its default, as for Go; what is no field has to be told whatever its value.
+        let absent =
+            |key: &str, value: &Value| value.is_null() && self.fields.is_some_and(|known| known.contains(&key));
+        let Some((key, value)) = self.rest.find(|(key, value)| !absent(key, value)) else { return Ok(None) };
         let told = seed.deserialize(Walk { value: Value::String(key.clone()), typing: self.typing });
         let told = told.map_err(|fault| fault.below(format!(".{key}")))?;
         self.next = Some((key, value));
@@ -97,7 +102,11 @@ impl<'de> MapAccess<'de> for Members {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
-        let (key, value) = self.next.take().ok_or_else(|| Fault::custom("a value was asked for before its key"))?;
+        let (key, mut value) = self.next.take().ok_or_else(|| Fault::custom("a value was asked for before its key"))?;
+        // An entry of a map that is null is the empty text, as for Go: all maps of resources are from text to text.
+        if value.is_null() && self.fields.is_none() {
+            value = Value::String(String::new());
+        }
         seed.deserialize(Walk { value, typing: self.typing }).map_err(|fault| fault.below(format!(".{key}")))
     }
 
@@ -213,7 +222,9 @@ impl<'de> Deserializer<'de> for Walk {
                 }
                 Ok(read)
             }
-            Value::Object(members) => visitor.visit_map(Members { rest: members.into_iter(), next: None, typing }),
+            Value::Object(members) => {
+                visitor.visit_map(Members { rest: members.into_iter(), fields: None, next: None, typing })
+            }
             scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => one(scalar, visitor),
         }
     }
@@ -261,13 +272,14 @@ impl<'de> Deserializer<'de> for Walk {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        let typing = self.typing;
         // A list of the members' values, as serde would take too, is no form of any resource.
         match self.value {
             Value::Object(members) => {
-                visitor.visit_map(Members { rest: members.into_iter(), next: None, typing: self.typing })
+                visitor.visit_map(Members { rest: members.into_iter(), fields: Some(fields), next: None, typing })
             }
             other => Err(Fault::invalid_type(unexpected(&other), &visitor)),
         }

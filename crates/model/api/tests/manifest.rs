@@ -132,6 +132,30 @@ fn everything_wrong_is_named_with_its_place_and_the_nearest_choice() {
 }
 
 #[test]
+fn a_value_that_is_left_out_is_the_default_the_empty_text_or_an_unknown_field() {
+    let text = POLICY.replace("on: yes", "on: , 'off': null").replace("order: 010", "order:\n  types: ~");
+    let Resource::NetworkPolicy(policy) = &parse("f", &text).expect("good")[0] else { panic!("a policy") };
+    let labels: Vec<_> = policy.metadata.labels.iter().collect();
+    assert_eq!(labels, [("off", ""), ("on", ""), ("tier", "1")]);
+    assert_eq!((policy.spec.order, policy.spec.types.len()), (None, 0));
+    let profile = "{kind: Profile, apiVersion: projectcalico.org/v3, metadata: {name: p, annotations: {a: , b: c}}, \
+                   spec: {labelsToApply: {role: }}}\n";
+    let Resource::Profile(profile) = &parse("f", profile).expect("good")[0] else { panic!("a profile") };
+    assert_eq!(profile.metadata.annotations.get("a").map(String::as_str), Some(""));
+    assert_eq!(profile.spec.labels_to_apply.get("role"), Some(""));
+    for (from, to, expected) in [
+        ("  order: 010", "  ordr:", "file.yaml:9: document 1, NetworkPolicy prod/web: spec.ordr: unknown field: "),
+        ("      ports:", "      prts: ~\n      ports:", "spec.ingress[0].destination.prts: unknown field: "),
+        ("spec:", "spek:\nspec:", "spek: unknown field: "),
+        ("10.0.0.0/8", "~", "spec.ingress[0].source.nets[0]: null: expected text"),
+    ] {
+        let message = errors(&POLICY.replacen(from, to, 1));
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(errors(&POLICY.replace("order: 010", "ordr:")).ends_with("did you mean \"order\"?"));
+}
+
+#[test]
 fn every_problem_of_every_document_is_told() {
     let text =
         format!("{}---\n{}", POLICY.replace("Allow", "Alow"), POLICY.replace("prod", "Prod").replace("TCP", "ICMP"));

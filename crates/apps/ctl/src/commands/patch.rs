@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
-use tortie_api::{FieldError, Resource};
+use tortie_api::{FieldError, ReadError, Resource};
 use tortie_store::{Reader, Store};
 
 use crate::cli::PatchType;
@@ -84,7 +84,15 @@ pub(crate) fn patch(
             PatchType::Merge => merge::merge(&mut value, patch.clone()),
             PatchType::Json => merge::operations(&mut value, &patch).context("--patch")?,
         }
-        Resource::from_value(value).with_context(|| format!("--patch: {}", target.key()))
+        let mut marked = value.clone();
+        if how != PatchType::Json {
+            merge::mark_removed(&mut marked, &patch);
+        }
+        let unknown = match Resource::from_value(marked) {
+            Err(ReadError::Field(error)) if error.is_unknown_field() => Err(ReadError::Field(error)),
+            Ok(_) | Err(_) => Ok(()),
+        };
+        unknown.and_then(|()| Resource::from_value(value)).with_context(|| format!("--patch: {}", target.key()))
     });
     match changed {
         Ok(()) => session.say(&format!("Successfully patched 1 '{}' resource\n", target.kind)),
