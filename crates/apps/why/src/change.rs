@@ -7,7 +7,7 @@ use tortie_api::{Action, EntityRule, IpNetText, Kind, Port, Profile, Resource, R
 use tortie_calc::index_as_written;
 use tortie_desired::{PolicyId, PolicyKind};
 use tortie_facts::{Key, Value};
-use tortie_net::Protocol;
+use tortie_net::{IpNet, Protocol};
 use tortie_selector::Selector;
 use tortie_verdict::{Demand, Direction, Packet, Place, Side};
 
@@ -81,15 +81,16 @@ impl Change {
         if let Demand::Set(side, id) = demand {
             return self.enter_set(world, flow.point(*side), addr, &rule.selector(id)?);
         }
-        let host = IpNetText::from(addr);
+        // Rules take prefixes alone.
+        let host = IpNet::from(addr);
         let covers = |text: &IpNetText| text.net().is_some_and(|net| net.contains(&addr));
         let is_port = |one: &Port| matches!(one, Port::Range(range) if range.contains(port));
         let place = rule.text();
         let written = rule.of(self.edit(world, &rule.key)?)?;
         let text = match demand {
             Demand::Nets(side, _) => {
-                entity(written, *side).nets.push(host);
-                format!("add {addr} to the {side} nets of {place}")
+                entity(written, *side).nets.push(host.into());
+                format!("add {host} to the {side} nets of {place}")
             }
             Demand::NotNets(side, _) => {
                 entity(written, *side).not_nets.retain(|net| !covers(net));
@@ -313,7 +314,7 @@ pub(crate) fn exact(
     let peer = if by_labels {
         labelled(world, ends.point(side), namespace)?
     } else {
-        EntityRule { nets: vec![addr.into()], ..EntityRule::default() }
+        EntityRule { nets: vec![IpNet::from(addr).into()], ..EntityRule::default() }
     };
     let mut rule = Rule { action, protocol: Some(RuleProtocol::from(ends.packet.protocol)), ..Rule::default() };
     *entity(&mut rule, side) = peer;

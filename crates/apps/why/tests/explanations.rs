@@ -100,7 +100,7 @@ const CASES: [Case; 11] = [
         ("203.0.113.9", "web", Protocol::TCP, 9000),
         false,
         Some(
-            "add to the end of the ingress rules of NetworkPolicy prod/allow: Allow TCP from 203.0.113.9 to port 9000",
+            "add to the end of the ingress rules of NetworkPolicy prod/allow: Allow TCP from 203.0.113.9/32 to port 9000",
         ),
         "nothing in the cluster has 203.0.113.9",
     ),

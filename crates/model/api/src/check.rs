@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use tortie_net::{Family, PortRange};
 use tortie_selector::Selector;
 
@@ -113,8 +114,32 @@ impl Findings {
 
     /// A prefix or a single address; host bits may be set.
     pub(crate) fn net(&mut self, path: &Path<'_>, net: &IpNetText) {
-        if net.interface().is_none() {
-            self.wrong(path, format!("{:?}", net.as_str()), "an IP prefix such as 10.0.0.0/8, or an address");
+        if net.plain().is_none() {
+            let written = |meant: IpNet| if net.has_length() { meant.to_string() } else { meant.addr().to_string() };
+            let near = net.interface().map(written);
+            let expected = "an IP prefix such as 10.0.0.0/8, or an address".to_owned();
+            self.push(path, format!("{:?}", net.as_str()), expected, near);
+        }
+    }
+
+    /// A prefix; host bits may be set.
+    pub(crate) fn prefix(&mut self, path: &Path<'_>, net: &IpNetText) {
+        if net.plain().is_none() || !net.has_length() {
+            let near = net.interface().map(|meant| meant.to_string());
+            let expected = "an IP prefix such as 10.0.0.0/8 or 10.0.0.1/32".to_owned();
+            self.push(path, format!("{:?}", net.as_str()), expected, near);
+        }
+    }
+
+    /// A prefix without host bits; of one family, if one is given.
+    pub(crate) fn masked(&mut self, path: &Path<'_>, net: &IpNetText, family: Option<Family>) {
+        let meant = net.net().filter(|meant| family.is_none_or(|family| Family::of_net(*meant) == family));
+        if meant.is_none() || !net.has_length() || net.plain() != meant {
+            let expected = match family {
+                Some(family) => format!("an {family} prefix without host bits"),
+                None => "an IP prefix without host bits, such as 10.0.0.0/8".to_owned(),
+            };
+            self.push(path, format!("{:?}", net.as_str()), expected, meant.map(|meant| meant.to_string()));
         }
     }
 
@@ -127,7 +152,7 @@ impl Findings {
 
     /// A prefix or address of one family, if not empty; host bits may be set.
     pub(crate) fn net_of(&mut self, path: &Path<'_>, net: &IpNetText, family: Family) {
-        if !net.is_empty() && net.family() != Some(family) {
+        if !net.is_empty() && net.plain().map(Family::of_net) != Some(family) {
             self.wrong(
                 path,
                 format!("{:?}", net.as_str()),

@@ -101,7 +101,9 @@ fn entity(end: &EntityRule, path: &Path<'_>, out: &mut Findings) {
         let path = path.field(name);
         out.at_most(&path, nets, 256);
         out.unique(&path, nets);
-        out.nets(&path, nets);
+        for (i, net) in nets.iter().enumerate() {
+            out.masked(&path.index(i), net, None);
+        }
     }
     for (i, net) in not_nets.iter().enumerate().filter(|(_, net)| net.net().is_some_and(|n| n.prefix_len() == 0)) {
         out.wrong(&path.field("notNets").index(i), net, "a prefix that leaves something over: no packet can match");

@@ -24,6 +24,13 @@ impl IpNetText {
         self.0.parse().ok().or_else(|| self.0.parse::<IpAddr>().ok().map(IpNet::from))
     }
 
+    /// As [`IpNetText::interface`]; none as well for an address whose numbers begin with needless zeros, which other
+    /// programs may read as octal.
+    pub(crate) fn plain(&self) -> Option<IpNet> {
+        let address = self.0.split_once('/').map_or(&*self.0, |(address, _)| address);
+        address.parse::<IpAddr>().ok().and_then(|_| self.interface())
+    }
+
     /// The address, host bits kept.
     pub fn addr(&self) -> Option<IpAddr> {
         self.interface().map(|net| net.addr())
@@ -32,6 +39,11 @@ impl IpNetText {
     /// The family of the prefix.
     pub fn family(&self) -> Option<Family> {
         self.interface().map(Family::of_net)
+    }
+
+    /// Whether a prefix length is written.
+    pub(crate) fn has_length(&self) -> bool {
+        self.0.contains('/')
     }
 
     /// The text as written.
@@ -87,5 +99,8 @@ mod tests {
         assert_eq!(text.to_string(), "10.1.2.3/16");
         assert_eq!(IpNetText::from("fd00::1").net().expect("good").to_string(), "fd00::1/128");
         assert_eq!(IpNetText::from("10.0.0.0/33").net(), None);
+        for (text, plain) in [("10.1.2.3/8", true), ("010.0.0.0/8", false), ("1.2.3.04", false), ("fd00::1", true)] {
+            assert_eq!(IpNetText::from(text).plain().is_some(), plain, "{text}");
+        }
     }
 }

@@ -101,7 +101,7 @@ fn everything_wrong_is_named_with_its_place_and_the_nearest_choice() {
         (
             "10.0.0.0/8",
             "10.0.0.0/33",
-            "file.yaml:14: document 1, NetworkPolicy prod/web: spec.ingress[0].source.nets[0]: \"10.0.0.0/33\": expected an IP prefix such as 10.0.0.0/8, or an address",
+            "file.yaml:14: document 1, NetworkPolicy prod/web: spec.ingress[0].source.nets[0]: \"10.0.0.0/33\": expected an IP prefix without host bits, such as 10.0.0.0/8",
         ),
         (
             "80, ",

@@ -55,7 +55,12 @@ fn rules_are_checked_as_upstream_checks_them() {
         (r#""protocol":"ICMP","icmp":{"code":0}"#, "icmp.code"),
         (r#""protocol":"ICMP","icmp":{"type":255}"#, "icmp.type"),
         (r#""protocol":"TCP","notICMP":{"type":8}"#, "notICMP"),
-        (r#""source":{"nets":["10.0.0.1/8","1.2.3.4"]}"#, ""),
+        (r#""source":{"nets":["10.0.0.0/8","1.2.3.4/32"]}"#, ""),
+        (r#""source":{"nets":["10.1.2.3/8"]}"#, "source.nets[0]"),
+        (r#""source":{"notNets":["10.0.0.0/8","1.2.3.4"]}"#, "source.notNets[1]"),
+        (r#""source":{"nets":["010.0.0.0/8"]}"#, "source.nets[0]"),
+        (r#""source":{"nets":["fd00::/64","fd00::1/128","::/0"]}"#, ""),
+        (r#""source":{"nets":["fd00::1/64"]}"#, "source.nets[0]"),
         (r#""source":{"nets":["10.0.0.0/8","fd00::/8"]}"#, "source.nets[1]"),
         (r#""source":{"nets":["10.0.0.0/8"]},"destination":{"notNets":["fd00::/8"]}"#, "destination.notNets[0]"),
         (r#""ipVersion":6,"source":{"nets":["10.0.0.0/8"]}"#, "source.nets[0]"),
@@ -114,6 +119,30 @@ fn what_is_no_port_name_names_the_port_that_is_meant() {
     assert_eq!(said("HTTP"), format!(r#"{at}: "HTTP": {expected}; did you mean "http"?"#));
     assert_eq!(said("90-80"), format!(r#"{at}: "90-80": {expected}"#));
     assert_eq!(said("a--b"), format!(r#"{at}: "a--b": {expected}"#));
+}
+
+#[test]
+fn a_prefix_that_is_written_wrong_names_the_one_that_is_meant() {
+    let near = |kind: &str, spec: String| {
+        let errors = resource(kind, "default", &spec).validate().expect_err("it is wrong");
+        errors.into_iter().next().expect("at least one").nearest
+    };
+    for (text, rule, reserved, set) in [
+        ("10.1.2.3/8", Some("10.0.0.0/8"), None, None),
+        ("1.2.3.4", Some("1.2.3.4/32"), Some("1.2.3.4/32"), None),
+        ("010.1.2.3/8", Some("10.0.0.0/8"), Some("10.1.2.3/8"), Some("10.1.2.3/8")),
+        ("fd00::1", Some("fd00::1/128"), Some("fd00::1/128"), None),
+    ] {
+        let own = |meant: Option<&str>| meant.map(str::to_owned);
+        let nets = format!(r#""ingress":[{{"action":"Allow","source":{{"nets":["{text}"]}}}}]"#);
+        assert_eq!(near("GlobalNetworkPolicy", nets), own(rule), "{text}");
+        if reserved.is_some() {
+            assert_eq!(near("IPReservation", format!(r#""reservedCIDRs":["{text}"]"#)), own(reserved), "{text}");
+        }
+        if set.is_some() {
+            assert_eq!(near("GlobalNetworkSet", format!(r#""nets":["{text}"]"#)), own(set), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -207,6 +236,7 @@ fn pools_are_checked_as_upstream_checks_them() {
             (r#""cidr":"10.0.0.0/16","blockSize":19"#, &["spec.blockSize"]),
             (r#""cidr":"fd00::/64","blockSize":26"#, &["spec.blockSize"]),
             (r#""cidr":"10.0.0.1/16""#, &["spec.cidr"]),
+            (r#""cidr":"010.0.0.0/16""#, &["spec.cidr"]),
             (r#""cidr":"""#, &["spec.cidr"]),
             (r#""cidr":"169.254.1.0/24""#, &["spec.cidr"]),
             (r#""cidr":"169.0.0.0/8""#, &["spec.cidr"]),
@@ -228,7 +258,8 @@ fn pools_are_checked_as_upstream_checks_them() {
     check(
         "IPReservation",
         &[
-            (r#""reservedCIDRs":["10.0.0.5","10.0.1.0/28"]"#, &[]),
+            (r#""reservedCIDRs":["10.0.0.5/32","10.0.1.1/28"]"#, &[]),
+            (r#""reservedCIDRs":["10.0.0.5"]"#, &["spec.reservedCIDRs[0]"]),
             (r#""reservedCIDRs":["x"]"#, &["spec.reservedCIDRs[0]"]),
         ],
     );
@@ -289,6 +320,7 @@ fn endpoints_and_nodes_are_checked_as_upstream_checks_them() {
     for (spec, expected) in [
         (r#""ipNetworks":["10.0.0.1/32","fd00::1"]"#, &[][..]),
         (r#""ipNetworks":["10.0.0.0/24"]"#, &["spec.ipNetworks[0]"]),
+        (r#""ipNetworks":["10.0.0.01"]"#, &["spec.ipNetworks[0]"]),
         (r#""ipNetworks":["10.0.0.1"],"ipNATs":[{"internalIP":"10.0.0.1","externalIP":"1.2.3.4"}]"#, &[]),
         (
             r#""ipNATs":[{"internalIP":"10.0.0.1","externalIP":"::1"}]"#,
@@ -323,6 +355,14 @@ fn bgp_is_checked_as_upstream_checks_it() {
             ),
             (r#""nodeToNodeMeshEnabled":false,"nodeMeshMaxRestartTime":"10s""#, &["spec.nodeMeshMaxRestartTime"]),
             (
+                r#""serviceClusterIPs":[{"cidr":"10.1.2.3/8"}],"serviceExternalIPs":[{"cidr":"1.2.3.4"}]"#,
+                &["spec.serviceExternalIPs[0].cidr", "spec.serviceClusterIPs[0].cidr"],
+            ),
+            (
+                r#""prefixAdvertisements":[{"cidr":"fd00::1/64","communities":["1:2"]}]"#,
+                &["spec.prefixAdvertisements[0].cidr"],
+            ),
+            (
                 r#""serviceClusterIPs":[{"cidr":"x"}],"ignoredInterfaces":["*"]"#,
                 &["spec.serviceClusterIPs[0].cidr", "spec.ignoredInterfaces[0]"],
             ),
@@ -350,6 +390,8 @@ fn bgp_is_checked_as_upstream_checks_it() {
         (r#""cidr":"10.0.0.0/8","matchOperator":"In","prefixLength":{"min":8,"max":32}"#, ""),
         (r#""cidr":"10.0.0.0/8""#, "matchOperator"),
         (r#""cidr":"fd00::/8","matchOperator":"In""#, "cidr"),
+        (r#""cidr":"10.1.2.3/8","matchOperator":"In""#, "cidr"),
+        (r#""cidr":"10.1.2.3","matchOperator":"In""#, "cidr"),
         (r#""prefixLength":{"min":8}"#, "prefixLength"),
         (r#""cidr":"10.0.0.0/8","matchOperator":"In","prefixLength":{"max":33}"#, "prefixLength.max"),
         (r#""communities":{"values":["1:2","3:4"]}"#, "communities.values"),
@@ -444,7 +486,14 @@ fn metadata_is_checked_for_every_kind() {
     let errors = Resource::from_json(text).expect("types are right").validate().expect_err("values are wrong");
     let paths: Vec<_> = errors.iter().map(|e| e.path.as_str()).collect();
     assert_eq!(paths, ["metadata.namespace", "metadata.labels", "metadata.labels.ok", "metadata.annotations"]);
-    check("GlobalNetworkSet", &[(r#""nets":["10.0.0.1/8","fd00::1"]"#, &[]), (r#""nets":["x"]"#, &["spec.nets[0]"])]);
+    check(
+        "GlobalNetworkSet",
+        &[
+            (r#""nets":["10.0.0.1/8","fd00::1"]"#, &[]),
+            (r#""nets":["x"]"#, &["spec.nets[0]"]),
+            (r#""nets":["010.0.0.0/8","1.2.3.04"]"#, &["spec.nets[0]", "spec.nets[1]"]),
+        ],
+    );
     let text = r#"{"kind":"NetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"s","namespace":"n",
         "labels":{"projectcalico.org/namespace":"n"}},"spec":{}}"#;
     let errors = Resource::from_json(text).expect("types are right").validate().expect_err("a reserved label");

@@ -234,7 +234,7 @@ fn ranges(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
     ];
     for (field, list) in lists {
         for (i, cidr) in list.into_iter().enumerate().filter(|(_, cidr)| !cidr.is_empty()) {
-            out.net(&path.field(field).index(i).field("cidr"), cidr);
+            out.masked(&path.field(field).index(i).field("cidr"), cidr, None);
         }
     }
 }
@@ -254,7 +254,7 @@ fn communities(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings)
     let at = path.field("prefixAdvertisements");
     out.at_most(&at, &spec.prefix_advertisements, 500);
     for (i, PrefixAdvertisement { cidr, communities }) in spec.prefix_advertisements.iter().enumerate() {
-        out.net(&at.index(i).field("cidr"), cidr);
+        out.masked(&at.index(i).field("cidr"), cidr, None);
         out.at_most(&at.index(i).field("communities"), communities, 50);
         for (j, word) in communities.iter().enumerate() {
             if !community::is_value(word) && !spec.communities.iter().any(|c| c.name == *word) {

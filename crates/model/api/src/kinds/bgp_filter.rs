@@ -223,7 +223,9 @@ fn check_rule(rule: &BgpFilterRule, family: Family, path: &Path<'_>, out: &mut F
         action,
         operations,
     } = rule;
-    out.net_of(&path.field("cidr"), cidr, family);
+    if !cidr.is_empty() {
+        out.masked(&path.field("cidr"), cidr, Some(family));
+    }
     if cidr.is_empty() != match_operator.is_none() {
         out.wrong(&path.field("matchOperator"), "", "cidr and matchOperator together, or neither");
     }

@@ -108,7 +108,9 @@ impl Checked for IpPool {
     fn apply_defaults(&mut self) {
         let spec = &mut self.spec;
         // One spelling of each range, as keys and comparisons of other programs need it.
-        if let Ok(net) = spec.cidr.as_str().parse::<IpNet>() {
+        if spec.cidr.has_length()
+            && let Some(net) = spec.cidr.plain()
+        {
             spec.cidr = net.into();
         }
         if let Some(family) = spec.cidr.family()
@@ -194,8 +196,8 @@ pub fn default_block_size(family: Family) -> u8 {
 
 fn range(cidr: &IpNetText, block_size: u8, disabled: bool, path: &Path<'_>, out: &mut Findings) {
     let at = path.field("cidr");
-    let Some(net) = cidr.as_str().parse::<IpNet>().ok() else {
-        out.wrong(&at, format!("{:?}", cidr.as_str()), "an IP prefix such as 10.0.0.0/16");
+    let Some(net) = cidr.plain().filter(|_| cidr.has_length()) else {
+        out.prefix(&at, cidr);
         return;
     };
     if net != net.trunc() {

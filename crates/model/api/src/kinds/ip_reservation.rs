@@ -18,7 +18,7 @@ resource! {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IpReservationSpec {
-    /// The addresses and prefixes.
+    /// The prefixes; one address is a /32 or /128.
     #[serde(rename = "reservedCIDRs", skip_serializing_if = "empty")]
     pub reserved_cidrs: Vec<IpNetText>,
 }
@@ -27,6 +27,8 @@ impl Checked for IpReservation {
     fn check(&self, out: &mut Findings) {
         let IpReservationSpec { reserved_cidrs } = &self.spec;
         let path = Path::root("spec");
-        out.nets(&path.field("reservedCIDRs"), reserved_cidrs);
+        for (i, net) in reserved_cidrs.iter().enumerate() {
+            out.prefix(&path.field("reservedCIDRs").index(i), net);
+        }
     }
 }

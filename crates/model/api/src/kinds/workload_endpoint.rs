@@ -225,7 +225,7 @@ impl Checked for WorkloadEndpoint {
 
 fn addresses(spec: &WorkloadEndpointSpec, path: &Path<'_>, out: &mut Findings) {
     for (i, net) in spec.ip_networks.iter().enumerate() {
-        if net.net().is_none_or(|net| net.prefix_len() != net.max_prefix_len()) {
+        if net.plain().is_none_or(|net| net.prefix_len() != net.max_prefix_len()) {
             out.wrong(&path.field("ipNetworks").index(i), format!("{:?}", net.as_str()), "one address: /32 or /128");
         }
     }
