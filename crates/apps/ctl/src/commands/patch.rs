@@ -38,7 +38,7 @@ pub(super) fn edit(
         changed.apply_defaults();
         changed.validate().map_err(|errors| anyhow!("{}: {}", target.key(), all(&errors)))?;
         changed.metadata_mut().resource_version = entry.revision.to_string();
-        let Done { handled: _, problems, conflict } = write::write(store, Verb::Replace, vec![changed])?;
+        let Done { handled: _, wrote: _, problems, conflict } = write::write(store, Verb::Replace, vec![changed])?;
         match problems.into_iter().next() {
             None => return Ok(()),
             Some(problem) if conflict => last = problem,

@@ -77,7 +77,7 @@ pub(crate) fn write(session: &mut Session<'_, '_>, input: &Input, verb: Verb) ->
 
 fn report(session: &mut Session<'_, '_>, words: &Words, kind: Option<Kind>, total: usize, done: &Done) -> Result<()> {
     let Words { present, past } = words;
-    let Done { handled, problems, conflict: _ } = done;
+    let Done { handled, wrote: _, problems, conflict: _ } = done;
     let named = kind.map(|kind| format!("'{kind}' ")).unwrap_or_default();
     if problems.is_empty() {
         return session.say(&format!("Successfully {past} {handled} {named}resource(s)\n"));

@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything is read and judged first; then the writes go to the store, many in one call. A fault that is
 //! not about one resource alone (overlapping pools, a missing tier) stops all of them before anything is written.
+//! Where a resource is given twice, the second is judged after the first is written.
 
 mod guard;
 mod initial;
@@ -62,6 +63,8 @@ impl Verb {
 pub(crate) struct Done {
     /// Resources that are now as wanted.
     pub(crate) handled: usize,
+    /// Whether one of them was written, and not as wanted before.
+    pub(crate) wrote: bool,
     /// What kept each of the others from it.
     pub(crate) problems: Vec<String>,
     /// Whether one of them is that the resource has another revision than the one given.
@@ -129,12 +132,14 @@ pub(crate) fn write_telling(
         });
     }
     for wave in waves(resources) {
-        let before = done.handled;
-        let Done { handled, problems, conflict } =
-            write_wave(store, verb, wave, &mut |handled| progress(before + handled))?;
-        done.conflict |= conflict;
-        done.handled += handled;
-        done.problems.extend(problems);
+        match write_wave(store, verb, wave, &mut done, progress) {
+            Ok(()) => {}
+            Err(error) if done.wrote => {
+                done.problems.push(format!("{error:#}"));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(done)
 }
@@ -200,24 +205,25 @@ fn plan_all(store: &dyn Store, verb: Verb, resources: Vec<Resource>, done: &mut 
     Ok(planned)
 }
 
+/// Writes resources of which none is given twice. An error leaves in `done` what was written before it.
 fn write_wave(
     store: &dyn Store,
     verb: Verb,
     mut resources: Vec<Resource>,
+    done: &mut Done,
     progress: &mut dyn FnMut(usize),
-) -> Result<Done> {
+) -> Result<()> {
     resources.iter_mut().for_each(Resource::apply_defaults);
-    let mut done = Done::default();
     for attempt in 0.. {
-        let planned = plan_all(store, verb, resources, &mut done)?;
-        let (left, error) = write_planned(store, planned, &mut done, progress)?;
+        let planned = plan_all(store, verb, resources, done)?;
+        let (left, error) = write_planned(store, planned, done, progress)?;
         match error {
-            None => return Ok(done),
+            None => return Ok(()),
             Some(WriteError::Conflict { .. } | WriteError::Missing(_)) if attempt + 1 < ATTEMPTS => pause(attempt),
             Some(error) if done.handled == 0 => bail!("{error}"),
             Some(error) => {
                 done.problems.push(error.to_string());
-                return Ok(done);
+                return Ok(());
             }
         }
         resources = left.iter().map(Planned::again).collect();
@@ -251,6 +257,7 @@ fn write_planned(
             }
         }
         done.handled += written.len();
+        done.wrote |= !written.is_empty();
         progress(done.handled);
         if let Some(error) = results.into_iter().filter_map(Result::err).find(|error| *error != WriteError::NotTried) {
             let unwritten = batch.into_iter().filter(|one| !written.contains(&one.write.key));

@@ -26,7 +26,7 @@ pub(super) fn import(session: &mut Session<'_, '_>, filename: &str) -> Result<()
     ensure_initialized(&*store).context("unable to initialize cluster information for the datastore migration")?;
     change_cluster(&*store, |info| info.spec.datastore_ready = Some(false))
         .context("error while attempting to lock the datastore for import")?;
-    let Done { handled, problems, conflict: _ } =
+    let Done { handled, wrote: _, problems, conflict: _ } =
         write::write(&*store, Verb::Apply, resources).context("failed to import v3 resources")?;
     if !problems.is_empty() {
         bail!("failed to import v3 resources: {}", problems.join("\n"));
