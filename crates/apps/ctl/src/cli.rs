@@ -4,11 +4,12 @@
 
 mod addresses;
 mod data;
+mod flags;
 
 pub use addresses::{Ipam, Persistence};
 pub use data::{Cluster, ClusterDiags, Config, ConvertFormat, Datastore, Migrate, Raw, SettingPlace};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tortie_net::AsNumber;
 
@@ -32,6 +33,11 @@ pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line as it is read and completed.
+pub fn command() -> clap::Command {
+    flags::with_values(Cli::command())
 }
 
 /// Flags that every command takes.

@@ -24,8 +24,8 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, FromArgMatches};
 use tortie_store::Store;
 
 use cli::Cli;
@@ -82,7 +82,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 /// Runs the program: 0 if it did what it was told, 1 if not, with the reason on `io.err`.
 pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
-    let command = Cli::command();
+    let command = cli::command();
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let Cli { global, command } = match parsed {
         Ok(cli) => cli,
@@ -114,7 +114,7 @@ fn suggestion(error: &clap::Error) -> String {
     else {
         return String::new();
     };
-    let command = Cli::command();
+    let command = cli::command();
     let names = command.get_subcommands().flat_map(|one| one.get_subcommands().chain([one]).map(|c| c.get_name()));
     let near = settings::nearest(word, names);
     near.map(|near| format!("\n  tip: a similar subcommand exists: '{near}'\n")).unwrap_or_default()

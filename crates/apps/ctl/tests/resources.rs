@@ -312,7 +312,10 @@ fn a_resource_that_is_given_twice_is_created_once_and_it_is_said_so() {
     // What the second of them comes to is judged after the first is written, and what was written is told.
     let pools = manifest("IPPool", "p", "cidr: 10.0.0.0/16") + &manifest("IPPool", "p", "cidr: 10.1.0.0/16");
     let ran = cluster.run("apply -f -", &pools);
-    assert_eq!((ran.code, ran.out.as_str()), (1, "Partial success: applied the first 1 out of 2 'IPPool' resources:\n"));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (1, "Partial success: applied the first 1 out of 2 'IPPool' resources:\n")
+    );
     assert!(ran.err.starts_with("hit error: [IPPool(p): spec.cidr: 10.1.0.0/16: expected 10.0.0.0/16"), "{ran:?}");
     assert!(cluster.good("get ippool p -o yaml", "").contains("10.0.0.0/16"));
     // Where the last one counts, it does.

@@ -3,6 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 
 use super::StatusFormat;
+use super::flags::truth;
 
 /// `calicoctl ipam`.
 #[derive(Debug, Subcommand)]
@@ -60,7 +61,7 @@ pub enum Ipam {
     #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
     Configure {
         /// Whether nodes use addresses of their own blocks only.
-        #[arg(long, group = "setting", value_name = "BOOL")]
+        #[arg(long, group = "setting", value_name = "BOOL", value_parser = truth)]
         strictaffinity: Option<bool>,
         /// How many blocks a node may have.
         #[arg(long, group = "setting", value_name = "NUMBER")]
