@@ -7,11 +7,11 @@ use tortie_facts::Filter;
 use crate::files::Loaded;
 use crate::session::Session;
 
-/// Tells what was converted, and gives old pools the names that they have in the store: v1 knows them by their range.
-pub(crate) fn settle(session: &mut Session<'_, '_>, loaded: &mut Loaded) -> Result<()> {
-    let Loaded { resources, old, notes } = loaded;
+/// Tells what was converted.
+pub(crate) fn tell(session: &mut Session<'_, '_>, loaded: &Loaded) {
+    let Loaded { resources: _, old, notes } = loaded;
     if old.is_empty() {
-        return Ok(());
+        return;
     }
     session.notice(&format!(
         "{} resource(s) of the old apiVersion v1 are taken as {}; calicoctl convert shows them so",
@@ -19,6 +19,12 @@ pub(crate) fn settle(session: &mut Session<'_, '_>, loaded: &mut Loaded) -> Resu
         tortie_api::API_VERSION
     ));
     notes.iter().for_each(|note| session.notice(note));
+}
+
+/// Tells what was converted, and gives old pools the names that they have in the store: v1 knows them by their range.
+pub(crate) fn settle(session: &mut Session<'_, '_>, loaded: &mut Loaded) -> Result<()> {
+    tell(session, loaded);
+    let Loaded { resources, old, notes: _ } = loaded;
     let pools: Vec<usize> = old.iter().copied().filter(|&at| resources[at].kind() == Kind::IpPool).collect();
     if pools.is_empty() {
         return Ok(());

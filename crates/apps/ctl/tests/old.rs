@@ -70,6 +70,15 @@ fn the_walk_of_the_old_getting_started_text_works_as_written() {
 }
 
 #[test]
+fn validate_looks_at_no_datastore() {
+    let mut cluster = Cluster::new();
+    cluster.env.insert("TORTIE_SQLITE".into(), "/nowhere/at/all.db".into());
+    let ran = cluster.run("validate -f -", &format!("{POOL}{PROFILE}"));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Successfully validated 2 resource(s)\n"), "{ran:?}");
+    assert!(ran.err.starts_with("NOTICE: 2 resource(s) of the old apiVersion v1"), "{ran:?}");
+}
+
+#[test]
 fn convert_shows_the_new_form() {
     let cluster = Cluster::new();
     let shown = cluster.good("convert -f -", POLICY);

@@ -31,11 +31,16 @@ pub(super) fn list(problems: &[String]) -> String {
     }
 }
 
-fn read(session: &mut Session<'_, '_>, input: &Input) -> Result<Vec<Resource>> {
+/// Reads what is given; with the store at hand, resources of v1 get the names that they have there.
+fn read(session: &mut Session<'_, '_>, input: &Input, stored: bool) -> Result<Vec<Resource>> {
     let Input { filename, recursive, skip_empty, namespace } = input;
     let sources = Sources { names: filename, recursive: *recursive, skip_empty: *skip_empty, checked: true };
     let mut loaded = files::load(sources, session.io.stdin)?;
-    old::settle(session, &mut loaded)?;
+    if stored {
+        old::settle(session, &mut loaded)?;
+    } else {
+        old::tell(session, &loaded);
+    }
     let mut resources = loaded.resources;
     Scope::of(namespace.as_deref(), false)?.place(&mut resources)?;
     session.log(LogLevel::Info, || format!("{} resources read", resources.len()));
@@ -48,7 +53,7 @@ pub(crate) fn write(session: &mut Session<'_, '_>, input: &Input, verb: Verb) ->
         Verb::Apply => Words { present: "apply", past: "applied" },
         Verb::Replace => Words { present: "replace", past: "replaced" },
     };
-    let resources = read(session, input)?;
+    let resources = read(session, input, true)?;
     let total = resources.len();
     if total == 0 {
         return session.say("No resources specified\n");
@@ -93,7 +98,7 @@ fn report(session: &mut Session<'_, '_>, words: &Words, kind: Option<Kind>, tota
 }
 
 pub(crate) fn validate(session: &mut Session<'_, '_>, input: &Input) -> Result<()> {
-    let resources = read(session, input)?;
+    let resources = read(session, input, false)?;
     if resources.is_empty() {
         return session.say("No resources specified\n");
     }
