@@ -161,9 +161,10 @@ fn up(args: &Up) -> Result<()> {
     // Until here a failure or a signal takes it down; a lab that is whole stays.
     lab.keep()?;
     status()?;
-    println!("\ntry: tortie lab exec --id {id} node1 -- calicoctl get nodes");
-    println!("     tortie lab matrix --id {id}\n     tortie lab down --id {id}");
-    Ok(())
+    print(&format!(
+        "\ntry: tortie lab exec --id {id} node1 -- calicoctl get nodes\n     tortie lab matrix --id {id}\n     \
+         tortie lab down --id {id}"
+    ))
 }
 
 fn letter(number: usize) -> String {
@@ -208,7 +209,7 @@ fn down_all() -> Result<()> {
     crate::lab::require_root()?;
     for (id, dir) in LabDir::all()? {
         crate::teardown::teardown(&dir)?;
-        println!("lab {id} is down");
+        print(&format!("lab {id} is down"))?;
     }
     Ok(())
 }
@@ -216,8 +217,7 @@ fn down_all() -> Result<()> {
 fn status() -> Result<()> {
     let labs = LabDir::all()?;
     if labs.is_empty() {
-        println!("no lab is up; make one with: tortie lab up");
-        return Ok(());
+        return print("no lab is up; make one with: tortie lab up");
     }
     let mut table = Table::new();
     table.load_style(presets::ASCII_FULL_CONDENSED);

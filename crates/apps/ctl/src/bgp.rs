@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tortie_api::printable_lines;
 use tortie_cni::wire::Operation;
 
 use crate::ask::ask;
@@ -124,7 +125,7 @@ pub fn run(args: &BgpArgs, out: &mut dyn Write) -> Result<ExitCode> {
     let json = args.output == Output::Json;
     match &args.question {
         Question::Peers if json => print(out, &shown)?,
-        Question::Peers => out.write_all(peers(&bgp).as_bytes())?,
+        Question::Peers => out.write_all(printable_lines(&peers(&bgp)).as_bytes())?,
         Question::Routes { peer } => {
             let chosen = match peer {
                 Some(word) => vec![find(&bgp, word)?],
@@ -137,7 +138,8 @@ pub fn run(args: &BgpArgs, out: &mut dyn Write) -> Result<ExitCode> {
                     all.push(json!({ "peer": peer.address, "routes": told }));
                 } else {
                     let told: Option<Routes> = serde_json::from_value(told)?;
-                    out.write_all(routes_text(peer, &told.unwrap_or_default()).as_bytes())?;
+                    let text = routes_text(peer, &told.unwrap_or_default());
+                    out.write_all(printable_lines(&text).as_bytes())?;
                 }
             }
             if json {
@@ -151,7 +153,7 @@ pub fn run(args: &BgpArgs, out: &mut dyn Write) -> Result<ExitCode> {
                 let own = list.and_then(|list| list.iter().find(|one| one["address"] == json!(found.address)));
                 print(out, own.unwrap_or(&Value::Null))?;
             } else {
-                out.write_all(explain(&bgp, found).as_bytes())?;
+                out.write_all(printable_lines(&explain(&bgp, found)).as_bytes())?;
             }
             return Ok(if found.state == "up" { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

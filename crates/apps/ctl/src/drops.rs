@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use tortie_api::printable;
 use tortie_cni::wire::Operation;
 use tortie_flow::{Counts, Record};
 
@@ -150,7 +151,8 @@ fn row(record: &Record) -> [String; 3] {
         let interface = if record.direction == "ingress" { &record.output } else { &record.input };
         interface.as_deref().unwrap_or("-")
     });
-    [shown, flow(record), format!("{} {endpoint}: {}", record.direction, why(record))]
+    let why = format!("{} {endpoint}: {}", record.direction, why(record));
+    [shown, printable(&flow(record)).into_owned(), printable(&why).into_owned()]
 }
 
 fn flow(record: &Record) -> String {
@@ -244,6 +246,8 @@ mod tests {
         assert_eq!(flow, "TCP 10.0.0.1:4000 -> 10.0.0.2:80 (shop/web)");
         assert_eq!(why_not, "ingress shop/web: no rule of tier default matched (np/shop/a)");
         assert!(concerns(&record, Some("web")) && !concerns(&record, Some("db")));
+        let steering = Record { destination_endpoint: Some("a\u{1b}[2J".into()), ..record.clone() };
+        assert!(row(&steering)[1].ends_with("(a\\u{1b}[2J)"));
         let rule = Record { cause: "rule".into(), policy: Some("gnp/x".into()), rule: Some(2), ..record };
         assert_eq!(why(&rule), "rule 2 of policy gnp/x of tier default");
     }

@@ -99,10 +99,11 @@ pub fn run(args: &[OsString], io: &mut Io<'_>) -> u8 {
         Err(error) => {
             let broken_pipe =
                 error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+            // A reader that went away, such as `head`, is no fault of this program.
             if !broken_pipe {
                 let _ = writeln!(io.err, "{error:#}");
             }
-            1
+            u8::from(!broken_pipe)
         }
     }
 }

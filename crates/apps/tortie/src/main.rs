@@ -164,7 +164,7 @@ fn main() -> ExitCode {
     match program {
         Program::Node { adopt, command: None } => component::agent(adopt),
         Program::Node { adopt: _, command: Some(NodeCommand::Addresses { output }) } => {
-            end(tortie_node::show_addresses(matches!(output, Output::Json), &mut io::stdout().lock()))
+            end(read_to_the_end(tortie_node::show_addresses(matches!(output, Output::Json), &mut io::stdout().lock())))
         }
         Program::Node { adopt: _, command: Some(NodeCommand::Clean { force, dry_run, installed, stay }) } => {
             end(clean(force, dry_run, installed, stay))
@@ -182,16 +182,17 @@ fn main() -> ExitCode {
             let host = std::env::var("NODENAME").ok().filter(|name| !name.is_empty()).unwrap_or(host);
             end(answer(&store, |store, out| tortie_why::cli::show(&args, store, host.trim(), out)))
         }
-        Program::Bgp(args) => end(tortie_ctl::bgp::run(&args, &mut io::stdout().lock())),
-        Program::Drops(args) => end(tortie_ctl::drops::run(&args, &mut io::stdout().lock())),
+        Program::Bgp(args) => end(read_to_the_end(tortie_ctl::bgp::run(&args, &mut io::stdout().lock()))),
+        Program::Drops(args) => end(read_to_the_end(tortie_ctl::drops::run(&args, &mut io::stdout().lock()))),
         Program::Lab(args) => end(tortie_lab::cli::run(args)),
         Program::Demo(args) => end(tortie_lab::cli::demo(args)),
         Program::WireguardDevice { name, socket } => {
             end(tortie_node::wireguard_device(&name, &socket).map(|()| ExitCode::SUCCESS))
         }
         Program::Completion { shell } => {
-            clap_complete::generate(shell, &mut Tortie::command(), "tortie", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Tortie::command(), "tortie", &mut script);
+            end(read_to_the_end(io::stdout().write_all(&script).map(|()| ExitCode::SUCCESS).map_err(Into::into)))
         }
     }
 }
@@ -212,13 +213,18 @@ fn clean(force: bool, dry_run: bool, installed: bool, stay: bool) -> anyhow::Res
     Ok(code)
 }
 
-/// Opens the datastore and prints what is asked. A reader that went away, such as `head`, is no fault.
+/// Opens the datastore and prints what is asked.
 fn answer(
     store: &StoreArgs,
     ask: impl FnOnce(&dyn Reader, &mut dyn Write) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let store = tortie_ctl::open_store(&store.config)?;
-    match ask(&*store, &mut std::io::stdout().lock()) {
+    read_to_the_end(ask(&*store, &mut std::io::stdout().lock()))
+}
+
+/// What came of printing: a reader that went away, such as `head`, is no fault.
+fn read_to_the_end(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match result {
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
             Ok(ExitCode::SUCCESS)
         }

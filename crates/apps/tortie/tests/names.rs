@@ -111,6 +111,30 @@ fn a_misspelt_program_is_named_with_the_nearest() {
 }
 
 #[test]
+fn a_reader_that_went_away_is_no_fault() {
+    let links = Links::new("pipe");
+    for (name, args) in [
+        ("tortie", &["completion", "bash"][..]),
+        ("tortie", &["lab", "status"]),
+        ("tortie", &["node", "addresses"]),
+        ("calicoctl", &["completion", "bash"]),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(links.0.join(name))
+            .args(args)
+            .env_clear()
+            .env("TORTIE_STATE_DIR", links.0.join("state"))
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("it ends");
+        let said = text(&output);
+        assert!(output.status.success() && !said.contains("panicked") && !said.contains("pipe"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn upstreams_commands_are_answered() {
     let links = Links::new("component");
     let nobody = [("FELIX_HEALTHPORT", "1"), ("CALICO_NODENAME_FILE", "/nonexistent")];

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use tortie_api::Resource;
+use tortie_api::{Resource, printable_lines};
 use tortie_net::Protocol;
 use tortie_store::Reader;
 
@@ -99,7 +99,7 @@ pub fn why(args: &WhyArgs, store: &dyn Reader, out: &mut dyn Write) -> Result<Ex
     let mut report = explain_flow(&mut world, &flow);
     report.notes.extend(invalid.into_iter().map(|line| format!("not readable, so left out: {line}")));
     match output {
-        Output::Text => out.write_all(render(&report, *all).as_bytes())?,
+        Output::Text => out.write_all(printable_lines(&render(&report, *all)).as_bytes())?,
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
     }
     Ok(if *exit_code && !report.allowed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -112,7 +112,7 @@ pub fn show(args: &ShowArgs, store: &dyn Reader, host: &str, out: &mut dyn Write
     let node = choose(&world, node.as_deref(), host)?;
     let (headings, rows) = show::rows(world.node(&node), *table);
     match output {
-        Output::Text => out.write_all(show::text(&headings, &rows).as_bytes())?,
+        Output::Text => out.write_all(printable_lines(&show::text(&headings, &rows)).as_bytes())?,
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&show::objects(&headings, rows))?)?,
     }
     Ok(ExitCode::SUCCESS)

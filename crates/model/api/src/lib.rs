@@ -52,6 +52,7 @@ pub use port::Port;
 pub use protocol::RuleProtocol;
 pub use resource::Resource;
 pub use rule::{Action, EntityRule, HttpMatch, HttpPath, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch};
+pub use text::{printable, printable_lines};
 pub use timestamp::Timestamp;
 pub use yaml::{push_yaml_item, to_yaml};
 

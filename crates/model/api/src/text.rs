@@ -1,4 +1,6 @@
-//! The forms of names: DNS-1123, Kubernetes labels, ports and interfaces.
+//! The forms of names: DNS-1123, Kubernetes labels, ports and interfaces; and text that a terminal may show.
+
+use std::borrow::Cow;
 
 pub(crate) const DNS_SUBDOMAIN: &str = "a DNS-1123 name: lower-case letters, digits, '-' and '.', beginning and ending \
      with a letter or digit, at most 253 bytes";
@@ -6,6 +8,27 @@ pub(crate) const DNS_LABEL: &str = "a DNS-1123 label: lower-case letters, digits
      letter or digit, at most 63 bytes";
 pub(crate) const LABEL_VALUE: &str = "a label value: at most 63 of letters, digits, '-', '_' and '.', beginning and \
      ending with a letter or digit";
+
+/// Text for a terminal, which control characters would steer: they are escaped, as `\u{1b}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    shown(text, |_| false)
+}
+
+/// As [`printable`], for text of several lines: their ends stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    shown(text, |c| c == '\n')
+}
+
+fn shown(text: &str, kept: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !kept(c);
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |into: String, c: char| {
+        if steers(c) { into + &c.escape_default().to_string() } else { into + c.encode_utf8(&mut [0; 4]) }
+    };
+    Cow::Owned(text.chars().fold(String::new(), escape))
+}
 
 fn is_dns_part(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -60,6 +83,13 @@ pub(crate) fn is_interface(text: &str, also: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{9b}é"), "a\\u{1b}[2Jb\\n\\u{9b}é");
+        assert_eq!(printable_lines("a\u{1b}\nb\r\n"), "a\\u{1b}\nb\\r\n");
+        assert!(matches!(printable("plain é"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn names_follow_their_patterns() {

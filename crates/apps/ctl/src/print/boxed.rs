@@ -1,5 +1,7 @@
 //! Tables with lines around every cell, as `calicoctl node status` and `calicoctl ipam show` print them: headings in
-//! the middle of their columns, long text broken at blanks.
+//! the middle of their columns, long text broken at blanks. Control characters in cells are escaped.
+
+use tortie_api::{printable, printable_lines};
 
 /// Text longer than this goes on in the next line of its cell.
 const WIDEST: usize = 30;
@@ -30,6 +32,7 @@ impl BoxTable {
 
     /// Adds a row whose long cells may be broken.
     pub(crate) fn wrapped(&mut self, cells: Vec<String>) {
+        let cells: Vec<_> = cells.iter().map(|cell| printable_lines(cell)).collect();
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = cell.chars().count().min(WIDEST).max(*width);
         }
@@ -38,7 +41,7 @@ impl BoxTable {
 
     /// Adds a row whose cells stay whole.
     pub(crate) fn whole(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.into_iter().map(|cell| vec![cell]).collect());
+        self.rows.push(cells.iter().map(|cell| vec![printable(cell).into_owned()]).collect());
     }
 
     /// The table's lines.
