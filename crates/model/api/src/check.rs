@@ -91,6 +91,21 @@ impl Findings {
         }
     }
 
+    /// Every one is a DNS-1123 subdomain, and none is empty.
+    pub(crate) fn names(&mut self, path: &Path<'_>, values: &[String]) {
+        for (i, value) in values.iter().enumerate() {
+            self.given(&path.index(i), value, "a name");
+            self.name(&path.index(i), value);
+        }
+    }
+
+    /// The text is not empty.
+    pub(crate) fn given(&mut self, path: &Path<'_>, value: &str, expected: &str) {
+        if value.is_empty() {
+            self.wrong(path, "\"\"", expected);
+        }
+    }
+
     /// The text parses as a selector, is not too long and has no `global()`.
     pub(crate) fn selector(&mut self, path: &Path<'_>, value: &str) {
         self.namespace_selector(path, value);

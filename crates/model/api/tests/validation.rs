@@ -292,6 +292,8 @@ fn endpoints_and_nodes_are_checked_as_upstream_checks_them() {
             (r#""node":"n","interfaceName":"*""#, &[]),
             (r#""node":"n","expectedIPs":["10.0.0.1","fd00::1"]"#, &[]),
             (r#""node":"n""#, &["spec.interfaceName"]),
+            (r#""node":"n","interfaceName":"eth0","profiles":[""]"#, &["spec.profiles[0]"]),
+            (r#""node":"n","interfaceName":"eth0","expectedIPs":[""]"#, &["spec.expectedIPs[0]"]),
             (r#""interfaceName":"eth0""#, &["spec.node"]),
             (r#""node":"n","interfaceName":"a-very-long-name-0""#, &["spec.interfaceName"]),
             (r#""node":"n","interfaceName":"eth0","expectedIPs":["10.0.0.0/8"]"#, &["spec.expectedIPs[0]"]),
@@ -328,11 +330,15 @@ fn endpoints_and_nodes_are_checked_as_upstream_checks_them() {
         ),
         (r#""ports":[{"name":"","protocol":"TCP","port":1,"hostPort":0,"hostIP":""}]"#, &["spec.ports[0].name"]),
         (r#""mac":"ee:ee""#, &["spec.mac"]),
+        (r#""profiles":["a",""]"#, &["spec.profiles[1]"]),
     ] {
         assert_eq!(refused("WorkloadEndpoint", name, &format!("{wep},{spec}")), expected, "{spec}");
     }
     assert_eq!(refused("WorkloadEndpoint", "other", wep), ["metadata.name"]);
-    assert_eq!(refused("WorkloadEndpoint", "x", r#""orchestrator":"k8s","node":"n","endpoint":"eth0""#), ["spec.pod"]);
+    assert_eq!(
+        refused("WorkloadEndpoint", "x", r#""orchestrator":"k8s","node":"n","endpoint":"eth0""#),
+        ["spec.pod", "spec.interfaceName"]
+    );
     assert!(refused("WorkloadEndpoint", "", wep).is_empty(), "a missing name is filled in");
 }
 
@@ -345,6 +351,11 @@ fn bgp_is_checked_as_upstream_checks_it() {
             (r#""serviceLoadBalancerIPs":[{"cidr":"10.1.0.0/16"},{"cidr":""}]"#, &[]),
             (r#""logSeverityScreen":"Loud""#, &["spec.logSeverityScreen"]),
             (r#""communities":[{"name":"c","value":"1:2"}]"#, &["spec.communities"]),
+            (
+                r#""communities":[{"value":"1:2"}],"prefixAdvertisements":[{"cidr":"10.0.0.0/8"}]"#,
+                &["spec.communities[0].name", "spec.prefixAdvertisements[0].communities"],
+            ),
+            (r#""ignoredInterfaces":["eth0",""]"#, &["spec.ignoredInterfaces[1]"]),
             (
                 r#""communities":[{"name":"c","value":"1:2"}],"prefixAdvertisements":[{"cidr":"10.0.0.0/8","communities":["c","1:2:3"]}]"#,
                 &[],
@@ -375,6 +386,7 @@ fn bgp_is_checked_as_upstream_checks_it() {
             (r#""peerIP":"10.0.0.1:1790","asNumber":1"#, &[]),
             (r#""peerIP":"[fd00::1]:179","asNumber":"1.1","reachableBy":"fd00::2""#, &[]),
             (r#""peerIP":"10.0.0.1:0""#, &["spec.peerIP"]),
+            (r#""peerIP":"10.0.0.1","filters":["a",""]"#, &["spec.filters[1]"]),
             (r#""node":"n","nodeSelector":"all()""#, &["spec.nodeSelector"]),
             (r#""peerIP":"10.0.0.1","peerSelector":"all()""#, &["spec.peerSelector"]),
             (r#""peerSelector":"all()","asNumber":1"#, &["spec.asNumber"]),
@@ -452,6 +464,10 @@ fn configuration_is_checked_as_upstream_checks_it() {
             (r#""mtuIfacePattern":"(""#, &["spec.mtuIfacePattern"]),
             (r#""logActionRateLimit":"10/week""#, &["spec.logActionRateLimit"]),
             (r#""wireguardListeningPort":0"#, &["spec.wireguardListeningPort"]),
+            (
+                r#""reportingInterval":"0s","routeRefreshInterval":"-1s","wireguardKeepAlive":"-25s""#,
+                &["spec.routeRefreshInterval", "spec.wireguardKeepAlive"],
+            ),
             (r#""featureDetectOverride":"A=true,B=false""#, &[]),
             (r#""featureDetectOverride":"A=maybe""#, &["spec.featureDetectOverride"]),
         ],
@@ -472,10 +488,14 @@ fn configuration_is_checked_as_upstream_checks_it() {
     );
     check(
         "CalicoNodeStatus",
-        &[(
-            r#""node":"n","classes":["Agent","Agent"],"updatePeriodSeconds":86401"#,
-            &["spec.classes[1]", "spec.updatePeriodSeconds"],
-        )],
+        &[
+            (r#""node":"n","classes":["Agent"],"updatePeriodSeconds":0"#, &[]),
+            (r#""node":"n""#, &["spec.classes", "spec.updatePeriodSeconds"]),
+            (
+                r#""node":"n","classes":["Agent","Agent"],"updatePeriodSeconds":86401"#,
+                &["spec.classes[1]", "spec.updatePeriodSeconds"],
+            ),
+        ],
     );
 }
 

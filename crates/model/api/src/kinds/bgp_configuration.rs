@@ -198,6 +198,7 @@ impl Checked for BgpConfiguration {
         communities(spec, &path, out);
         for (i, name) in spec.ignored_interfaces.iter().enumerate() {
             let at = path.field("ignoredInterfaces");
+            out.given(&at.index(i), name, "the name of an interface");
             if name == "*" {
                 out.wrong(&at.index(i), "\"*\"", "something narrower than all interfaces");
             }
@@ -243,6 +244,7 @@ fn communities(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings)
     let at = path.field("communities");
     out.at_most(&at, &spec.communities, 500);
     for (i, Community { name, value }) in spec.communities.iter().enumerate() {
+        out.given(&at.index(i).field("name"), name, "a name, by which prefixAdvertisements use it");
         out.name(&at.index(i).field("name"), name);
         if !community::is_value(value) {
             out.wrong(&at.index(i).field("value"), format!("{value:?}"), community::EXPECTED);
@@ -255,6 +257,9 @@ fn communities(spec: &BgpConfigurationSpec, path: &Path<'_>, out: &mut Findings)
     out.at_most(&at, &spec.prefix_advertisements, 500);
     for (i, PrefixAdvertisement { cidr, communities }) in spec.prefix_advertisements.iter().enumerate() {
         out.masked(&at.index(i).field("cidr"), cidr, None);
+        if communities.is_empty() {
+            out.wrong(&at.index(i).field("communities"), "none", "at least one community");
+        }
         out.at_most(&at.index(i).field("communities"), communities, 50);
         for (j, word) in communities.iter().enumerate() {
             if !community::is_value(word) && !spec.communities.iter().any(|c| c.name == *word) {

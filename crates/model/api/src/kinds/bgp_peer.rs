@@ -172,9 +172,7 @@ impl Checked for BgpPeer {
         {
             out.wrong(&path.field("reachableBy"), gateway, format!("an {} address, as peerIP", Family::of(peer)));
         }
-        for (i, filter) in spec.filters.iter().enumerate() {
-            out.name(&path.field("filters").index(i), filter);
-        }
+        out.names(&path.field("filters"), &spec.filters);
     }
 }
 

@@ -259,6 +259,12 @@ impl Checked for CalicoNodeStatus {
             out.wrong(&path.field("node"), "", "the name of a node");
         }
         out.name(&path.field("node"), node);
+        if classes.is_empty() {
+            out.wrong(&path.field("classes"), "none", "at least one of Agent, BGP, Routes");
+        }
+        if update_period_seconds.is_none() {
+            out.wrong(&path.field("updatePeriodSeconds"), "none", "a number from 0 to 86400; 0 for one report alone");
+        }
         out.unique(&path.field("classes"), classes);
         out.range(&path.field("updatePeriodSeconds"), update_period_seconds.map(i64::from), 0, 86_400);
     }

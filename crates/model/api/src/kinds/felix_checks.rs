@@ -46,11 +46,49 @@ impl Checked for FelixConfiguration {
                 out.wrong(&at, format!("{selector:?}"), "none in the configurations default and node.NAME");
             }
         }
-        words(spec, &path, out);
-        numbers(spec, &path, out);
-        texts(spec, &path, out);
-        addresses(spec, &path, out);
-        lists(spec, &path, out);
+        values(spec, &path, out);
+        intervals(spec, &path, out);
+    }
+}
+
+/// What is wrong in a variable's text as well as in a resource.
+pub(crate) fn values(spec: &FelixConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
+    words(spec, path, out);
+    numbers(spec, path, out);
+    texts(spec, path, out);
+    addresses(spec, path, out);
+    lists(spec, path, out);
+}
+
+/// Of the durations those that upstream's resources take without a sign.
+fn intervals(spec: &FelixConfigurationSpec, path: &Path<'_>, out: &mut Findings) {
+    let table = [
+        ("routeRefreshInterval", spec.route_refresh_interval),
+        ("interfaceRefreshInterval", spec.interface_refresh_interval),
+        ("iptablesRefreshInterval", spec.iptables_refresh_interval),
+        ("iptablesPostWriteCheckInterval", spec.iptables_post_write_check_interval),
+        ("iptablesLockProbeInterval", spec.iptables_lock_probe_interval),
+        ("ipsetsRefreshInterval", spec.ipsets_refresh_interval),
+        ("xdpRefreshInterval", spec.xdp_refresh_interval),
+        ("netlinkTimeout", spec.netlink_timeout),
+        ("reportingInterval", spec.reporting_interval),
+        ("reportingTTL", spec.reporting_ttl),
+        ("endpointReportingDelay", spec.endpoint_reporting_delay),
+        ("usageReportingInitialDelay", spec.usage_reporting_initial_delay),
+        ("usageReportingInterval", spec.usage_reporting_interval),
+        ("debugSimulateCalcGraphHangAfter", spec.debug_simulate_calc_graph_hang_after),
+        ("debugSimulateDataplaneHangAfter", spec.debug_simulate_dataplane_hang_after),
+        ("debugSimulateDataplaneApplyDelay", spec.debug_simulate_dataplane_apply_delay),
+        ("bpfIPFragTimeout", spec.bpf_ip_frag_timeout),
+        ("bpfKubeProxyMinSyncPeriod", spec.bpf_kube_proxy_min_sync_period),
+        ("flowLogsFlushInterval", spec.flow_logs_flush_interval),
+        ("liveMigrationRouteConvergenceTime", spec.live_migration_route_convergence_time),
+        ("wireguardKeepAlive", spec.wireguard_keep_alive),
+    ];
+    for (field, interval) in table {
+        if let Some(interval) = interval.filter(|interval| interval.0 < 0) {
+            out.wrong(&path.field(field), interval, "a duration that is not negative");
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::felix_configuration::{FelixConfiguration, FelixConfigurationSpec, FelixParameter};
-use crate::{Metadata, Resource};
+use crate::check::Findings;
+use crate::kinds::felix_checks;
+use crate::kinds::felix_configuration::{FelixConfigurationSpec, FelixParameter};
+use crate::path::Path;
 
 impl FelixParameter {
     /// The JSON of the field from a parameter's text, or what was expected. Text has no type, but the field has: every
@@ -45,9 +47,9 @@ fn accepted(parameter: &FelixParameter, reading: &Value) -> Result<(), String> {
     let name = parameter.json;
     let spec: FelixConfigurationSpec =
         serde_json::from_value(json!({ name: reading })).map_err(|error| error.to_string())?;
-    let metadata = Metadata::named("default");
-    let resource = Resource::from(FelixConfiguration { metadata, spec });
-    resource.validate().map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    let mut findings = Findings::default();
+    felix_checks::values(&spec, &Path::root("spec"), &mut findings);
+    findings.into_result().map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 fn capitalised(text: &str) -> String {

@@ -66,11 +66,10 @@ impl Checked for HostEndpoint {
             out.wrong(&path.field("interfaceName"), "", "interfaceName or expectedIPs");
         }
         for (i, address) in expected_ips.iter().enumerate() {
+            out.given(&path.field("expectedIPs").index(i), address.as_str(), "an IP address");
             out.ip(&path.field("expectedIPs").index(i), address.as_str(), None);
         }
-        for (i, profile) in profiles.iter().enumerate() {
-            out.name(&path.field("profiles").index(i), profile);
-        }
+        out.names(&path.field("profiles"), profiles);
         for (i, EndpointPort { name, protocol, port }) in ports.iter().enumerate() {
             let at = path.field("ports");
             let at = at.index(i);

@@ -209,13 +209,12 @@ impl Checked for WorkloadEndpoint {
             Ok(_) => {}
         }
         addresses(spec, &path, out);
+        out.given(&path.field("interfaceName"), &spec.interface_name, "the name of an interface");
         out.interface(&path.field("interfaceName"), &spec.interface_name, "");
         if !spec.mac.is_empty() && spec.mac.parse::<Mac>().is_err() {
             out.wrong(&path.field("mac"), format!("{:?}", spec.mac), "an Ethernet address such as ee:ee:ee:ee:ee:ee");
         }
-        for (i, profile) in spec.profiles.iter().enumerate() {
-            out.name(&path.field("profiles").index(i), profile);
-        }
+        out.names(&path.field("profiles"), &spec.profiles);
         for (i, port) in spec.ports.iter().enumerate() {
             check_port(port, &path.field("ports").index(i), out);
         }
