@@ -35,6 +35,19 @@ fn patches_of_every_type_change_one_resource() {
     for part in ["asNumber: 64513", "ipv4Address: 10.9.0.1/24", "routeReflectorClusterID: 1.1.1.1", "a: b"] {
         assert!(yaml.contains(part), "{yaml}");
     }
+    // A change for another revision than the one that is stored is none for this one.
+    let stored: serde_json::Value = serde_json::from_str(&cluster.good("get node n1 -o json", "")).expect("JSON");
+    let revision = stored["metadata"]["resourceVersion"].as_str().expect("text");
+    for how in ["merge", "strategic"] {
+        let labels = format!(r#""labels":{{"how":"{how}"}}"#);
+        let patch = |revision: &str| format!(r#"{{"metadata":{{"resourceVersion":"{revision}",{labels}}}}}"#);
+        let ran = cluster.run_args(&["patch", "node", "n1", "--type", how, "-p", &patch("1000000")], "");
+        assert!(ran.code == 1 && ran.err.contains("update conflict: Node(n1)"), "{ran:?}");
+    }
+    let patch = format!(r#"{{"metadata":{{"resourceVersion":"{revision}","labels":{{"a":"c"}}}}}}"#);
+    assert_eq!(cluster.run_args(&["patch", "node", "n1", "-p", &patch], "").code, 0);
+    let ran = cluster.run_args(&["patch", "node", "n1", "-p", &patch], "");
+    assert!(ran.code == 1 && ran.err.contains(&format!("metadata.resourceVersion: \"{revision}\"")), "{ran:?}");
     // What is null goes, and so does what was not there.
     for patch in [
         r#"{"metadata":{"labels":{"a":null}}}"#,

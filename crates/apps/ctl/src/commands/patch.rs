@@ -35,6 +35,11 @@ pub(super) fn edit(
         let stored = entry.value.as_resource().ok_or_else(|| anyhow!("{} holds no resource", entry.key))?;
         let mut changed = change(stored)?;
         same_identity(target, &changed)?;
+        // The revision that the change is made for, where it names one.
+        let given = changed.metadata().resource_version.as_str();
+        if !given.is_empty() && given != stored.metadata().resource_version && given != entry.revision.to_string() {
+            bail!("{}", write::stale(&target.key(), given, entry.revision));
+        }
         changed.apply_defaults();
         changed.validate().map_err(|errors| anyhow!("{}: {}", target.key(), all(&errors)))?;
         changed.metadata_mut().resource_version = entry.revision.to_string();

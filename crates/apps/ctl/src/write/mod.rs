@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tortie_api::{Kind, Metadata, Resource};
-use tortie_facts::{Key, Value};
+use tortie_facts::{Key, Revision, Value};
 use tortie_store::{Store, Write, WriteError, resource as stored};
 
 pub(crate) use guard::tier_of;
@@ -287,10 +287,7 @@ fn plan(verb: Verb, resource: Resource, known: &mut Known) -> Result<Step> {
         }
         (Verb::Replace, None) => Step::Problem(format!("resource does not exist: {key}")),
         (Verb::Apply | Verb::Replace, Some((_, revision))) if !given.is_empty() && given != revision.to_string() => {
-            Step::Conflict(format!(
-                "update conflict: {key}: metadata.resourceVersion: {given:?}: expected \"{revision}\", which is \
-                 stored now: read the resource again and redo the change"
-            ))
+            Step::Conflict(stale(&key, &given, revision))
         }
         (Verb::Apply | Verb::Replace, Some((old, revision))) => {
             let new = over(resource, &old);
@@ -302,6 +299,14 @@ fn plan(verb: Verb, resource: Resource, known: &mut Known) -> Result<Step> {
             }
         }
     })
+}
+
+/// What is told of a revision that is no longer stored.
+pub(crate) fn stale(key: &Key, given: &str, revision: Revision) -> String {
+    format!(
+        "update conflict: {key}: metadata.resourceVersion: {given:?}: expected \"{revision}\", which is stored now: read \
+         the resource again and redo the change"
+    )
 }
 
 /// Why a resource may not be written or deleted by hand, if so.
