@@ -105,7 +105,7 @@ fn read(path: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(|| format!("failed to execute command: {}: expected UTF-8", path.display()))
 }
 
-/// The manifests of a directory, sorted.
+/// The manifests of a directory, sorted. Links to directories are not followed: they may lead back here.
 fn walk(directory: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     let cant = || format!("can't read the directory {}", directory.display());
     let mut entries: Vec<PathBuf> = fs::read_dir(directory)
@@ -117,7 +117,7 @@ fn walk(directory: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in entries {
         if path.is_dir() {
-            if recursive {
+            if recursive && !path.is_symlink() {
                 files.extend(walk(&path, true)?);
             }
         } else if is_manifest(&path) {

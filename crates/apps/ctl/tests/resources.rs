@@ -92,6 +92,8 @@ fn several_documents_and_directories_are_read_in_order() {
     cluster.file("d/sub/3.json", r#"{"apiVersion":"projectcalico.org/v3","kind":"IPPool","metadata":{"name":"c"},"spec":{"cidr":"10.2.0.0/16"}}"#);
     let directory = cluster.path("d").to_str().expect("UTF-8").to_owned();
     assert_eq!(cluster.good(&format!("apply -f {directory}"), ""), "Successfully applied 3 resource(s)\n");
+    // A way back is not taken.
+    std::os::unix::fs::symlink(&directory, std::path::Path::new(&directory).join("again")).expect("a link");
     assert_eq!(cluster.good(&format!("apply -R -f {directory}"), ""), "Successfully applied 4 resource(s)\n");
     assert_eq!(cluster.good(&format!("delete -R -f {directory}"), ""), "Successfully deleted 4 resource(s)\n");
     let empty = cluster.file("e/empty.yaml", "---\n");
