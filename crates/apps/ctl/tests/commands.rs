@@ -113,6 +113,18 @@ fn columns_and_templates_are_upstreams() {
     assert_eq!(template("{{config \"asnumber\"}}"), "64512");
     let absent = "{{range .}}{{range .Items}}{{.Spec.NATOutgoing}}|{{.Spec.NamespaceSelector}}|{{end}}{{end}}";
     assert_eq!(template(absent), "false||");
+    // Lists and maps are printed as Go prints them.
+    assert_eq!(
+        template("{{range .}}{{range .Items}}{{.spec}}{{end}}{{end}}"),
+        "map[allowedUses:[Workload Tunnel] assignmentMode:Automatic blockSize:26 cidr:10.0.0.0/16 \
+         disableBGPExport:false disabled:false ipipMode:Never natOutgoing:false nodeSelector:all() vxlanMode:Never]"
+    );
+    let whole = template("{{.}}");
+    assert!(whole.starts_with("[map[APIVersion:projectcalico.org/v3 Items:[map[apiVersion:"), "{whole}");
+    assert!(!whole.contains(['"', '{']), "{whole}");
+    let deep = format!("go-template={{{{{}.{}}}}}", "(".repeat(100_000), ")".repeat(100_000));
+    let ran = cluster.run_args(&["get", "ippool", "-o", &deep], "");
+    assert!(ran.code == 1 && ran.err.contains("parentheses are nested deeper than 100"), "{}", ran.err);
     let file = cluster.file("t", "{{range .}}{{.Kind}}:{{.Spec.CIDR}}{{end}}");
     assert_eq!(cluster.good(&format!("get ippool a -o go-template-file={file}"), ""), "IPPool:10.0.0.0/16");
     assert!(cluster.bad("get ippool -o go-template={{.x", "").contains("template"));

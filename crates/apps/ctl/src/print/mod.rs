@@ -1,5 +1,6 @@
 //! Resources as tables, YAML, JSON and through templates, as upstream prints them.
 
+mod actions;
 mod boxed;
 mod columns;
 mod go;

@@ -10,7 +10,7 @@ use gtmpl::{Context, Func, FuncError, Template, Value};
 use serde_json::Value as Json;
 use tortie_api::{API_VERSION, Kind, Resource};
 
-use super::Found;
+use super::{Found, actions};
 
 /// Words that Go spells in capitals at the start of a name.
 const INITIALS: [&str; 22] = [
@@ -26,6 +26,9 @@ const FLAGS: [(Kind, &[&str]); 4] = [
     (Kind::BgpPeer, &["keepOriginalNextHop"]),
 ];
 
+/// The function through which a template prints.
+const PRINT: &str = "printedAsGoDoes";
+
 thread_local! {
     /// The cluster's AS number for the template's `config`; functions of a template can't hold anything themselves.
     static AS_NUMBER: RefCell<String> = const { RefCell::new(String::new()) };
@@ -34,9 +37,10 @@ thread_local! {
 pub(super) fn render(text: &str, found: &[Found], as_number: &dyn Fn() -> String) -> Result<String> {
     let wrong = |error: String| anyhow!("the template can't be used: {error}");
     let mut template = Template::default();
-    let functions: [(&str, Func); 3] = [("join", join), ("joinAndTruncate", join_and_truncate), ("config", config)];
+    let functions: [(&str, Func); 4] =
+        [("join", join), ("joinAndTruncate", join_and_truncate), ("config", config), (PRINT, printed)];
     template.add_funcs(&functions);
-    template.parse(text).map_err(|error| wrong(error.to_string()))?;
+    template.parse(actions::through(PRINT, text).map_err(wrong)?).map_err(|error| wrong(error.to_string()))?;
     if text.contains("config") {
         AS_NUMBER.set(as_number());
     }
@@ -155,6 +159,35 @@ fn joined(items: Option<&Value>, separator: &str) -> String {
             pairs.join(separator)
         }
         Some(one) => text(one),
+    }
+}
+
+fn printed(args: &[Value]) -> Result<Value, FuncError> {
+    Ok(Value::String(args.last().map_or_else(String::new, |value| go_text(value, false))))
+}
+
+/// As Go's `%v` prints: `map[a:1 b:[x y]]`, keys in order. Of the spellings of a field, the one of YAML is shown.
+fn go_text(value: &Value, inside: bool) -> String {
+    match value {
+        Value::NoValue => String::new(),
+        Value::Nil if inside => "<nil>".to_owned(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| go_text(item, true)).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Map(members) | Value::Object(members) => {
+            let resource = members.contains_key("TypeMeta") && members.contains_key("ObjectMeta");
+            let other = |name: &str| {
+                let lower = members.keys().any(|key| key != name && go_name(key) == name);
+                lower || resource && name.starts_with(|c: char| c.is_ascii_uppercase())
+            };
+            let mut shown: Vec<_> = members.iter().filter(|(name, _)| !other(name)).collect();
+            shown.sort_by_key(|(name, _)| *name);
+            let shown: Vec<String> =
+                shown.iter().map(|(name, value)| format!("{name}:{}", go_text(value, true))).collect();
+            format!("map[{}]", shown.join(" "))
+        }
+        Value::Nil | Value::Bool(_) | Value::String(_) | Value::Function(_) | Value::Number(_) => value.to_string(),
     }
 }
 
