@@ -12,7 +12,11 @@ pub(crate) fn kind(word: &str) -> Result<Kind> {
     match Kind::from_text(word) {
         Ok(kind) => supported(kind).map(|()| kind),
         Err(unknown) => {
-            let near = unknown.nearest.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            let kinds = || {
+                let names = Kind::ALL.iter().filter(|kind| !INTERNAL.contains(kind)).map(|kind| kind.name());
+                format!(": expected one of {}", names.collect::<Vec<_>>().join(", "))
+            };
+            let near = unknown.nearest.map_or_else(kinds, |near| format!("; did you mean {near:?}?"));
             bail!("resource type '{word}' is not supported{near}")
         }
     }
@@ -152,6 +156,12 @@ mod tests {
     fn unknown_and_internal_kinds_are_refused() {
         let error = kind("netwrkpolicy").expect_err("a typo").to_string();
         assert_eq!(error, "resource type 'netwrkpolicy' is not supported; did you mean \"NetworkPolicy\"?");
+        let error = kind("gadget").expect_err("no kind").to_string();
+        assert!(
+            error.starts_with("resource type 'gadget' is not supported: expected one of NetworkPolicy, "),
+            "{error}"
+        );
+        assert!(error.contains("GlobalNetworkSet") && !error.contains("IPAMBlock"), "{error}");
         assert!(kind("ipamblocks").is_err());
         assert_eq!(kind("pols").expect("good"), Kind::NetworkPolicy);
     }
