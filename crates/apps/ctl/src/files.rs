@@ -8,8 +8,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tortie_api::{Resource, manifest};
+use serde_json::Value;
+use tortie_api::{FieldError, Kind, Resource, manifest};
 use tortie_legacy::Converted;
+
+use crate::settings::nearest;
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +43,13 @@ impl Loaded {
     fn take(&mut self, shown: &str, text: &str, checked: bool) -> Result<usize, manifest::ManifestError> {
         let mut old = Vec::new();
         let resources = manifest::parse_with(shown, text, checked, &mut |value| {
-            tortie_legacy::convert(value).map(|result| {
-                let all = result?;
-                let keep = |Converted { resource, notes }| {
-                    self.notes.extend(notes);
-                    old.push((resource.kind(), resource.metadata().name.clone()));
-                    resource
-                };
-                Ok(all.into_iter().map(keep).collect())
-            })
+            let Some(result) = tortie_legacy::convert(value) else { return misspelt(value).map(Err) };
+            let keep = |Converted { resource, notes }| {
+                self.notes.extend(notes);
+                old.push((resource.kind(), resource.metadata().name.clone()));
+                resource
+            };
+            Some(result.map(|all| all.into_iter().map(keep).collect()))
         })?;
         let count = resources.len();
         let mut old = old.into_iter().peekable();
@@ -59,6 +60,22 @@ impl Loaded {
         }
         Ok(count)
     }
+}
+
+/// What is wrong with a kind of v1 that there is not, if it comes close to one of those, and to none of today.
+fn misspelt(value: &Value) -> Option<FieldError> {
+    let word = value["kind"].as_str()?;
+    match Kind::from_name(word) {
+        Err(unknown) if unknown.nearest.is_none() => {}
+        Ok(_) | Err(_) => return None,
+    }
+    let near = nearest(word, tortie_legacy::KINDS)?;
+    Some(FieldError {
+        path: "kind".to_owned(),
+        value: format!("{word:?}"),
+        expected: format!("a kind of apiVersion v1: {}", tortie_legacy::KINDS.join(", ")),
+        nearest: Some(near.to_owned()),
+    })
 }
 
 /// Reads all resources, in the order of the files' names.

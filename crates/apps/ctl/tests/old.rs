@@ -128,6 +128,8 @@ fn old_and_new_stand_side_by_side_and_wrong_ones_stop_both() {
     assert!(!cluster.good("get node", "").contains("n2"));
     let error = cluster.bad("apply -f -", &PROFILE.replace("profile", "profil"));
     assert!(error.contains("stdin:2") && error.contains("did you mean \"Profile\"?"), "{error}");
+    let error = cluster.bad("apply -f -", &POLICY.replace("kind: policy", "kind: polcy"));
+    assert!(error.contains("stdin:2") && error.contains("did you mean \"policy\"?"), "{error}");
     assert!(cluster.bad("apply -f -", &PROFILE.replace("v1", "v2")).contains("projectcalico.org/v3"));
 }
 
