@@ -1,4 +1,8 @@
-//! The node's own addresses: what the environment chooses, or what is found, with every candidate and its reason.
+//! The node's own addresses: what the environment chooses, what is stored, or what is found, with every candidate and its
+//! reason.
+//!
+//! Invariant: a stored address goes only for another one, and only where the environment tells that one or asks to look
+//! (upstream's `configureIPsAndSubnets`).
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -20,7 +24,8 @@ use crate::{host, startup};
 #[derive(Default)]
 pub struct Known {
     peers: Vec<IpAddr>,
-    before: Vec<IpAddr>,
+    ipv4: Option<IpNet>,
+    ipv6: Option<IpNet>,
     internal: Vec<IpAddr>,
 }
 
@@ -31,12 +36,13 @@ impl Known {
         for entry in store.list(&Filter::Kind(Kind::Node))?.entries {
             let Some(Resource::Node(node)) = entry.value.as_resource().map(|r| &**r) else { continue };
             let bgp = node.spec.bgp.iter().flat_map(|bgp| [&bgp.ipv4_address, &bgp.ipv6_address]);
-            let held = bgp.filter_map(|text| text.addr());
+            let mut held = bgp.filter_map(|text| text.interface());
             if node.metadata.name != name {
-                known.peers.extend(held);
+                known.peers.extend(held.map(|net| net.addr()));
                 continue;
             }
-            known.before.extend(held);
+            known.ipv4 = held.clone().find(|net| Family::of_net(*net) == Family::V4);
+            known.ipv6 = held.find(|net| Family::of_net(*net) == Family::V6);
             let internal = node.spec.addresses.iter().filter(|address| address.address_type == "InternalIP");
             known.internal.extend(internal.filter_map(|address| address.address.parse::<IpAddr>().ok()));
         }
@@ -50,8 +56,17 @@ impl Known {
     }
 
     fn around<'a>(&self, source_for: &'a dyn Fn(&str, Family) -> Option<IpAddr>) -> Surroundings<'a> {
-        let Known { peers, before, internal } = self;
-        Surroundings { source_for, peers: peers.clone(), before: before.clone(), internal: internal.clone() }
+        let Known { peers, ipv4, ipv6, internal } = self;
+        let before = ipv4.iter().chain(ipv6).map(IpNet::addr).collect();
+        Surroundings { source_for, peers: peers.clone(), before, internal: internal.clone() }
+    }
+
+    /// The address that is stored for this node.
+    fn stored(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
+        }
     }
 }
 
@@ -71,7 +86,31 @@ fn wanted(environment: &Environment) -> [Wanted<'_>; 2] {
     ]
 }
 
+/// Where the address of one family comes from.
+enum Plan {
+    /// What is stored stays, be it nothing.
+    Keep,
+    Take(IpAddr, Option<u8>),
+    /// One is looked for; if there is none, what is stored stays.
+    Detect,
+}
+
 impl Wanted<'_> {
+    fn plan(&self, stored: Option<IpNet>) -> Plan {
+        match self.choice {
+            AddressChoice::Unset if self.family == Family::V4 && stored.is_none() => Plan::Detect,
+            AddressChoice::Unset | AddressChoice::None => Plan::Keep,
+            AddressChoice::Autodetect => Plan::Detect,
+            AddressChoice::Fixed(addr, length) => Plan::Take(addr, length),
+        }
+    }
+
+    /// Why nothing is looked for.
+    fn why_kept(&self) -> String {
+        let says = if self.choice == AddressChoice::None { "is \"none\"" } else { "is not set" };
+        format!("{} {says}: what is stored stays", self.variable)
+    }
+
     fn parsed(&self) -> Result<Method> {
         let Wanted { variable, method, .. } = self;
         Method::parse(method).map_err(|problem| {
@@ -80,7 +119,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The addresses of this node, IPv4 and IPv6, by the environment's choice.
+/// The addresses of this node, IPv4 and IPv6, by the environment's choice and what is stored.
 pub fn find(
     environment: &Environment,
     interfaces: &[Interface],
@@ -88,40 +127,50 @@ pub fn find(
 ) -> Result<(Option<IpNet>, Option<IpNet>)> {
     let around = known.around(&host::source_for);
     let one = |wanted: Wanted<'_>| -> Result<Option<IpNet>> {
-        match wanted.choice {
-            AddressChoice::None => Ok(None),
-            AddressChoice::Fixed(addr, length) => Ok(Some(fixed(addr, length, interfaces)?)),
-            AddressChoice::Autodetect => {
+        let stored = known.stored(wanted.family);
+        match wanted.plan(stored) {
+            Plan::Keep => Ok(stored.inspect(|stored| warn_of_absence(stored.addr(), interfaces))),
+            Plan::Take(addr, length) => Ok(Some(fixed(addr, length, interfaces)?)),
+            Plan::Detect => {
                 let all = wanted.parsed()?.weigh(wanted.family, interfaces, &around);
                 for candidate in &all {
                     let Candidate { interface, address, taken, reason } = candidate;
                     info!(%address, interface, taken, reason, "looked at for this node's {} address", wanted.family);
                 }
-                match all.iter().find(|candidate| candidate.taken) {
-                    Some(found) => Ok(Some(found.address)),
-                    None => {
-                        let (method, family) = (wanted.method.to_owned(), wanted.family);
-                        Err(NotFound { method, family, rejected: all }.into())
-                    }
+                if let Some(found) = all.iter().find(|candidate| candidate.taken) {
+                    return Ok(Some(found.address));
                 }
+                let (method, family) = (wanted.method.to_owned(), wanted.family);
+                let problem = NotFound { method, family, rejected: all };
+                let Some(stored) = stored else { return Err(problem.into()) };
+                warn!(address = %stored, "the stored address stays: {problem}");
+                Ok(Some(stored))
             }
         }
     };
     let [ipv4, ipv6] = wanted(environment).map(one);
     let (ipv4, ipv6) = (ipv4?, ipv6?);
     if ipv4.is_none() && ipv6.is_none() {
-        bail!("this node has neither an IPv4 nor an IPv6 address: IP and IP6 are both \"none\"");
+        bail!("this node has neither an IPv4 nor an IPv6 address: none is stored, and neither IP nor IP6 asks for one");
     }
     Ok((ipv4, ipv6))
 }
 
 fn fixed(addr: IpAddr, length: Option<u8>, interfaces: &[Interface]) -> Result<IpNet> {
-    let held = interfaces.iter().flat_map(|i| &i.addresses).find(|held| held.addr() == addr);
-    if held.is_none() {
-        warn!(%addr, "no interface of this host has the address that it is told to have");
-    }
+    warn_of_absence(addr, interfaces);
+    let held = held(addr, interfaces);
     let length = length.or(held.map(IpNet::prefix_len)).unwrap_or(Family::of(addr).bits());
     Ok(IpNet::new(addr, length)?)
+}
+
+fn held(addr: IpAddr, interfaces: &[Interface]) -> Option<&IpNet> {
+    interfaces.iter().flat_map(|interface| &interface.addresses).find(|held| held.addr() == addr)
+}
+
+fn warn_of_absence(addr: IpAddr, interfaces: &[Interface]) {
+    if held(addr, interfaces).is_none() {
+        warn!(%addr, "no interface of this host has the address that it is told to have");
+    }
 }
 
 /// What `tortie node addresses` tells of one family.
@@ -148,18 +197,19 @@ pub fn show(json: bool, out: &mut dyn Write) -> Result<ExitCode> {
     let mut answers = Vec::new();
     let mut missing = false;
     for wanted in wanted(&environment) {
-        let variable = wanted.variable;
-        let (method, address, candidates) = match wanted.choice {
-            AddressChoice::None => (format!("{variable} is \"none\""), None, Vec::new()),
-            AddressChoice::Fixed(addr, length) => {
-                (format!("{variable} tells it"), Some(fixed(addr, length, &interfaces)?), Vec::new())
+        let stored = known.stored(wanted.family);
+        let (method, address, candidates) = match wanted.plan(stored) {
+            Plan::Keep => (wanted.why_kept(), stored, Vec::new()),
+            Plan::Take(addr, length) => {
+                (format!("{} tells it", wanted.variable), Some(fixed(addr, length, &interfaces)?), Vec::new())
             }
-            AddressChoice::Autodetect => {
+            Plan::Detect => {
                 let all = wanted.parsed()?.weigh(wanted.family, &interfaces, &around);
-                let address = all.iter().find(|candidate| candidate.taken).map(|candidate| candidate.address);
-                missing |= address.is_none();
+                let found = all.iter().find(|candidate| candidate.taken).map(|candidate| candidate.address);
+                missing |= found.or(stored).is_none();
                 let method = if wanted.method.is_empty() { "the way to the peers" } else { wanted.method };
-                (method.to_owned(), address, all)
+                let stays = if found.is_none() && stored.is_some() { " finds none: the stored one stays" } else { "" };
+                (format!("{method}{stays}"), found.or(stored), all)
             }
         };
         answers.push(Answer { family: wanted.family.to_string(), method, address, candidates });
@@ -183,4 +233,94 @@ fn print(answer: &Answer, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "  {mark} {interface:first$}  {:second$}  {reason}", address.to_string())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tortie_api::{Metadata, Node, NodeBgpSpec};
+    use tortie_facts::Key;
+    use tortie_store::{MemoryStore, Reader, resource};
+
+    use super::*;
+    use crate::register;
+
+    fn environment(vars: &[(&str, &str)]) -> Environment {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Environment::read(&vars, tortie_datastore::Felix::Last).expect("all are good")
+    }
+
+    fn node(store: &dyn Store) -> NodeBgpSpec {
+        let entry = Reader::get(store, &Key::resource(Kind::Node, "", "a")).expect("it works").expect("it is there");
+        match entry.value.as_resource().map(|found| &**found) {
+            Some(Resource::Node(node)) => node.spec.bgp.clone().unwrap_or_default(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a start makes of the stored addresses: the texts of both families, or the fault.
+    fn start(vars: &[(&str, &str)], stored: [&str; 2]) -> Result<[String; 2], String> {
+        let (environment, store) = (environment(vars), MemoryStore::new());
+        let bgp =
+            NodeBgpSpec { ipv4_address: stored[0].into(), ipv6_address: stored[1].into(), ..NodeBgpSpec::default() };
+        let mut made = Node { metadata: Metadata::named("a"), ..Node::default() };
+        made.spec.bgp = Some(bgp);
+        resource::ensure(&store, made.into()).expect("it is empty");
+        let net = |text: &str| text.parse().expect("a literal");
+        let addresses = vec![net("10.0.0.7/24"), net("fd00::7/64")];
+        let interfaces = [Interface { name: "eth0".into(), addresses, virtual_bridge: false }];
+        let known = Known::read(&store, "a").expect("it works");
+        let (ipv4, ipv6) = find(&environment, &interfaces, &known).map_err(|error| format!("{error:#}"))?;
+        let identity = startup::Identity { name: "a".into(), ipv4, ipv6 };
+        register::register(&store, &environment, &identity).map_err(|error| format!("{error:#}"))?;
+        let NodeBgpSpec { ipv4_address, ipv6_address, .. } = node(&store);
+        Ok([ipv4_address.to_string(), ipv6_address.to_string()])
+    }
+
+    #[test]
+    fn what_is_stored_stays_unless_something_else_is_asked_for_and_found() {
+        const STORED: [&str; 2] = ["192.0.2.9/26", "2001:db8::9/56"];
+        const FOUND: [&str; 2] = ["10.0.0.7/24", "fd00::7/64"];
+        const OTHER: [&str; 2] = ["10.0.0.8/25", "fd00::8/80"];
+        // For each family: the variable, what is then there with an address stored, and without.
+        let cases = [
+            (None, [STORED[0], STORED[1]], [FOUND[0], ""]),
+            (Some(["autodetect", "autodetect"]), FOUND, FOUND),
+            (Some(["none", "none"]), STORED, ["", ""]),
+            (Some(OTHER), OTHER, OTHER),
+        ];
+        for (vars, with, without) in cases {
+            for (at, name) in ["IP", "IP6"].into_iter().enumerate() {
+                // The other family has an address of its own, so that the node may start.
+                let other = if at == 0 { ("IP6", "fd00::1/64") } else { ("IP", "10.0.0.1/24") };
+                let mut set = vec![other];
+                set.extend(vars.map(|values| (name, values[at])));
+                for (stored, expected) in [(true, with[at]), (false, without[at])] {
+                    let mut before = ["", ""];
+                    before[at] = if stored { STORED[at] } else { "" };
+                    let after = start(&set, before).unwrap_or_else(|error| panic!("{set:?} {before:?}: {error}"));
+                    assert_eq!(after[at], expected, "{set:?} {before:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_keeps_what_is_stored_and_fails_without() {
+        for (name, method, at) in [("IP", "IP_AUTODETECTION_METHOD", 0), ("IP6", "IP6_AUTODETECTION_METHOD", 1)] {
+            let other = if at == 0 { ("IP6", "fd00::1/64") } else { ("IP", "10.0.0.1/24") };
+            let vars = [(name, "autodetect"), (method, "interface=nosuch"), other];
+            let mut stored = ["", ""];
+            let error = start(&vars, stored).expect_err("nothing is found, nothing is stored");
+            assert!(error.contains("the name does not match"), "{error}");
+            stored[at] = ["192.0.2.9", "2001:db8::9"][at];
+            assert_eq!(start(&vars, stored).expect("it keeps it")[at], stored[at], "as it was written");
+        }
+    }
+
+    #[test]
+    fn a_node_for_which_nothing_is_stored_or_asked_does_not_start() {
+        let error = start(&[("IP", "none")], ["", ""]).expect_err("it has no address");
+        assert!(error.contains("neither an IPv4 nor an IPv6"), "{error}");
+        assert_eq!(start(&[("IP", "none")], ["", "fd00::9/64"]), Ok([String::new(), "fd00::9/64".to_owned()]));
+    }
 }

@@ -49,15 +49,20 @@ pub fn register(store: &dyn Store, environment: &Environment, identity: &Identit
 
 fn write(store: &dyn Store, environment: &Environment, identity: &Identity) -> Result<()> {
     let Identity { name, ipv4, ipv6 } = identity;
-    let text = |net: Option<IpNet>| net.map(IpNetText::from).unwrap_or_default();
+    // Of equal addresses the text stays as somebody wrote it.
+    let put = |text: &mut IpNetText, net: Option<IpNet>| {
+        if text.interface() != net {
+            *text = net.map(IpNetText::from).unwrap_or_default();
+        }
+    };
     resource::update(store, &Key::resource(Kind::Node, "", name), |stored| {
         let mut node = match stored {
             Some(Resource::Node(node)) => (**node).clone(),
             _ => Node { metadata: Metadata::named(name.as_str()), ..Node::default() },
         };
         let bgp = node.spec.bgp.get_or_insert_with(NodeBgpSpec::default);
-        bgp.ipv4_address = text(*ipv4);
-        bgp.ipv6_address = text(*ipv6);
+        put(&mut bgp.ipv4_address, *ipv4);
+        put(&mut bgp.ipv6_address, *ipv6);
         if environment.asn.is_some() {
             bgp.as_number = environment.asn;
         }

@@ -145,8 +145,8 @@ impl Environment {
             datastore,
             backend: reader.choice("CALICO_NETWORKING_BACKEND", Backend::CHOICES, Backend::Bird),
             cluster_type: reader.list("CLUSTER_TYPE"),
-            ipv4: reader.address("IP", AddressChoice::Autodetect),
-            ipv6: reader.address("IP6", AddressChoice::None),
+            ipv4: reader.address("IP"),
+            ipv6: reader.address("IP6"),
             ipv4_method: reader.method("IP_AUTODETECTION_METHOD"),
             ipv6_method: reader.method("IP6_AUTODETECTION_METHOD"),
             asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
@@ -217,7 +217,7 @@ mod tests {
     fn an_empty_environment_is_a_good_one() {
         let environment = read(&[]).expect("nothing is wrong");
         assert_eq!(environment.backend, Backend::Bird);
-        assert_eq!((environment.ipv4, environment.ipv6), (AddressChoice::Autodetect, AddressChoice::None));
+        assert_eq!((environment.ipv4, environment.ipv6), (AddressChoice::Unset, AddressChoice::Unset));
         assert_eq!(environment.state_dir, PathBuf::from("/run/tortie"));
     }
 

@@ -45,9 +45,11 @@ impl WireguardDevice {
 /// `IP` or `IP6`: which address the node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChoice {
-    /// Find one by the autodetection method.
+    /// Nothing is said: the stored address stays; where none is stored, an IPv4 address is looked for, as upstream does.
+    Unset,
+    /// Find one by the autodetection method; the stored address stays if there is none.
     Autodetect,
-    /// No address of this family.
+    /// Look for none: what is stored stays.
     None,
     /// This one; the prefix length is that of the interface that has it, if not given.
     Fixed(IpAddr, Option<u8>),
@@ -173,8 +175,8 @@ impl Reader<'_> {
         self.choice(name, &choices, default)
     }
 
-    pub(super) fn address(&mut self, name: &str, default: AddressChoice) -> AddressChoice {
-        let Some(text) = self.text(name) else { return default };
+    pub(super) fn address(&mut self, name: &str) -> AddressChoice {
+        let Some(text) = self.text(name) else { return AddressChoice::Unset };
         match text.to_ascii_lowercase().as_str() {
             "autodetect" => return AddressChoice::Autodetect,
             "none" => return AddressChoice::None,
@@ -189,7 +191,7 @@ impl Reader<'_> {
                     &text,
                     format!("expected \"autodetect\", \"none\" or an {wanted} address, such as 10.0.0.1/24"),
                 );
-                default
+                AddressChoice::Unset
             }
         }
     }
