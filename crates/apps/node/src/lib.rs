@@ -147,7 +147,7 @@ fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
         warn!(name, "the environment variable is set, but no setting of that name is known");
     }
     let name = startup::node_name(environment)?;
-    let overrides = overrides(environment)?;
+    let overrides = overrides(environment, &name)?;
     info!(version = VERSION, node = name, ?role, "starting");
     let condition = match role {
         Role::Node => Condition::of(environment, &name)?,
@@ -210,14 +210,15 @@ fn start(
 }
 
 /// What the environment says before every stored setting; looked at before anything is written anywhere.
-fn overrides(environment: &Environment) -> Result<Overrides> {
+fn overrides(environment: &Environment, node: &str) -> Result<Overrides> {
     let mut problems = Vec::new();
     let overrides = Overrides::of_spec(&environment.felix, &mut problems);
     if !problems.is_empty() {
         bail!("the environment: {}", problems.join("; "));
     }
     let kubernetes_node = environment.kubernetes_node.as_deref().map(Arc::from);
-    Ok(Overrides { router_id: environment.router_id, kubernetes_node, ..overrides })
+    let router_id = environment.router_id.map(|id| id.of(node));
+    Ok(Overrides { router_id, kubernetes_node, ..overrides })
 }
 
 /// Settings that are only read at start: the environment before the node's own before the cluster's.

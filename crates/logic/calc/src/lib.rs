@@ -31,7 +31,7 @@ mod tiers;
 mod tunnels;
 mod wireguard;
 
-pub use bgp::elect_reflectors;
+pub use bgp::{elect_reflectors, hashed_router_id};
 pub use calculator::Calculator;
 pub use config::{Overrides, ServiceLoops};
 pub use rules::index_as_written;

@@ -9,7 +9,7 @@ mod known;
 mod values;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tortie_api::FelixConfigurationSpec;
@@ -18,7 +18,7 @@ use tortie_net::{AsNumber, IpNet};
 use tortie_store_kubernetes::Recent;
 
 use felix_file::FelixFile;
-pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings, WireguardDevice};
+pub use values::{AddressChoice, Backend, Encapsulation, PoolSettings, RouterId, WireguardDevice};
 
 /// A setting that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,7 @@ pub struct Environment {
     /// `AS`.
     pub asn: Option<AsNumber>,
     /// `CALICO_ROUTER_ID`.
-    pub router_id: Option<Ipv4Addr>,
+    pub router_id: Option<RouterId>,
     /// `NO_DEFAULT_POOLS`.
     pub no_default_pools: bool,
     /// `CALICO_IPV4POOL_*`.
@@ -150,7 +150,7 @@ impl Environment {
             ipv4_method: reader.method("IP_AUTODETECTION_METHOD"),
             ipv6_method: reader.method("IP6_AUTODETECTION_METHOD"),
             asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
-            router_id: reader.parsed("CALICO_ROUTER_ID", "an IPv4 address"),
+            router_id: reader.parsed("CALICO_ROUTER_ID", "\"hash\" or an IPv4 address"),
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
             pool4: reader.pool("CALICO_IPV4POOL", 26, 20..=32),
             pool6: reader.pool("CALICO_IPV6POOL", 122, 116..=128),
@@ -333,6 +333,16 @@ mod tests {
             let text = faults[0].to_string();
             assert!(text.starts_with(&place) && parts.iter().all(|part| text.contains(part)), "{text}");
         }
+    }
+
+    #[test]
+    fn the_router_id_is_an_address_or_the_names_hash() {
+        let of =
+            |text| read(&[("CALICO_ROUTER_ID", text)]).map(|environment| environment.router_id.expect("it is set"));
+        assert_eq!(of("192.0.2.1").expect("an address").of("nodeTest").to_string(), "192.0.2.1");
+        assert_eq!(of("hash").expect("upstream's word").of("nodeTest").to_string(), "109.174.215.226");
+        let faults = of("hsah").expect_err("neither");
+        assert!(faults[0].to_string().contains("expected \"hash\" or an IPv4 address"), "{}", faults[0]);
     }
 
     #[test]

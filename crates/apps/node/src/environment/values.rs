@@ -1,7 +1,7 @@
 //! Values of variables, each read in one way with one kind of message.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -53,6 +53,33 @@ pub enum AddressChoice {
     None,
     /// This one; the prefix length is that of the interface that has it, if not given.
     Fixed(IpAddr, Option<u8>),
+}
+
+/// `CALICO_ROUTER_ID`: the BGP identifier, in place of the node's IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterId {
+    /// This one.
+    Given(Ipv4Addr),
+    /// Made of the node's name.
+    Hash,
+}
+
+impl RouterId {
+    /// That of a node.
+    pub fn of(self, node: &str) -> Ipv4Addr {
+        match self {
+            RouterId::Given(id) => id,
+            RouterId::Hash => tortie_calc::hashed_router_id(node),
+        }
+    }
+}
+
+impl FromStr for RouterId {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<RouterId, AddrParseError> {
+        if text == "hash" { Ok(RouterId::Hash) } else { text.parse().map(RouterId::Given) }
+    }
 }
 
 /// Mode of an encapsulation, in the spelling of pools and variables.

@@ -194,15 +194,18 @@ impl Bgp {
 fn id_of(name: &str, node: &NodeFacts) -> Ipv4Addr {
     match node.ipv4 {
         Some(IpAddr::V4(addr)) => addr,
-        Some(IpAddr::V6(_)) | None => hashed_id(name),
+        Some(IpAddr::V6(_)) | None => hashed_router_id(name),
     }
 }
 
-/// A BGP identifier for a node without an IPv4 address: never 0, the same on every start.
-fn hashed_id(node: &str) -> Ipv4Addr {
+/// The BGP identifier that upstream makes of a node's name (`CALICO_ROUTER_ID=hash`): the hash's first bytes, outside of
+/// multicast and what is reserved. Also that of a node without an IPv4 address.
+pub fn hashed_router_id(node: &str) -> Ipv4Addr {
+    const MULTICAST: u8 = 224;
+    const RESERVED: u8 = 32;
     let hash = Sha256::digest(node);
-    let bytes = [hash[0], hash[1], hash[2], hash[3] | 1];
-    Ipv4Addr::from(bytes)
+    let first = if hash[0] < MULTICAST { hash[0] } else { hash[0] - RESERVED };
+    Ipv4Addr::new(first, hash[1], hash[2], hash[3])
 }
 
 fn put<T: PartialEq>(map: &mut BTreeMap<Arc<str>, T>, name: &str, value: Option<T>) -> bool {
@@ -214,4 +217,16 @@ fn put<T: PartialEq>(map: &mut BTreeMap<Arc<str>, T>, name: &str, value: Option<
         None => map.remove(name),
     };
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identifier_of_a_name_is_upstreams() {
+        for (name, id) in [("nodeTest", [109, 174, 215, 226]), ("Testrobin123", [207, 94, 5, 27])] {
+            assert_eq!(hashed_router_id(name), Ipv4Addr::from(id), "{name}");
+        }
+    }
 }
