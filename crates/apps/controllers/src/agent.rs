@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -306,7 +305,7 @@ impl Controllers {
         }
         self.metrics_due = at + METRICS;
         if self.metrics.is_none() {
-            match report::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Arc::clone(&self.board)) {
+            match report::listen(port, Arc::clone(&self.board)) {
                 Ok(listener) => self.metrics = Some((port, listener)),
                 Err(error) => {
                     warn!("prometheusMetricsPort {port} can't be served, which is tried again: {error}");
@@ -329,10 +328,7 @@ pub(crate) fn run(args: &ControllersArgs) -> Result<()> {
     let board = Board::new((!status_file.is_empty()).then(|| PathBuf::from(status_file)));
     let health = match health_port {
         0 => None,
-        port => {
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-            Some(report::listen(address, Arc::clone(&board)).with_context(|| format!("health port {port}"))?)
-        }
+        port => Some(report::listen(*port, Arc::clone(&board)).with_context(|| format!("health port {port}"))?),
     };
     let mut controllers = Controllers::start(Wiring { stores, seat, env, board })?;
     let ending = Arc::new(std::sync::atomic::AtomicBool::new(false));

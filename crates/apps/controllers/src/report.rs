@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,10 +146,10 @@ fn judge(file: &Path) -> (bool, String) {
     if reasons.is_empty() { (true, "Ready".to_owned()) } else { (false, reasons.join("; ")) }
 }
 
-/// Serves a board over HTTP.
-pub(crate) fn listen(address: SocketAddr, board: Arc<Board>) -> io::Result<Listener> {
-    let socket = TcpListener::bind(address)?;
-    info!(%address, "serving HTTP");
+/// Serves a board over HTTP, at every address.
+pub(crate) fn listen(port: u16, board: Arc<Board>) -> io::Result<Listener> {
+    let socket = tortie_http::open(tortie_http::everywhere(port))?;
+    info!(port, "serving HTTP");
     Listener::start(socket, move |path| board.page(path))
 }
 

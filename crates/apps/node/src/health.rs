@@ -173,7 +173,7 @@ const LONGEST_BIND: Duration = Duration::from_secs(5);
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let until = Instant::now() + LONGEST_BIND;
     loop {
-        match TcpListener::bind(address) {
+        match tortie_http::open(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(50));
             }

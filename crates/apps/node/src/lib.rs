@@ -469,10 +469,22 @@ fn address(host: &str, port: i64) -> Result<SocketAddr> {
     let port = u16::try_from(port).with_context(|| format!("{port} is no TCP port"))?;
     // Resolving "localhost" would ask name services, which a node without a network may lack.
     let host = match host {
-        "" => "0.0.0.0",
+        "" => return Ok(tortie_http::everywhere(port)),
         "localhost" => "127.0.0.1",
         other => other,
     };
     let mut addresses = (host, port).to_socket_addrs().with_context(|| format!("{host:?} is no address"))?;
     addresses.next().with_context(|| format!("{host:?} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_host_is_every_address_of_both_families() {
+        assert_eq!(address("", 9091).expect("a port"), tortie_http::everywhere(9091));
+        assert_eq!(address("0.0.0.0", 9091).expect("a port").to_string(), "0.0.0.0:9091");
+        assert!(address("", 65536).is_err());
+    }
 }
