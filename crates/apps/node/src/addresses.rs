@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use tortie_api::{Kind, Resource};
+use tortie_api::{Kind, Node, Resource};
 use tortie_facts::Filter;
 use tortie_net::{Family, IpNet};
 use tortie_store::Store;
@@ -35,16 +35,11 @@ impl Known {
         let mut known = Known::default();
         for entry in store.list(&Filter::Kind(Kind::Node))?.entries {
             let Some(Resource::Node(node)) = entry.value.as_resource().map(|r| &**r) else { continue };
-            let bgp = node.spec.bgp.iter().flat_map(|bgp| [&bgp.ipv4_address, &bgp.ipv6_address]);
-            let mut held = bgp.filter_map(|text| text.interface());
-            if node.metadata.name != name {
-                known.peers.extend(held.map(|net| net.addr()));
-                continue;
+            if node.metadata.name == name {
+                known.take_own(node);
+            } else {
+                known.peers.extend(held_by(node).map(|net| net.addr()));
             }
-            known.ipv4 = held.clone().find(|net| Family::of_net(*net) == Family::V4);
-            known.ipv6 = held.find(|net| Family::of_net(*net) == Family::V6);
-            let internal = node.spec.addresses.iter().filter(|address| address.address_type == "InternalIP");
-            known.internal.extend(internal.filter_map(|address| address.address.parse::<IpAddr>().ok()));
         }
         for entry in store.list(&Filter::Kind(Kind::BgpPeer))?.entries {
             let Some(Resource::BgpPeer(peer)) = entry.value.as_resource().map(|r| &**r) else { continue };
@@ -55,6 +50,20 @@ impl Known {
         Ok(known)
     }
 
+    /// What a node's own resource says, and nothing of peers.
+    pub fn of_node(node: &Node) -> Known {
+        let mut known = Known::default();
+        known.take_own(node);
+        known
+    }
+
+    fn take_own(&mut self, node: &Node) {
+        let of = |family| held_by(node).find(|net| Family::of_net(*net) == family);
+        (self.ipv4, self.ipv6) = (of(Family::V4), of(Family::V6));
+        let internal = node.spec.addresses.iter().filter(|address| address.address_type == "InternalIP");
+        self.internal.extend(internal.filter_map(|address| address.address.parse::<IpAddr>().ok()));
+    }
+
     fn around<'a>(&self, source_for: &'a dyn Fn(&str, Family) -> Option<IpAddr>) -> Surroundings<'a> {
         let Known { peers, ipv4, ipv6, internal } = self;
         let before = ipv4.iter().chain(ipv6).map(IpNet::addr).collect();
@@ -62,12 +71,17 @@ impl Known {
     }
 
     /// The address that is stored for this node.
-    fn stored(&self, family: Family) -> Option<IpNet> {
+    pub fn stored(&self, family: Family) -> Option<IpNet> {
         match family {
             Family::V4 => self.ipv4,
             Family::V6 => self.ipv6,
         }
     }
+}
+
+fn held_by(node: &Node) -> impl Iterator<Item = IpNet> + '_ {
+    let bgp = node.spec.bgp.iter().flat_map(|bgp| [&bgp.ipv4_address, &bgp.ipv6_address]);
+    bgp.filter_map(|text| text.interface())
 }
 
 /// The choice of one family.
@@ -156,6 +170,36 @@ pub fn find(
     Ok((ipv4, ipv6))
 }
 
+/// Whether [`find_again`] may find other addresses than those that are stored.
+pub fn may_change(environment: &Environment) -> bool {
+    wanted(environment).iter().any(|wanted| matches!(wanted.plan(None), Plan::Detect))
+}
+
+/// The addresses of this node while it runs. What is not found, or is looked for no longer, stays; without a method an
+/// address also stays as long as the host has it, whatever else is there. `own` is what is stored for this node; `all`,
+/// with the peers, is asked for only where they decide.
+pub fn find_again(
+    environment: &Environment,
+    interfaces: &[Interface],
+    own: &Known,
+    all: impl Fn() -> Result<Known>,
+) -> Result<(Option<IpNet>, Option<IpNet>)> {
+    let one = |wanted: Wanted<'_>| -> Result<Option<IpNet>> {
+        let stored = own.stored(wanted.family);
+        let Plan::Detect = wanted.plan(stored) else { return Ok(stored) };
+        let method = wanted.parsed()?;
+        if let Some(still) = stored.and_then(|stored| method.still(stored, interfaces)) {
+            return Ok(Some(still));
+        }
+        let with_peers = if method.asks_for_peers() { Some(all()?) } else { None };
+        let around = with_peers.as_ref().unwrap_or(own).around(&host::source_for);
+        let weighed = method.weigh(wanted.family, interfaces, &around);
+        Ok(weighed.iter().find(|candidate| candidate.taken).map(|candidate| candidate.address).or(stored))
+    };
+    let [ipv4, ipv6] = wanted(environment).map(one);
+    Ok((ipv4?, ipv6?))
+}
+
 fn fixed(addr: IpAddr, length: Option<u8>, interfaces: &[Interface]) -> Result<IpNet> {
     warn_of_absence(addr, interfaces);
     let held = held(addr, interfaces);
@@ -237,7 +281,7 @@ fn print(answer: &Answer, out: &mut dyn Write) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tortie_api::{Metadata, Node, NodeBgpSpec};
+    use tortie_api::{Metadata, NodeBgpSpec};
     use tortie_facts::Key;
     use tortie_store::{MemoryStore, Reader, resource};
 
@@ -315,6 +359,40 @@ mod tests {
             stored[at] = ["192.0.2.9", "2001:db8::9"][at];
             assert_eq!(start(&vars, stored).expect("it keeps it")[at], stored[at], "as it was written");
         }
+    }
+
+    #[test]
+    fn a_running_node_changes_over_only_to_what_is_found_in_place_of_what_is_gone() {
+        let interface = |name: &str, addresses: &[&str]| Interface {
+            name: name.into(),
+            addresses: addresses.iter().map(|text| text.parse().expect("a literal")).collect(),
+            virtual_bridge: false,
+        };
+        let first = interface("eth0", &["10.0.0.7/24"]);
+        let (second, docker) = (interface("eth1", &["10.1.0.7/24"]), interface("docker0", &["10.0.0.7/24"]));
+        let shorter = interface("eth0", &["10.0.0.7/16"]);
+        let (both, other) = ([first, second.clone()], std::slice::from_ref(&second));
+        let eth0 = ("IP_AUTODETECTION_METHOD", "interface=eth0");
+        let found = ("IP_AUTODETECTION_METHOD", "first-found");
+        let auto = ("IP", "autodetect");
+        for (vars, interfaces, expected, why) in [
+            (&[auto][..], &both[..], "10.0.0.7/24", "the host has it still"),
+            (&[auto], other, "10.1.0.7/24", "it is gone"),
+            (&[auto], &[], "10.0.0.7/24", "nothing is found"),
+            (&[auto], &[shorter], "10.0.0.7/16", "its prefix changed"),
+            (&[auto], &[docker, second.clone()], "10.1.0.7/24", "the host itself has it no more"),
+            (&[auto, found], &both, "10.1.0.7/24", "a method is taken at its word"),
+            (&[auto, eth0], other, "10.0.0.7/24", "the method finds nothing"),
+            (&[], other, "10.0.0.7/24", "nobody asks to look"),
+            (&[("IP", "none")], other, "10.0.0.7/24", "told not to look"),
+        ] {
+            let own = Known { ipv4: Some("10.0.0.7/24".parse().expect("a literal")), ..Known::default() };
+            let (ipv4, ipv6) = find_again(&environment(vars), interfaces, &own, || Ok(Known::default())).expect(why);
+            assert_eq!((ipv4.map(|net| net.to_string()).as_deref(), ipv6), (Some(expected), None), "{why}");
+        }
+        assert!(may_change(&environment(&[])), "an address that goes from the store is looked for");
+        assert!(!may_change(&environment(&[("IP", "10.0.0.7")])));
+        assert!(may_change(&environment(&[("IP", "none"), ("IP6", "autodetect")])));
     }
 
     #[test]

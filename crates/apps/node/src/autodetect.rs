@@ -190,6 +190,22 @@ impl Method {
         all
     }
 
+    /// Whether other nodes have a say.
+    pub fn asks_for_peers(&self) -> bool {
+        matches!(self, Method::Default)
+    }
+
+    /// An address of the node that the host has still, with the prefix length of now, if that is enough for it to stay.
+    /// Where a method is told, only what it finds counts.
+    pub fn still(&self, address: IpNet, interfaces: &[Interface]) -> Option<IpNet> {
+        if !matches!(self, Method::Default) {
+            return None;
+        }
+        let own = interfaces.iter().filter(|interface| unfit(interface).is_none());
+        let held = own.flat_map(|interface| &interface.addresses).filter(|held| held.addr() == address.addr());
+        held.copied().max_by_key(|held| *held == address)
+    }
+
     /// Which of the addresses that fit, and why.
     fn choose(&self, family: Family, fit: &[IpAddr], around: &Surroundings<'_>) -> Option<(usize, String)> {
         fit.first()?;
@@ -216,12 +232,7 @@ impl Method {
         if !is_global(address.addr()) {
             return Some("not a global unicast address".to_owned());
         }
-        let excluded = || {
-            let hit = EXCLUDED.iter().find(|p| Regex::new(p).is_ok_and(|r| r.is_match(name)));
-            let hit = hit.map(|pattern| format!("interfaces like {pattern} are no interfaces of the host itself"));
-            let bridge = "a bridge to containers or virtual machines alone; interface= takes it nonetheless";
-            hit.or_else(|| interface.virtual_bridge.then(|| bridge.to_owned()))
-        };
+        let excluded = || unfit(interface);
         match self {
             Method::Default | Method::FirstFound => excluded(),
             Method::Interface(regexes) => {
@@ -254,6 +265,14 @@ impl Method {
     }
 }
 
+/// Why an interface is none of the host's own, if it is not.
+fn unfit(interface: &Interface) -> Option<String> {
+    let hit = EXCLUDED.iter().find(|p| Regex::new(p).is_ok_and(|r| r.is_match(&interface.name)));
+    let hit = hit.map(|pattern| format!("interfaces like {pattern} are no interfaces of the host itself"));
+    let bridge = "a bridge to containers or virtual machines alone; interface= takes it nonetheless";
+    hit.or_else(|| interface.virtual_bridge.then(|| bridge.to_owned()))
+}
+
 /// An address that stands for all that only the default route leads to (TEST-NET-3; its counterpart of IPv6).
 fn far(family: Family) -> &'static str {
     match family {
@@ -284,7 +303,8 @@ fn preferred(family: Family, fit: &[IpAddr], around: &Surroundings<'_>) -> (usiz
     }
 }
 
-fn is_global(addr: IpAddr) -> bool {
+/// Whether an address could be a node's at all.
+pub fn is_global(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => {
             !(addr.is_loopback()

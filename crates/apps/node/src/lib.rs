@@ -20,6 +20,7 @@
 //!   leftovers --once, after the first picture is in the kernel--> rules of other packet filters go
 //!   reports --the node is alive, by a clock, on etcd alone--> store
 //!   endpoint-reports --which endpoints are up, on etcd and if told to; it asks the agent--> store
+//!   monitor-addresses --the node's address is another one, by address events and a clock--> store
 //!   condition --the node's network is up, or why not--> the Kubernetes around the node; it asks the agent and Health
 //!   signals: SIGTERM and SIGINT make the main thread send Stop
 //! ```
@@ -43,6 +44,7 @@ mod host;
 mod lock;
 mod logging;
 mod memory;
+mod monitor_addresses;
 mod node_status;
 mod patience;
 mod register;
@@ -203,6 +205,9 @@ fn start(
         reports::start(store.clone(), name, &felix)?;
     }
     let node = Node::start(role, environment, name, store.clone(), &felix, overrides)?;
+    if role == Role::Node {
+        monitor_addresses::start(store.clone(), environment, name)?;
+    }
     if on_etcd {
         endpoint_reports::start(store, node.agent.clone(), name, &felix)?;
     }

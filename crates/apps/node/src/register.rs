@@ -122,7 +122,7 @@ fn rival(store: &dyn Store, identity: &Identity) -> Result<Option<Rival>> {
 fn refuse(identity: &Identity, rival: Option<Rival>) -> Result<()> {
     let Some(Rival { name, address }) = rival else { return Ok(()) };
     bail!(
-        "the node {name} has the address {address} already: two nodes can't share one, so {} does not start. \
+        "the node {name} has the address {address} already: two nodes can't share one, so {} does not take it. \
          If that node is gone, delete it (calicoctl delete node {name}); else set IP for this one",
         identity.name
     )

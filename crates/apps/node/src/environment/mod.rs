@@ -11,6 +11,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tortie_api::FelixConfigurationSpec;
 use tortie_datastore::{Choice, Felix, Sources};
@@ -63,6 +64,8 @@ pub struct Environment {
     pub ipv4_method: String,
     /// `IP6_AUTODETECTION_METHOD`.
     pub ipv6_method: String,
+    /// `AUTODETECT_POLL_INTERVAL`: how often addresses that are looked for are looked for again.
+    pub address_interval: Duration,
     /// `AS`.
     pub asn: Option<AsNumber>,
     /// `CALICO_ROUTER_ID`.
@@ -149,6 +152,7 @@ impl Environment {
             ipv6: reader.address("IP6"),
             ipv4_method: reader.method("IP_AUTODETECTION_METHOD"),
             ipv6_method: reader.method("IP6_AUTODETECTION_METHOD"),
+            address_interval: reader.interval("AUTODETECT_POLL_INTERVAL", Duration::from_secs(60)),
             asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
             router_id: reader.parsed("CALICO_ROUTER_ID", "\"hash\" or an IPv4 address"),
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
@@ -219,6 +223,9 @@ mod tests {
         assert_eq!(environment.backend, Backend::Bird);
         assert_eq!((environment.ipv4, environment.ipv6), (AddressChoice::Unset, AddressChoice::Unset));
         assert_eq!(environment.state_dir, PathBuf::from("/run/tortie"));
+        assert_eq!(environment.address_interval, Duration::from_secs(60));
+        let often = read(&[("AUTODETECT_POLL_INTERVAL", "1m30s")]).expect("a duration of Go's");
+        assert_eq!(often.address_interval, Duration::from_secs(90));
     }
 
     #[test]
@@ -275,11 +282,12 @@ mod tests {
             ("CALICO_IPV4POOL_CIDR", "fd00::/48"),
             ("CALICO_IPV4POOL_IPIP", "Alway"),
             ("NO_DEFAULT_POOLS", "maybe"),
+            ("AUTODETECT_POLL_INTERVAL", "0s"),
             ("IP_AUTODETECTION_METHOD", "first-fuond"),
             ("DATASTORE_TYPE", "sqlit"),
         ])
         .expect_err("all are wrong");
-        assert_eq!(faults.len(), 8, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
         assert!(faults.iter().any(|fault| fault.to_string().contains("did you mean \"first-found\"")), "{faults:?}");
         assert!(faults.iter().any(|fault| fault.to_string().contains("did you mean \"sqlite\"")), "{faults:?}");
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{AddrParseError, IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
+use tortie_api::GoDuration;
 use tortie_net::{Family, IpNet};
 
 use super::{SettingError, parse_address};
@@ -149,6 +151,16 @@ impl Reader<'_> {
             self.fault(name, &text, format!("expected {expected}"));
         }
         value
+    }
+
+    /// How often something is done.
+    pub(super) fn interval(&mut self, name: &str, default: Duration) -> Duration {
+        const EXPECTED: &str = "a duration of more than none, such as 60s";
+        let Some(every) = self.parsed::<GoDuration>(name, EXPECTED).map(GoDuration::as_std) else { return default };
+        if every.is_zero() {
+            self.fault(name, &self.text(name).unwrap_or_default(), format!("expected {EXPECTED}"));
+        }
+        every
     }
 
     pub(super) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)], default: T) -> T {
