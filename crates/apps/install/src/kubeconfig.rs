@@ -45,13 +45,14 @@ pub(crate) fn write(settings: &Settings) -> Result<Duration> {
 }
 
 /// Keeps the file fresh for as long as this process lives, where it is there or the configuration asks for it. Returns
-/// at once, with `false` if this is no pod or the host's folder is not mounted.
+/// at once, with `false` if this is no pod, the host's folder is not mounted, or the file is somebody else's affair
+/// (`CALICO_MANAGE_CNI=false`).
 pub fn keep_current() -> bool {
     let vars: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let Ok(settings) = Settings::read(&vars) else { return false };
-    if !settings.in_kubernetes() || !settings.net_dir.join("calico-kubeconfig").exists() {
+    if !is_ours(&vars) || !settings.in_kubernetes() || !settings.net_dir.join("calico-kubeconfig").exists() {
         return false;
     }
     let every = vars.get("CNI_TOKEN_REFRESH_INTERVAL").and_then(|text| go_seconds(text));
@@ -66,6 +67,10 @@ pub fn keep_current() -> bool {
         }
     };
     std::thread::Builder::new().name("cni-token".to_owned()).spawn(keep).is_ok()
+}
+
+fn is_ours(vars: &BTreeMap<String, String>) -> bool {
+    vars.get("CALICO_MANAGE_CNI").is_none_or(|text| text.trim() != "false")
 }
 
 /// Waits, but not past a change of the pod's own token, as keys that change make every token void.
@@ -160,6 +165,12 @@ mod tests {
         assert_eq!(cluster.server.as_deref(), Some("https://[fd00::1]:6443"));
         assert_eq!(cluster.certificate_authority_data.as_deref(), Some("Q0E="));
         assert_eq!(config.current_context.as_deref(), Some("calico-context"));
+    }
+
+    #[test]
+    fn the_file_is_left_to_others_if_told_so() {
+        let told = |value: &str| is_ours(&[("CALICO_MANAGE_CNI".to_owned(), value.to_owned())].into());
+        assert!(is_ours(&BTreeMap::new()) && told("true") && told("") && !told("false"));
     }
 
     #[test]

@@ -148,6 +148,9 @@ fn serve(role: Role, adopt: bool, environment: &Environment) -> Result<()> {
     for name in &environment.unknown {
         warn!(name, "the environment variable is set, but no setting of that name is known");
     }
+    for setting in &environment.without_effect {
+        warn!("accepted, has no effect: {setting}");
+    }
     let name = startup::node_name(environment)?;
     let overrides = overrides(environment, &name)?;
     info!(version = VERSION, node = name, ?role, "starting");

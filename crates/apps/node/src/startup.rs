@@ -34,17 +34,15 @@ pub struct Identity {
     pub ipv6: Option<IpNet>,
 }
 
-/// The node's name: `NODENAME`, else what was kept, else the host's name in lower case.
+/// The node's name: `NODENAME`, else what was kept, else `HOSTNAME` or the host's name in lower case.
 pub fn node_name(environment: &Environment) -> Result<String> {
     let kept = || std::fs::read_to_string(&environment.node_name_file).ok();
     let host = || nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().to_lowercase());
-    let name = environment
-        .node_name
-        .clone()
-        .or_else(kept)
-        .or_else(host)
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
+    let said = |name: Option<String>| name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    let name = said(environment.node_name.clone())
+        .or_else(|| said(kept()))
+        .or_else(|| said(environment.host_name.clone()))
+        .or_else(|| said(host()))
         .context("this node has no name: set NODENAME")?;
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
@@ -305,6 +303,28 @@ mod tests {
 
     fn environment() -> Environment {
         Environment::read(&std::collections::BTreeMap::new(), tortie_datastore::Felix::Last).expect("nothing is set")
+    }
+
+    #[test]
+    fn the_nodes_name_is_the_first_that_is_said() {
+        let file = std::env::temp_dir().join(format!("nodename-{}", std::process::id()));
+        let name = |kept: Option<&str>, vars: &[(&str, &str)]| {
+            let _ = std::fs::remove_file(&file);
+            if let Some(kept) = kept {
+                std::fs::write(&file, kept).expect("a writable folder");
+            }
+            let place = ("CALICO_NODENAME_FILE", file.to_str().expect("text"));
+            let vars = vars.iter().chain([&place]).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let environment = Environment::read(&vars.collect(), tortie_datastore::Felix::Last).expect("good");
+            let name = node_name(&environment).expect("it has one");
+            let _ = std::fs::remove_file(&file);
+            name
+        };
+        let all = [("NODENAME", "told"), ("HOSTNAME", "HOST.example")];
+        assert_eq!(name(Some("kept\n"), &all), "told");
+        assert_eq!(name(Some("kept\n"), &all[1..]), "kept", "another HOSTNAME makes no other node of it");
+        assert_eq!(name(Some("\n"), &all[1..]), "host.example");
+        assert_eq!(name(None, &all[1..]), "host.example");
     }
 
     fn identity(name: &str, addr: &str) -> Identity {

@@ -6,7 +6,7 @@ use tortie_api::FelixConfigurationSpec;
 
 use super::SettingError;
 
-/// Variables that the node reads or that upstream's node reads; the latter are accepted where they ask for nothing.
+/// Variables that the node reads or that upstream's node reads; those of the latter that do nothing are told of.
 const KNOWN: &[&str] = &[
     "AS",
     "AUTODETECT_POLL_INTERVAL",
@@ -81,6 +81,29 @@ const KNOWN: &[&str] = &[
     "VXLAN_VNI",
     "WAIT_FOR_DATASTORE",
 ];
+
+/// Upstream's variables that are accepted and change nothing here, each with the values that ask for nothing.
+const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
+    ("BGP_LOGSEVERITYSCREEN", &["info"]),
+    ("CALICO_ADVERTISE_CLUSTER_IPS", &[]),
+    ("CALICO_DISABLE_FELIX", &[]),
+    ("CALICO_DISABLE_FILE_LOGGING", &["true"]),
+    ("CALICO_ENDPOINT_STATUS_PATH_PREFIX", &["/var/run/calico"]),
+    ("CALICO_SHUTDOWN_TIMESTAMP_FILE", &["/var/lib/calico/shutdownTS"]),
+    ("CALICO_STARTUP_LOGLEVEL", &["info"]),
+    ("CALICO_UNKNOWN_NODE_REF", &[]),
+    ("VXLAN_VNI", &["4096"]),
+];
+
+/// Settings of [`WITHOUT_EFFECT`] that ask for something, each as it would be written.
+pub(super) fn without_effect(vars: &BTreeMap<String, String>) -> Vec<String> {
+    let asks = |(name, nothing): &(&str, &[&str])| {
+        let value = vars.get(*name)?.trim();
+        let asks = !value.is_empty() && !nothing.iter().any(|word| word.eq_ignore_ascii_case(value));
+        asks.then(|| format!("{name}={value}"))
+    };
+    WITHOUT_EFFECT.iter().filter_map(asks).collect()
+}
 
 /// How the names of the datastore's settings start.
 const DATASTORE: [&str; 4] = ["DATASTORE_", "ETCD_", "K8S_", "KUBECONFIG"];
@@ -172,4 +195,26 @@ fn is_service_variable(name: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || name.contains("_PORT_")
         || name.ends_with("_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(name: &str, value: &str) -> Vec<String> {
+        without_effect(&[(name.to_owned(), value.to_owned())].into())
+    }
+
+    #[test]
+    fn each_variable_without_effect_is_told_of_when_it_asks_for_something() {
+        for (name, nothing) in WITHOUT_EFFECT {
+            assert!(KNOWN.contains(name), "{name} would be refused");
+            assert_eq!(told(name, "something"), [format!("{name}=something")]);
+            for value in nothing.iter().chain(&["", " "]) {
+                assert!(told(name, value).is_empty(), "{name}={value}");
+            }
+        }
+        assert!(told("CALICO_DISABLE_FILE_LOGGING", "True").is_empty());
+        assert!(told("NODENAME", "something").is_empty());
+    }
 }

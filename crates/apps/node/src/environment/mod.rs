@@ -40,6 +40,8 @@ pub struct SettingError {
 pub struct Environment {
     /// `NODENAME`, if set.
     pub node_name: Option<String>,
+    /// `HOSTNAME`, if set, in lower case: the node's name where neither `NODENAME` nor a kept one says it.
+    pub host_name: Option<String>,
     /// `CALICO_NODENAME_FILE`: where the node's name is kept for others.
     pub node_name_file: PathBuf,
     /// `DATASTORE_TYPE` and where that datastore is.
@@ -66,6 +68,8 @@ pub struct Environment {
     pub ipv6_method: String,
     /// `AUTODETECT_POLL_INTERVAL`: how often addresses that are looked for are looked for again.
     pub address_interval: Duration,
+    /// Whether a node with an address of another one is refused: not so with `DISABLE_NODE_IP_CHECK`.
+    pub check_addresses: bool,
     /// `AS`.
     pub asn: Option<AsNumber>,
     /// `CALICO_ROUTER_ID`.
@@ -98,6 +102,8 @@ pub struct Environment {
     pub log_json: bool,
     /// Variables that are set and known to nobody, for a warning.
     pub unknown: Vec<String>,
+    /// Settings of upstream's that do nothing here, for a warning.
+    pub without_effect: Vec<String>,
 }
 
 impl Environment {
@@ -140,6 +146,7 @@ impl Environment {
         }
         let environment = Environment {
             node_name: reader.text("NODENAME"),
+            host_name: reader.text("HOSTNAME").map(|name| name.to_lowercase()),
             node_name_file: reader.text("CALICO_NODENAME_FILE").unwrap_or("/var/lib/calico/nodename".into()).into(),
             kubernetes: kubernetes(vars, &datastore),
             kubernetes_node: reader.text("CALICO_K8S_NODE_REF").filter(|name| !name.is_empty()),
@@ -153,6 +160,7 @@ impl Environment {
             ipv4_method: reader.method("IP_AUTODETECTION_METHOD"),
             ipv6_method: reader.method("IP6_AUTODETECTION_METHOD"),
             address_interval: reader.interval("AUTODETECT_POLL_INTERVAL", Duration::from_secs(60)),
+            check_addresses: !reader.flag("DISABLE_NODE_IP_CHECK", false),
             asn: reader.parsed("AS", "an AS number, 0 to 4294967295"),
             router_id: reader.parsed("CALICO_ROUTER_ID", "\"hash\" or an IPv4 address"),
             no_default_pools: reader.flag("NO_DEFAULT_POOLS", false),
@@ -172,6 +180,7 @@ impl Environment {
             log_json: reader.choice("TORTIE_LOG_FORMAT", &[("text", false), ("json", true)], false),
             felix: felix::read(vars, reader.faults),
             unknown,
+            without_effect: known::without_effect(vars),
         };
         if faults.is_empty() { Ok(environment) } else { Err(faults) }
     }
@@ -368,5 +377,6 @@ mod tests {
         assert_eq!(environment.pool4.cidr, Some("10.244.0.0/16".parse().expect("a literal")));
         assert_eq!(environment.pool4.ipip, Some(Encapsulation::Always));
         assert_eq!(environment.felix.health_enabled, Some(true));
+        assert!(environment.without_effect.is_empty());
     }
 }
