@@ -17,9 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use overlay::{START, arrives_whole, everybody_talks, flows, pods, started, three_nodes};
 use serde_json::Value;
-use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, Prober, probe, wait};
+use tortie_lab::{Lab, LabBuilder, Outcome, Place, Pod, Probe, Prober, Store, probe, wait};
 use tortie_net::Family;
-use tortie_netlink::{Error, Handle, Netns, RouteFilter};
+use tortie_netlink::{AddressSpec, Error, Handle, Netns, RouteFilter};
 
 const PORTS: [u16; 2] = [51820, 51821];
 
@@ -234,6 +234,48 @@ fn a_lost_key_is_made_anew_and_nodes_come_and_go() {
         (!node.contains("ireguard")).then_some(())
     };
     wait(START, gone).expect("nothing is published");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_whose_address_is_away_keeps_its_key_and_nobody_sends_to_it_in_the_clear() {
+    if !there_is_wireguard() {
+        return;
+    }
+    // A store that the node reaches without its address.
+    let lab = started(dual().store(Store::Sqlite).up().unwrap());
+    let pods = pods(&lab);
+    settled(&lab, &[1, 2, 3], 2);
+    talk(&lab, &pods[..2]);
+    let published = || {
+        let node = lab.ctl(&["get", "node", "node1", "-o", "yaml"], "").unwrap();
+        let keys = node.lines().filter(|line| line.contains("wireguardPublicKey"));
+        keys.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let keys = published();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+
+    let capture = Capture::start(&lab.node(2).netns().unwrap(), "eth0");
+    let stream = Prober::start(&pods[1].place(), &pods[0].place(), Family::V4, 9000, 100).unwrap();
+    assert!(stream.wait_received(20, START), "it flows");
+    let mut kernel = lab.node(1).netlink().unwrap();
+    let eth0 = kernel.link("eth0").unwrap().index;
+    let own = kernel.addresses().unwrap().into_iter().find(|held| held.net.addr() == IpAddr::from(lab.node(1).ip()));
+    let own = own.unwrap().net;
+    kernel.delete_address(eth0, own).unwrap();
+    let fault = || state(&lab, 1)["wireguard.cali"]["fault"].as_str().map(str::to_owned);
+    let told = wait(START, fault).expect("the status names it");
+    assert!(told.contains("no interface of this host has the address"), "{told}");
+    stream.wait_sent(200);
+    assert_eq!(published(), keys, "{}", lab.node(1).log());
+
+    kernel.add_address(&AddressSpec::new(eth0, own)).unwrap();
+    settled(&lab, &[1, 2], 2);
+    stream.stop();
+    talk(&lab, &pods[..2]);
+    assert_eq!(published(), keys);
+    let clear = capture.stop();
+    assert!(in_the_clear(&clear, &pods).is_empty(), "{:?}", in_the_clear(&clear, &pods));
 }
 
 #[test]

@@ -58,8 +58,9 @@ enum Heard {
 pub struct Wireguard {
     /// Whether it is on.
     pub enabled: [bool; 2],
-    /// The keys of its devices, to be published; `None`: nobody knows yet, and what is published stays.
-    pub keys: Option<[String; 2]>,
+    /// The keys of its devices, to be published, empty where there is none; `None`: nobody knows now, and what is
+    /// published stays.
+    pub keys: [Option<String>; 2],
 }
 
 /// Tells the addresses' task of changes; ends it when dropped.
@@ -109,8 +110,12 @@ impl Bell {
         let _ = self.sender.send(Heard::PathMtu(path));
     }
 
-    /// Wakes the task if WireGuard is not as it was told before.
-    pub fn wireguard(&mut self, now: Wireguard) {
+    /// Wakes the task if WireGuard is not as it was told before. A key that nobody knows now stays the one that was told:
+    /// others send in the clear to a node without a key.
+    pub fn wireguard(&mut self, mut now: Wireguard) {
+        for (now, told) in now.keys.iter_mut().zip(&self.told.keys) {
+            *now = now.take().or_else(|| told.clone());
+        }
         if self.told != now {
             self.told = now.clone();
             let _ = self.sender.send(Heard::Wireguard(now));
@@ -126,7 +131,7 @@ impl TunnelAddresses {
             store,
             service,
             felix: felix.clone(),
-            wireguard: Wireguard { enabled, keys: None },
+            wireguard: Wireguard { enabled, keys: [None, None] },
             pools: Vec::new(),
             path_mtu: [None; 2],
         }
@@ -209,10 +214,7 @@ impl TunnelAddresses {
             let wanted = self.address(tunnel, &ranges).with_context(|| tunnel.to_string())?;
             self.publish(&key, tunnel, wanted)?;
         }
-        if let Some(keys) = &self.wireguard.keys {
-            self.publish_keys(&key, keys)?;
-        }
-        Ok(())
+        self.publish_keys(&key, &self.wireguard.keys)
     }
 
     /// The address that the device should have: the one that is held if a pool still has it, else a new one.
@@ -269,14 +271,22 @@ impl TunnelAddresses {
         Ok(())
     }
 
-    fn publish_keys(&self, key: &Key, [v4, v6]: &[String; 2]) -> Result<()> {
+    fn publish_keys(&self, key: &Key, [v4, v6]: &[Option<String>; 2]) -> Result<()> {
+        if v4.is_none() && v6.is_none() {
+            return Ok(());
+        }
         let change = |stored: Option<&Resource>| {
             let mut node = match stored {
                 Some(Resource::Node(node)) => (**node).clone(),
                 _ => Node { metadata: tortie_api::Metadata::named(self.service.node.as_str()), ..Node::default() },
             };
-            node.status.wireguard_public_key.clone_from(v4);
-            node.status.wireguard_public_key_v6.clone_from(v6);
+            let status = &mut node.status;
+            for (published, key) in [(&mut status.wireguard_public_key, v4), (&mut status.wireguard_public_key_v6, v6)]
+            {
+                if let Some(key) = key {
+                    published.clone_from(key);
+                }
+            }
             node.into()
         };
         resource::update(&*self.store, key, change).context("can't publish WireGuard's keys in the Node resource")?;
@@ -308,5 +318,30 @@ impl TunnelAddresses {
         };
         let limits = Tunnel::ALL.into_iter().filter_map(limit);
         Ok(limits.chain([base]).min().expect("one at least"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stays_told_until_it_is_another_or_withdrawn() {
+        let (sender, receiver) = channel();
+        let mut bell = Bell { node: "node1".to_owned(), sender, told: Wireguard::default(), mtus: BTreeMap::new() };
+        let mut heard = |keys: [Option<&str>; 2]| {
+            bell.wireguard(Wireguard { enabled: [true; 2], keys: keys.map(|key| key.map(str::to_owned)) });
+            receiver.try_iter().last().map(|heard| match heard {
+                Heard::Wireguard(now) => now.keys,
+                Heard::Facts | Heard::Links | Heard::PathMtu(_) => panic!("WireGuard is what was told of"),
+            })
+        };
+        let keys = |v4: Option<&str>, v6: Option<&str>| Some([v4, v6].map(|key| key.map(str::to_owned)));
+        assert_eq!(heard([None, None]), keys(None, None), "a start while nobody knows: what is published stays");
+        assert_eq!(heard([Some("one"), Some("two")]), keys(Some("one"), Some("two")));
+        assert_eq!(heard([None, Some("two")]), None, "the same as before");
+        assert_eq!(heard([None, None]), None);
+        assert_eq!(heard([None, Some("")]), keys(Some("one"), Some("")), "withdrawn");
+        assert_eq!(heard([Some("three"), None]), keys(Some("three"), Some("")), "another");
     }
 }

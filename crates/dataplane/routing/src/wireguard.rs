@@ -23,8 +23,9 @@ use tortie_netlink::{
 pub struct WireguardReport {
     /// What is not as wanted, by family.
     pub faults: BTreeMap<Family, String>,
-    /// The public keys of the devices that stand.
-    pub keys: BTreeMap<Family, PublicKey>,
+    /// The public key of each family's device; `None`: there is none, as it is not wanted or nothing here can make one. A
+    /// family that is not here can't be told about now, and what was told of it before holds.
+    pub keys: BTreeMap<Family, Option<PublicKey>>,
     /// Where the devices that stand are made, such as `kernel`.
     pub places: BTreeMap<Family, &'static str>,
 }
@@ -107,18 +108,20 @@ impl Wireguards {
         self.below.clear();
         for family in Family::ALL {
             let done = match self.wanted.get(&family).cloned() {
-                Some(wanted) => self.put(family, &wanted).map(Some),
-                None => self.remove(family).map(|()| None),
-            };
-            match done {
-                Ok(Some((key, place, lacks))) => {
-                    report.keys.insert(family, key);
-                    report.places.insert(family, place);
-                    report.faults.extend(lacks.map(|error| (family, error.to_string())));
+                Some(wanted) => {
+                    let done = self.put(family, &wanted, &mut report);
+                    if matches!(done, Err(Error::Unsupported { .. })) && matches!(self.at(&wanted.name), Ok(None)) {
+                        report.keys.insert(family, None);
+                    }
+                    done
                 }
-                Ok(None) => {}
-                Err(error) => drop(report.faults.insert(family, error.to_string())),
-            }
+                None => {
+                    report.keys.insert(family, None);
+                    self.remove(family).map(|()| None)
+                }
+            };
+            let lacks = done.unwrap_or_else(Some);
+            report.faults.extend(lacks.map(|error| (family, error.to_string())));
         }
         self.failures = if report.faults.is_empty() { 0 } else { self.failures.saturating_add(1) };
         self.stale = self.failures > 0;
@@ -145,13 +148,15 @@ impl Wireguards {
         self.wanted.get(&family)
     }
 
-    /// The device's key, where it is made, and what it does without.
-    fn put(&mut self, family: Family, wanted: &Wanted) -> Result<(PublicKey, &'static str, Option<Error>)> {
+    /// Says what the device does without. Reports its key as soon as it has one, so that nobody goes on in the clear.
+    fn put(&mut self, family: Family, wanted: &Wanted, report: &mut WireguardReport) -> Result<Option<Error>> {
         let (at, index, made) = self.put_link(family, wanted)?;
         let devices = &mut *self.devices[at];
         let key = put_device(devices, wanted)?;
+        report.keys.insert(family, Some(key));
+        report.places.insert(family, devices.place());
         put_peers(devices, wanted)?;
-        let (place, in_kernel) = (devices.place(), devices.kind() == LinkKind::Wireguard);
+        let in_kernel = devices.kind() == LinkKind::Wireguard;
         if made {
             self.kernel.set_link_up(index, true)?;
         }
@@ -162,7 +167,7 @@ impl Wireguards {
         }
         self.put_rule(family, Some(wanted))?;
         let threads = if in_kernel { self.kernel.set_link_threaded(&wanted.name, wanted.threaded) } else { Ok(()) };
-        Ok((key, place, threads.err().filter(|error| wanted.threaded || !error.is_not_found())))
+        Ok(threads.err().filter(|error| wanted.threaded || !error.is_not_found()))
     }
 
     /// Where the device of that name is made; `None`: there is none.

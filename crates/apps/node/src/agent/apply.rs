@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tortie_dataplane::Cause;
 use tortie_desired::{Batch, Endpoint, Tables};
 use tortie_flow::Judge;
-use tortie_net::{Family, IpNet};
+use tortie_net::{Family, IpNet, PublicKey};
 use tortie_routing::Waiting;
 use tracing::{debug, error, info, warn};
 
@@ -236,9 +236,10 @@ impl Agent {
         }
         self.last_wireguard = text;
         let Some(bell) = &mut self.tunnel_addresses else { return };
-        let keys = Family::ALL.map(|family| report.keys.get(&family).map(ToString::to_string).unwrap_or_default());
+        let text = |key: &Option<PublicKey>| key.map(|key| key.to_string()).unwrap_or_default();
+        let keys = Family::ALL.map(|family| report.keys.get(&family).map(text));
         let enabled = Family::ALL.map(|family| self.tables.wireguard.contains_key(&family));
-        bell.wireguard(Wireguard { enabled, keys: Some(keys) });
+        bell.wireguard(Wireguard { enabled, keys });
     }
 
     fn apply_shaping(&mut self, now: Instant) {

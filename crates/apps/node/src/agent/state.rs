@@ -22,7 +22,7 @@ impl Agent {
             });
             let device = json!({
                 "device": report.places.get(&family),
-                "publicKey": report.keys.get(&family).map(ToString::to_string),
+                "publicKey": report.keys.get(&family).copied().flatten().map(|key| key.to_string()),
                 "fault": report.faults.get(&family),
                 "peers": peers.collect::<Vec<_>>(),
                 "unencrypted": wanted.plain.iter().map(ToString::to_string).collect::<Vec<_>>(),
