@@ -280,6 +280,38 @@ fn a_node_whose_address_is_away_keeps_its_key_and_nobody_sends_to_it_in_the_clea
 
 #[test]
 #[ignore = "needs root"]
+fn devices_of_another_name_take_the_place_of_the_old_ones() {
+    if !there_is_wireguard() {
+        return;
+    }
+    let lab = started(dual().up().unwrap());
+    let pods = pods(&lab);
+    settled(&lab, &[1, 2, 3], 2);
+    talk(&lab, &pods);
+    let capture = Capture::start(&lab.node(3).netns().unwrap(), "eth0");
+    let stream = Prober::start(&pods[0].place(), &pods[2].place(), Family::V4, 9000, 100).unwrap();
+    assert!(stream.wait_received(20, START), "it flows");
+    let spec = "{wireguardInterfaceName: wg-other}";
+    let kind = "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration";
+    lab.apply(&format!("{kind}\nmetadata: {{name: default}}\nspec: {spec}\n")).unwrap();
+    for node in 1..=3 {
+        let done = || {
+            let device = &state(&lab, node)["wg-other"];
+            let peers = device["peers"].as_array()?.iter().filter(|peer| peer["programmed"] == true).count();
+            (peers == 2 && device["fault"].is_null() && device["publicKey"].is_string()).then_some(())
+        };
+        wait(START, done).unwrap_or_else(|| panic!("node{node}: {:#}", state(&lab, node)));
+        let old = lab.node(node).netlink().unwrap().link("wireguard.cali");
+        assert!(matches!(old, Err(Error::NotFound { .. })), "{old:?}");
+    }
+    stream.stop();
+    talk(&lab, &pods);
+    let clear = capture.stop();
+    assert!(in_the_clear(&clear, &pods).is_empty(), "{:?}", in_the_clear(&clear, &pods));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn with_host_encryption_nodes_talk_encrypted_too() {
     if !there_is_wireguard() {
         return;

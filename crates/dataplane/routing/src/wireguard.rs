@@ -2,7 +2,8 @@
 //!
 //! The rule sends every packet to the table that the device did not send itself, so encrypted packets take the node's
 //! usual way. Invariants: the rule comes last and goes first; a prefix changes its way by one replacement.
-//! Ours without memory: the device of the wanted name, all routes of the table, and the rule with our mark.
+//! Ours without memory: the device of the wanted name, others of the usual names or with our mark, all routes of the table,
+//! and the rule with our mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use tortie_dataplane::Backoff;
 use tortie_desired::{Tables, WIREGUARD_MARK, Wireguard as Wanted, WireguardPeer as WantedPeer};
 use tortie_net::{Family, PublicKey, host_net};
 use tortie_netlink::{
-    AddressSpec, Error, Event, Handle, LinkKind, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind,
+    AddressSpec, Error, Event, Handle, Link, LinkKind, PrivateKey, Result, Route, RouteChange, RouteFilter, RouteKind,
     RouteProtocol, Rule, WireguardChange, WireguardDevices, WireguardPeer, WireguardPeerState,
     sysctl_write_if_different,
 };
@@ -150,6 +151,7 @@ impl Wireguards {
 
     /// Says what the device does without. Reports its key as soon as it has one, so that nobody goes on in the clear.
     fn put(&mut self, family: Family, wanted: &Wanted, report: &mut WireguardReport) -> Result<Option<Error>> {
+        self.remove_old()?;
         let (at, index, made) = self.put_link(family, wanted)?;
         let devices = &mut *self.devices[at];
         let key = put_device(devices, wanted)?;
@@ -285,19 +287,47 @@ impl Wireguards {
     }
 
     fn remove(&mut self, family: Family) -> Result<()> {
-        let (name, table) = Wanted::default_place(family);
-        let ours = match self.kernel.link(name) {
-            Ok(link) => self.devices.iter().any(|devices| devices.kind() == link.kind).then_some(link.index),
-            Err(Error::NotFound { .. }) => None,
-            Err(error) => return Err(error),
-        };
         let marked = |rule: &Rule| rule.inverted && rule.mark == Some((WIREGUARD_MARK, WIREGUARD_MARK));
-        if ours.is_none() && !self.kernel.rules(family)?.iter().any(marked) {
-            return Ok(());
+        if !self.old()?.is_empty() || self.kernel.rules(family)?.iter().any(marked) {
+            self.put_rule(family, None)?;
+            self.put_routes(family, Wanted::default_place(family).1, &BTreeMap::new())?;
         }
-        self.put_rule(family, None)?;
-        self.put_routes(family, table, &BTreeMap::new())?;
-        ours.map_or(Ok(()), |index| self.kernel.delete_link(index))
+        self.remove_old()
+    }
+
+    /// Devices of ours that nobody wants, such as those of a name of before.
+    fn old(&mut self) -> Result<Vec<Link>> {
+        let mut old = self.kernel.links()?;
+        old.retain(|link| {
+            let Some(devices) = self.devices.iter_mut().find(|devices| devices.kind() == link.kind) else {
+                return false;
+            };
+            let usual = Family::ALL.iter().any(|family| Wanted::default_place(*family).0 == link.name);
+            let mut ours = || usual || devices.device(&link.name).is_ok_and(|state| state.mark == WIREGUARD_MARK);
+            !self.wanted.values().any(|wanted| *wanted.name == *link.name) && ours()
+        });
+        Ok(old)
+    }
+
+    /// Takes them away, and with them the ports that others may want. What went through one goes nowhere until another
+    /// device is there, not in the clear.
+    fn remove_old(&mut self) -> Result<()> {
+        for link in self.old()? {
+            for family in Family::ALL {
+                let table = Wanted::default_place(family).1;
+                let filter = RouteFilter { family: Some(family), table: Some(table), protocol: None };
+                let through = self.kernel.routes(&filter)?.into_iter().filter(|route| {
+                    route.protocol == RouteProtocol::CALICO && route.hops.iter().any(|hop| hop.interface == link.index)
+                });
+                let shut = through.map(|Route { net, protocol, .. }| {
+                    RouteChange::Replace(Route { table, ..Route::blackhole(net, protocol) }.normal())
+                });
+                let shut: Vec<RouteChange> = shut.collect();
+                self.kernel.change_routes(&shut)?.into_iter().collect::<Result<Vec<()>>>()?;
+            }
+            self.kernel.delete_link(link.index)?;
+        }
+        Ok(())
     }
 }
 

@@ -77,10 +77,10 @@ impl WireguardDevices for Fake {
 
     fn device(&mut self, name: &str) -> Result<WireguardState> {
         let maker = self.0.lock().unwrap();
+        let none = || Error::from_errno(libc::ENODEV, "ask it", "");
         match maker.failing {
             Some(errno) => Err(Error::from_errno(errno, "ask it", "")),
-            None if there(name) => Ok(maker.devices[name].clone()),
-            None => Err(Error::from_errno(libc::ENODEV, "ask it", "")),
+            None => maker.devices.get(name).filter(|_| there(name)).cloned().ok_or_else(none),
         }
     }
 
@@ -212,4 +212,54 @@ fn a_fault_withdraws_no_key() {
     assert_eq!(key(&node.apply()), Some(None));
     let waits = node.wireguards.wake_at(Instant::now() + Duration::from_secs(1));
     assert_eq!(waits, None, "nothing is left to do");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_of_another_name_takes_the_place_of_the_old_one() {
+    let mut node = Node::new();
+    let routes = |node: &Node| command(&node.netns, "ip route show table 1");
+    // The other family has one too, which stays.
+    command(&node.netns, "ip address add fd00:8::101/64 dev eth0");
+    let both = |name: &str| {
+        let mut tables = tables(name);
+        let v6 = Wireguard {
+            name: Arc::from("wg-v6.cali"),
+            port: 51821,
+            table: Wireguard::default_place(Family::V6).1,
+            underlay: ip("fd00:8::101"),
+            address: None,
+            peers: BTreeMap::new(),
+            plain: BTreeSet::new(),
+            ..tables.wireguard[&Family::V4].clone()
+        };
+        tables.wireguard.insert(Family::V6, v6);
+        tables
+    };
+    node.wireguards.set_desired(&both("wireguard.cali"));
+    assert_eq!(key(&node.apply()), Some(Some(1)));
+    assert!(routes(&node).contains("10.0.2.0/26 dev wireguard.cali"), "{}", routes(&node));
+    // Somebody else's device of the same kind.
+    command(&node.netns, "ip link add other type bridge");
+    node.fake.0.lock().unwrap().devices.insert("other".to_owned(), WireguardState::default());
+
+    // The new one is not there at once: what went through the old one goes nowhere.
+    node.wireguards.set_desired(&both("wg-new"));
+    node.fake.0.lock().unwrap().unsupported = true;
+    let report = node.apply();
+    assert_eq!((key(&report), report.faults.len()), (Some(None), 2), "{report:?}");
+    assert!(routes(&node).contains("blackhole 10.0.2.0/26"), "{}", routes(&node));
+    node.fake.0.lock().unwrap().unsupported = false;
+    let report = node.apply();
+    assert_eq!((key(&report), report.faults.len()), (Some(Some(3)), 0), "{report:?}");
+    assert!(routes(&node).contains("10.0.2.0/26 dev wg-new"), "{}", routes(&node));
+
+    // A node without memory knows it by its mark, and takes it away when WireGuard is off.
+    node.wireguards = Wireguards::new(Handle::open_in(&node.netns).unwrap(), vec![Box::new(node.fake.clone())]);
+    let report = node.apply();
+    assert_eq!((key(&report), report.faults.len()), (Some(None), 0), "{report:?}");
+    let links = command(&node.netns, "ip -o link show type bridge");
+    assert!(links.contains("other") && !links.contains("wg-new") && !links.contains("wireguard.cali"), "{links}");
+    assert_eq!(command(&node.netns, "ip route show table all proto 80"), "");
+    assert!(!command(&node.netns, "ip rule").contains("fwmark"));
 }
