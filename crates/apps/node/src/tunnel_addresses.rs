@@ -309,21 +309,58 @@ impl TunnelAddresses {
 
     /// What pods may send in one packet, whatever way it goes.
     fn pod_mtu(&self) -> Result<u32> {
-        let base = host::mtu(&self.felix.mtu_iface_pattern)?;
-        let base = self.path_mtu.into_iter().flatten().chain([base]).min().expect("one at least");
-        let limit = |tunnel: Tunnel| {
-            let used = self.pools.iter().any(|pool| tunnel.carries(pool, self.wireguard.enabled));
-            let room = base.saturating_sub(tunnel.overhead());
-            used.then(|| tunnel.configured_mtu(&self.felix).map_or(room, |mtu| mtu.min(room)))
-        };
-        let limits = Tunnel::ALL.into_iter().filter_map(limit);
-        Ok(limits.chain([base]).min().expect("one at least"))
+        let interfaces = host::mtu(&self.felix.mtu_iface_pattern)?;
+        Ok(pod_mtu(interfaces, self.path_mtu, &self.pools, self.wireguard.enabled, &self.felix))
     }
+}
+
+/// The MTU of pods over interfaces that take so much. What was found of the way takes no family away from them.
+fn pod_mtu(
+    interfaces: u32,
+    path: [Option<u32>; 2],
+    pools: &[IpPoolSpec],
+    encrypted: [bool; 2],
+    felix: &FelixConfigurationSpec,
+) -> u32 {
+    let most = |base: u32| {
+        let limit = |tunnel: Tunnel| {
+            let used = pools.iter().any(|pool| tunnel.carries(pool, encrypted));
+            let room = base.saturating_sub(tunnel.overhead());
+            used.then(|| tunnel.configured_mtu(felix).map_or(room, |mtu| mtu.min(room)))
+        };
+        Tunnel::ALL.into_iter().filter_map(limit).chain([base]).min().expect("one at least")
+    };
+    let families = pools.iter().filter_map(|pool| pool.cidr.family());
+    let least = families.map(Family::least_mtu).max().unwrap_or(Family::V4.least_mtu());
+    let path = path.into_iter().flatten().min();
+    most(interfaces).min(path.map_or(u32::MAX, |path| most(path).max(least)))
 }
 
 #[cfg(test)]
 mod tests {
+    use tortie_api::EncapMode;
+
     use super::*;
+
+    #[test]
+    fn a_way_leaves_pods_what_their_families_need() {
+        let pool = |cidr: &str, mode| IpPoolSpec { cidr: cidr.into(), vxlan_mode: Some(mode), ..IpPoolSpec::default() };
+        let v4 = [pool("10.0.0.0/16", EncapMode::Always)];
+        let dual = [pool("10.0.0.0/16", EncapMode::Always), pool("fd00::/48", EncapMode::Never)];
+        let felix = FelixConfigurationSpec::default();
+        for (pools, interfaces, path, mtu) in [
+            (&v4[..], 1500, [None, None], 1450),
+            (&v4[..], 1500, [Some(1400), None], 1350),
+            (&v4[..], 1500, [Some(1300), None], 1250),
+            (&v4[..], 1500, [Some(128), None], 576),
+            (&dual[..], 1500, [Some(1300), None], 1280),
+            (&dual[..], 1500, [None, Some(1400)], 1350),
+            // The interfaces' own MTU is no guess.
+            (&dual[..], 1300, [Some(1290), None], 1250),
+        ] {
+            assert_eq!(pod_mtu(interfaces, path, pools, [false; 2], &felix), mtu, "{interfaces} {path:?} {pools:?}");
+        }
+    }
 
     #[test]
     fn a_key_stays_told_until_it_is_another_or_withdrawn() {

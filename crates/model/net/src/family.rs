@@ -43,6 +43,15 @@ impl Family {
         }
     }
 
+    /// Bytes that packets of the family may have on every way: 1280 with IPv6, which the kernel takes off links of a
+    /// smaller MTU (RFC 8200, 5), and 576 with IPv4, which every host takes (RFC 791, 3.1).
+    pub fn least_mtu(self) -> u32 {
+        match self {
+            Family::V4 => 576,
+            Family::V6 => 1280,
+        }
+    }
+
     /// The digit of the IP version: 4 or 6.
     pub fn version(self) -> u8 {
         match self {

@@ -161,18 +161,25 @@ impl Asker {
         }
     }
 
-    /// The largest packet that comes back, of those above `passes`, which does, and below `lost`, which does not.
-    pub(super) fn largest(&mut self, to: IpAddr, passes: u32, lost: u32) -> u32 {
+    /// The largest packet that comes back, of those from `passes`, which does, and below `lost`, which does not. `None` if
+    /// that does not hold when it is asked again: meanwhile nobody answered, or the way changed.
+    pub(super) fn largest(&mut self, to: IpAddr, passes: u32, lost: u32) -> Option<u32> {
+        self.largest_port(SocketAddr::new(to, PORT), passes, lost)
+    }
+
+    fn largest_port(&mut self, to: SocketAddr, passes: u32, lost: u32) -> Option<u32> {
         let (mut low, mut high) = (passes, lost);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.ask(to, middle) == Fate::Answered {
+            if self.ask_port(to, middle) == Fate::Answered {
                 low = middle;
             } else {
                 high = middle;
             }
         }
-        low
+        let mut comes_back = |size| self.ask_port(to, size) == Fate::Answered;
+        let holds = comes_back(passes) && comes_back(low) && !comes_back(high) && comes_back(low);
+        holds.then_some(low)
     }
 }
 
@@ -200,9 +207,38 @@ mod tests {
             known.write().expect("unpoisoned").insert(here);
             assert_eq!(asker.ask(here, SMALL), Fate::Answered);
             assert_eq!(asker.ask(here, 9000), Fate::Answered);
-            assert_eq!(asker.largest(here, SMALL, 9000), 8999);
+            assert_eq!(asker.largest(here, SMALL, 9000), None, "all come back, whatever was lost before");
         }
         stop.store(true, Ordering::Relaxed);
         let _ = thread.join().expect("no panic");
+    }
+
+    /// What a peer finds of which packets, by their size and the count of those before, come back.
+    fn search(comes_back: impl Fn(u32, u32) -> bool + Send + 'static) -> Option<u32> {
+        let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let at = peer.local_addr().expect("bound");
+        peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a duration");
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 16];
+            for before in 0.. {
+                let Ok((length, from)) = peer.recv_from(&mut bytes) else { return };
+                bytes[..ANSWER.len()].copy_from_slice(&ANSWER);
+                if comes_back(length as u32 + headers(Family::V4), before) {
+                    let _ = peer.send_to(&bytes[..length], from);
+                }
+            }
+        });
+        let mut asker = Asker::new(Family::V4).expect("a socket");
+        assert_eq!(asker.ask_port(at, SMALL), Fate::Answered);
+        asker.largest_port(at, SMALL, SMALL + 4)
+    }
+
+    #[test]
+    fn a_search_finds_nothing_of_who_falls_silent() {
+        assert_eq!(search(|size, _| size <= SMALL + 1), Some(SMALL + 1));
+        assert_eq!(search(|size, _| size <= SMALL), Some(SMALL));
+        assert_eq!(search(|_, before| before == 0), None, "silent from then on");
+        let tries = u32::try_from(TRIES).expect("few");
+        assert_eq!(search(move |_, before| before == 0 || before > 2 * tries), None, "silent during the search");
     }
 }

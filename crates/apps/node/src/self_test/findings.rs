@@ -1,6 +1,7 @@
 //! What the test found: one entry for each node and family, and what follows from all of them.
 //!
-//! Invariant: a path counts as smaller only once two rounds in a row found so; one round that finds it whole ends that.
+//! Invariant: a path counts as smaller only once two rounds in a row found so; one round that finds it whole ends that, and
+//! silence does not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -80,13 +81,14 @@ impl Findings {
     /// Takes what a round found on the way to a node, known by its own address. Returns faults that are new.
     pub(super) fn put(&mut self, node: &Arc<str>, underlay: IpAddr, found: Found) -> Vec<Fault> {
         let old = self.0.remove(&underlay);
-        let (before, rounds) = old.map_or((Vec::new(), 0), |old| (old.found.faults, old.small.0));
+        let (before, (rounds, known)) = old.map_or((Vec::new(), (0, 0)), |old| (old.found.faults, old.small));
         let largest = found.faults.iter().find_map(|fault| match fault {
             Fault::SmallPath { largest, wanted: _ } => Some(*largest),
             Fault::Shut(_) | Fault::LosesLarge(..) | Fault::Checksums(_) => None,
         });
         let small = match largest {
             Some(largest) => (rounds.saturating_add(1), largest),
+            None if !found.answers && rounds >= AGREE => (rounds, known),
             None => (0, 0),
         };
         let kind = std::mem::discriminant::<Fault>;
@@ -153,8 +155,25 @@ mod tests {
         assert_eq!(findings.path_mtu(), [Some(1390), None]);
         findings.put(&node, at, Found { answers: true, faults: Vec::new() });
         assert_eq!(findings.path_mtu(), [None, None]);
-        // A node that is silent says nothing of the path.
-        findings.put(&node, at, Found::default());
-        assert_eq!(findings.state()["answer"], 0);
+    }
+
+    #[test]
+    fn a_silent_node_says_nothing_of_the_path() {
+        let mut findings = Findings::default();
+        let (node, at) = (Arc::from("node2"), IpAddr::from([10, 0, 0, 2]));
+        let small = Found { answers: true, faults: vec![Fault::SmallPath { largest: 1400, wanted: 1500 }] };
+        let mut path_after = |found: &Found| {
+            findings.put(&node, at, found.clone());
+            (findings.path_mtu()[0], findings.state()["answer"].as_u64(), findings.faults())
+        };
+        let silent = Found::default();
+        assert_eq!(path_after(&small), (None, Some(1), 1));
+        assert_eq!(path_after(&silent), (None, Some(0), 0));
+        assert_eq!(path_after(&small), (None, Some(1), 1), "not two rounds in a row");
+        assert_eq!(path_after(&small), (Some(1400), Some(1), 1));
+        assert_eq!(path_after(&silent), (Some(1400), Some(0), 0));
+        assert_eq!(path_after(&silent), (Some(1400), Some(0), 0));
+        assert_eq!(path_after(&small), (Some(1400), Some(1), 1));
+        assert_eq!(path_after(&Found { answers: true, faults: Vec::new() }), (None, Some(1), 0));
     }
 }

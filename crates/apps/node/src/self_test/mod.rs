@@ -297,11 +297,16 @@ impl Tester {
         let mut faults = Vec::new();
         let mut passes = wanted;
         if wanted > SMALL && asker.ask(underlay, wanted) == Fate::Lost {
-            passes = asker.largest(underlay, SMALL, wanted);
+            let Some(largest) = asker.largest(underlay, SMALL, wanted) else { return Found::default() };
+            passes = largest;
             faults.push(Fault::SmallPath { largest: passes, wanted });
         }
         for tunnel in &target.tunnels {
             faults.extend(self.test_tunnel(asker, tunnel, passes, passes == wanted));
+        }
+        // Who falls silent meanwhile has no fault.
+        if !faults.is_empty() && asker.ask(underlay, SMALL) != Fate::Answered {
+            return Found::default();
         }
         Found { answers: true, faults }
     }

@@ -207,6 +207,13 @@ fn holder(wanted: &Wanted, addresses: &[Address]) -> Option<u32> {
     addresses.iter().find(|held| held.net.addr() == wanted.underlay).map(|held| held.index)
 }
 
+/// What the link below and the way to other nodes leave of an MTU. A way so small that nothing would be left of the family
+/// leaves the least that it needs: what found that may be wrong.
+fn room(family: Family, below: u32, path: Option<u32>, overhead: u32) -> u32 {
+    let passes = path.map_or(u32::MAX, |path| path.saturating_sub(overhead).max(family.least_mtu()));
+    below.saturating_sub(overhead).min(passes)
+}
+
 /// A device as it should be; `None` while no link has the address that its outer packets come from.
 fn state(
     device: TunnelDevice,
@@ -218,8 +225,8 @@ fn state(
     let Wanted { vxlan, underlay, address, mtu } = wanted;
     let holder = holder(wanted, addresses)?;
     let below = links.iter().find(|link| link.index == holder)?;
-    let passes = path_mtu[Family::of(*underlay) as usize].unwrap_or(u32::MAX);
-    let room = below.mtu.min(passes).saturating_sub(device.overhead());
+    let family = Family::of(*underlay);
+    let room = room(family, below.mtu, path_mtu[family as usize], device.overhead());
     Some(DeviceState {
         kind: match vxlan {
             Some(((vni, port), mac)) => DeviceKind::Vxlan {
@@ -232,4 +239,25 @@ fn state(
         up: true,
         addresses: address.iter().copied().collect::<BTreeSet<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_leaves_a_tunnel_what_its_family_needs() {
+        for (family, below, path, room_left) in [
+            (Family::V4, 1500, None, 1450),
+            (Family::V4, 1500, Some(1400), 1350),
+            (Family::V4, 1500, Some(128), 576),
+            (Family::V6, 1500, Some(1400), 1350),
+            (Family::V6, 1500, Some(1300), 1280),
+            // The interface's own MTU is no guess.
+            (Family::V4, 600, Some(128), 550),
+            (Family::V6, 1300, Some(1290), 1250),
+        ] {
+            assert_eq!(room(family, below, path, 50), room_left, "{family} {below} {path:?}");
+        }
+    }
 }
