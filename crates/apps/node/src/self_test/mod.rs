@@ -3,12 +3,13 @@
 //! Every round asks some of the other nodes, by datagrams that may not be cut in pieces and come back as they are: a
 //! small one and one of full size from node to node, and the same through each tunnel. What is wrong is named, and mended
 //! where a node can: an MTU in the middle that is too small makes those of tunnels and of pods to come smaller, and if
-//! nothing passes through a tunnel, its checksums are made here for some rounds, which stays if it helps.
+//! nothing passes through a tunnel, its checksums are made here for some rounds, which stays if that is proved to help.
 //! Invariant: a node that does not answer at all is no finding: it may be dead, of another make, or behind a policy.
 
 mod echo;
 mod findings;
 mod offload;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,15 +28,14 @@ use tracing::{info, warn};
 use crate::health::Health;
 use echo::{Asker, Fate, Known, SMALL};
 use findings::{Fault, Findings, Found};
+use trial::Trial;
 
 /// Nodes that one round asks at most; the next one goes on from there.
 const A_ROUND: usize = 16;
 /// No packet of a pod is larger, its outer headers included.
 const MOST: u32 = 1500;
-/// For how many rounds checksums are made here before that is given up; the other node may have to do the same.
-const TRIAL: u8 = 4;
-/// When it is tried again.
-const NEXT_TRIAL: Duration = Duration::from_secs(600);
+/// The next round comes so soon where checksums were left below once more: if that shuts a tunnel, it is not for long.
+const PROOF: Duration = Duration::from_secs(2);
 
 /// Another node, known by its own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,16 +204,6 @@ fn lock(findings: &Mutex<Findings>) -> MutexGuard<'_, Findings> {
     findings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is done about a tunnel that nothing passes.
-enum Trial {
-    /// Checksums are made here, for so many rounds more.
-    Under(u8),
-    /// That helped.
-    Helped,
-    /// It did not; not to be tried before then.
-    Failed(Instant),
-}
-
 struct Tester {
     every: Duration,
     findings: Arc<Mutex<Findings>>,
@@ -239,7 +229,8 @@ impl Tester {
                     if let Err(error) = self.round() {
                         warn!(%error, "the test between the nodes could not be made");
                     }
-                    at = Instant::now() + self.every;
+                    let proof = self.trials.values().any(|trial| *trial == Trial::Proof);
+                    at = Instant::now() + if proof { self.every.min(PROOF) } else { self.every };
                 }
             }
         }
@@ -254,7 +245,7 @@ impl Tester {
         let mut chosen: Vec<(IpAddr, Target)> = later.take(A_ROUND).map(|(at, target)| (*at, target.clone())).collect();
         self.after = chosen.last().map(|(at, _)| *at).filter(|_| chosen.len() == A_ROUND);
         let mut askers = BTreeMap::new();
-        let mut passed: BTreeMap<TunnelDevice, (usize, usize)> = BTreeMap::new();
+        let mut passed: BTreeMap<TunnelDevice, bool> = BTreeMap::new();
         for (underlay, target) in chosen.drain(..) {
             let family = Family::of(underlay);
             let Some(size) = sizes[family as usize] else { continue };
@@ -266,8 +257,7 @@ impl Tester {
             for tunnel in target.tunnels.iter().filter(|_| found.answers) {
                 let Make::Vxlan(device) = tunnel.make else { continue };
                 let shut = found.faults.contains(&Fault::Shut(tunnel.name.clone()));
-                let (open, closed) = passed.entry(device).or_default();
-                if shut { *closed += 1 } else { *open += 1 }
+                *passed.entry(device).or_default() |= !shut;
             }
             let new = lock(&self.findings).put(&target.node, underlay, found);
             for fault in new {
@@ -324,7 +314,7 @@ impl Tester {
             Fate::Answered => {
                 self.doubted.remove(end);
                 let trial = if let Make::Vxlan(device) = make { self.trials.get(device) } else { None };
-                if matches!(trial, Some(Trial::Under(_) | Trial::Helped)) {
+                if trial == Some(&Trial::Helped) {
                     faults.push(Fault::Checksums(name.clone()));
                 }
                 // One fault explains the other.
@@ -338,23 +328,14 @@ impl Tester {
         faults
     }
 
-    /// A tunnel that lets nothing pass to anybody: the interface below may spoil checksums that were left to it.
-    fn try_checksums(&mut self, passed: &BTreeMap<TunnelDevice, (usize, usize)>) {
-        for (device, (open, closed)) in passed {
-            let nothing = *open == 0 && *closed > 0;
-            let next = match self.trials.get(device) {
-                Some(Trial::Helped) => continue,
-                Some(Trial::Failed(until)) if *until > Instant::now() => continue,
-                Some(Trial::Failed(_)) | None if !nothing => continue,
-                Some(Trial::Failed(_)) | None => self.checksums(*device, false).then_some(Trial::Under(TRIAL)),
-                Some(Trial::Under(_)) if !nothing => Some(Trial::Helped),
-                Some(Trial::Under(0)) => {
-                    self.checksums(*device, true);
-                    None
-                }
-                Some(Trial::Under(left)) => Some(Trial::Under(left - 1)),
-            };
-            self.trials.insert(*device, next.unwrap_or_else(|| Trial::Failed(Instant::now() + NEXT_TRIAL)));
+    /// Goes on with the trials of devices after a round, which packets passed to somebody or not.
+    fn try_checksums(&mut self, passed: &BTreeMap<TunnelDevice, bool>) {
+        let now = Instant::now();
+        for (device, passed) in passed {
+            let before = self.trials.get(device).copied().unwrap_or_default();
+            let (next, left_below) = before.after(*passed, now);
+            let refused = left_below.is_some_and(|left_below| !self.checksums(*device, left_below));
+            self.trials.insert(*device, if refused { Trial::refused(now) } else { next });
         }
     }
 
