@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use tortie_bgp::policy::tell_everything;
 use tortie_bgp::{Action, ConnId, ConnectError, LocalRoute, PeerConfig, Speaker, SpeakerConfig};
 use tortie_net::AsNumber;
 
@@ -42,6 +43,7 @@ impl Clients {
         let member = |client: usize| {
             let own = address(client);
             let mut speaker = Speaker::new(SpeakerConfig::new(own, AsNumber(AS)), now);
+            speaker.set_policy(tell_everything());
             let peer = PeerConfig::new(reflector.into(), AsNumber(AS));
             speaker.set_peers(now, BTreeMap::from([(reflector.into(), peer)]));
             let mut client =

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use tortie_bgp::policy::tell_everything;
 use tortie_bgp::{Action, ConnId, ConnectError, LocalRoute, PeerConfig, Speaker, SpeakerConfig};
 use tortie_net::AsNumber;
 
@@ -45,6 +46,7 @@ pub fn program(args: &[String]) -> Result<()> {
     });
     let now = Instant::now();
     let mut speaker = Speaker::new(SpeakerConfig::new(own, AsNumber(AS)), now);
+    speaker.set_policy(tell_everything());
     speaker.set_local_routes(now, prefixes(originate).map(|prefix| (prefix, LocalRoute::default())).collect());
     let peer = IpAddr::from(peer);
     speaker.set_peers(now, BTreeMap::from([(peer, PeerConfig::new(peer, AsNumber(AS)))]));

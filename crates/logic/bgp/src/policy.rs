@@ -1,7 +1,7 @@
 //! Filters: which routes pass to and from a peer, and how they change on the way.
 //!
 //! A peer's filters are asked in order, in each the rules in order; the first rule that matches decides. On the way in
-//! a route passes if none decides. On the way out the rules of the whole speaker come last, and without them all pass.
+//! a route passes if none decides. On the way out the rules of the whole speaker come last, and without them none passes.
 //! Invariant: a decision depends on its arguments alone.
 
 use std::collections::BTreeMap;
@@ -143,6 +143,12 @@ pub fn normal_priority(policy: &BgpPolicy, prefix: IpNet) -> u32 {
 /// The priority that a LOCAL_PREF stands for, at least 1; none above what priorities can say.
 pub fn priority(preference: u32) -> Option<u32> {
     PRIORITY_SUM.checked_sub(preference).filter(|priority| *priority > 0)
+}
+
+/// Rules that let everything out, as a speaker outside of a cluster may have them.
+pub fn tell_everything() -> Arc<BgpPolicy> {
+    let all = [IpAddr::from([0; 4]), IpAddr::from([0; 16])].map(|addr| IpNet::new(addr, 0).expect("0 bits fit"));
+    Arc::new(BgpPolicy { export: all.map(ExportRule::Tell).into(), ..BgpPolicy::default() })
 }
 
 /// Whether the speaker's own rules let a prefix out. `preference`: the route's LOCAL_PREF.

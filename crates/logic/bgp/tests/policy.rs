@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sim::{Dice, Net, address, block};
-use tortie_bgp::policy::PRIORITY_SUM;
+use tortie_bgp::policy::{PRIORITY_SUM, tell_everything};
 use tortie_bgp::{LocalRoute, NextHopMode, PeerConfig, PeerState};
 use tortie_desired::{
     BgpFilter, BgpPolicy, Community, ExportRule, FilterOperation, FilterRule, PrefixMatch, PrefixOperator,
@@ -158,11 +158,11 @@ fn rules_of_the_speaker_say_what_is_passed_on() {
     let policy = |refused: &[IpNet]| {
         let refused = refused.iter().map(|net| ExportRule::Refuse(*net));
         let told = [ExportRule::Tell(block(0, 0)), ExportRule::Tell(block(1, 0))];
-        Some(Arc::new(BgpPolicy {
+        Arc::new(BgpPolicy {
             export: refused.chain(told).collect(),
             communities: vec![(block(1, 0), vec![Community::Standard(5), Community::Large([1, 2, 3])])],
             ..BgpPolicy::default()
-        }))
+        })
     };
     net.with(1, |speaker, _| speaker.set_policy(policy(&[])));
     net.run_for(Duration::from_secs(5));
@@ -175,6 +175,19 @@ fn rules_of_the_speaker_say_what_is_passed_on() {
     // A filter that accepts wins over what the speaker would not tell.
     net.change(1, 2, |peer| peer.filters = export(vec![rule(block(0, 1), true)]));
     assert_eq!(net.holds(2), [block(0, 1), block(1, 0)]);
+}
+
+#[test]
+fn nothing_is_told_before_the_rules_are_known() {
+    let mut net = pair();
+    net.kill(1);
+    net.nodes[1].policy = Arc::default();
+    net.start(1);
+    net.run_for(Duration::from_secs(5));
+    assert!(net.all_established() && net.holds(0).is_empty());
+    net.with(1, |speaker, _| speaker.set_policy(tell_everything()));
+    net.run_for(Duration::from_secs(2));
+    assert_eq!(net.holds(0), [block(1, 0), block(1, 1)]);
 }
 
 #[test]

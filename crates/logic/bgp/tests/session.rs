@@ -10,6 +10,7 @@ use tortie_bgp::message::notification::Notification;
 use tortie_bgp::message::open::Open;
 use tortie_bgp::message::update::{Update, encode_announcements, end_of_rib};
 use tortie_bgp::message::{Kind, keepalive, route_refresh, split_frame};
+use tortie_bgp::policy::tell_everything;
 use tortie_bgp::{
     Action, AfiSafi, ConnId, ConnectError, Families, LocalRoute, PeerConfig, PeerState, Speaker, SpeakerConfig,
 };
@@ -47,6 +48,7 @@ impl Bench {
     fn new(routes: usize) -> Bench {
         let now = Instant::now();
         let mut speaker = Speaker::new(SpeakerConfig::new(US.into(), AsNumber(64512)), now);
+        speaker.set_policy(tell_everything());
         let block = |at: usize| net(&format!("10.{}.{}.0/24", 64 + (at >> 8), at & 255));
         speaker.set_local_routes(now, (0..routes).map(|at| (block(at), LocalRoute::default())).collect());
         let config = PeerConfig::new(PEER.into(), AsNumber(64512));

@@ -64,7 +64,7 @@ impl Worker {
                 (&old.unprogrammed, old.normal_priority) != (&policy.unprogrammed, policy.normal_priority)
             });
             self.policy = Some(policy.clone());
-            speaker.set_policy(Some(policy));
+            speaker.set_policy(policy);
             if retell {
                 speaker.tell_all();
             }
@@ -120,6 +120,8 @@ impl Worker {
         self.configs.clear();
         self.ranges.clear();
         self.unusable.clear();
+        // The next speaker knows none of it.
+        self.policy = None;
         self.bfd = None;
         (self.speaker, self.listeners, self.listen_again, self.fault) = (None, None, None, None);
     }
@@ -189,6 +191,90 @@ impl Worker {
                 warn!("interfaces can't be read, so their subnets are not announced: {error:#}");
                 Vec::new()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::mpsc::channel;
+
+    use tortie_bgp::ConnId;
+    use tortie_bgp::attribute::{AsPath, Attributes};
+    use tortie_bgp::message::capability::Capability;
+    use tortie_bgp::message::keepalive;
+    use tortie_bgp::message::open::Open;
+    use tortie_bgp::message::update::encode_announcements;
+    use tortie_desired::{BgpPeer, BgpPolicy, ExportRule, PeerOrigin};
+    use tortie_net::{AsNumber, Family};
+
+    use super::*;
+    use crate::bgp::SecretSource;
+
+    const OWN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn peer(last: u8) -> (IpAddr, AsNumber) {
+        (IpAddr::from([127, 0, 0, last]), AsNumber(65000 + u32::from(last)))
+    }
+
+    /// A node whose peers, each of another AS, never get a call.
+    fn wanted(peers: &[u8]) -> Wanted {
+        let peers = peers.iter().map(|last| {
+            let (address, asn) = peer(*last);
+            (address, BgpPeer { passive: true, ..BgpPeer::new(asn, 179, PeerOrigin::Global, "peer".into()) })
+        });
+        let speaker = BgpSpeaker {
+            router_id: [192, 0, 2, 1].into(),
+            asn: AsNumber(64512),
+            listen_port: 0,
+            ipv4: Some(OWN),
+            ipv6: None,
+        };
+        let policy = BgpPolicy { bind_to_node: true, ..Default::default() };
+        Wanted { speaker: Some(speaker), peers: peers.collect(), policy, announcements: BTreeSet::new() }
+    }
+
+    fn worker(secrets: SecretSource) -> Worker {
+        Worker::new(false, secrets, channel(), Box::new(drop)).expect("a worker").0
+    }
+
+    impl Worker {
+        fn speaker(&mut self) -> &mut Speaker {
+            self.speaker.as_mut().expect("it speaks")
+        }
+
+        /// A peer connects and tells a prefix.
+        fn hear(&mut self, last: u8, prefix: &str) -> Option<ConnId> {
+            let (now, (address, asn)) = (Instant::now(), peer(last));
+            let (_, conn) = self.speaker().handle_accepted(now, address, SocketAddr::new(OWN, 179))?;
+            let router_id = Ipv4Addr::from([192, 0, 2, last]);
+            let open = Open { asn, hold_time_secs: 90, router_id, capabilities: vec![Capability::FourByteAs(asn)] };
+            let attributes =
+                Attributes { next_hop: address, as_path: AsPath::sequence(&[asn]), ..Attributes::default() };
+            let mut bytes = [open.encode(), keepalive()].concat();
+            let prefix = prefix.parse().expect("a literal");
+            encode_announcements(Family::V4, &attributes, &[prefix], true, &mut bytes);
+            self.speaker().handle_bytes(now, conn, &bytes);
+            self.act();
+            Some(conn)
+        }
+    }
+
+    #[test]
+    fn a_speaker_that_comes_back_tells_what_it_told_before() {
+        let mut worker = worker(SecretSource::None);
+        let mut wanted = wanted(&[2, 3]);
+        wanted.policy.export = vec![ExportRule::Tell("10.2.0.0/16".parse().expect("a literal"))];
+        for _ in 0..2 {
+            worker.want(wanted.clone());
+            assert!(worker.hear(2, "10.2.0.0/16").is_some() && worker.hear(3, "10.3.0.0/16").is_some());
+            for (last, expected) in [(2, 0), (3, 1)] {
+                let (seen, told) = (worker.speaker().seen(peer(last).0), worker.speaker().told(peer(last).0));
+                assert_eq!((seen.map(|seen| seen.len()), told.map(|told| told.len())), (Some(1), Some(expected)));
+            }
+            worker.want(Wanted::default());
+            assert!(worker.speaker.is_none());
         }
     }
 }

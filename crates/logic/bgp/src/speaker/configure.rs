@@ -75,14 +75,12 @@ impl Speaker {
         self.rib.touch_all();
     }
 
-    /// Sets what may be told to peers, and what they are told with it; `None` tells everything.
-    pub fn set_policy(&mut self, policy: Option<Arc<BgpPolicy>>) {
-        let rules = |policy: &Option<Arc<BgpPolicy>>| {
-            policy.as_ref().map(|p| (p.export.clone(), p.communities.clone(), p.normal_priority))
-        };
-        let changed = rules(&self.policy) != rules(&policy);
-        self.policy = policy;
-        if changed {
+    /// Sets what may be told to peers, and what they are told with it.
+    pub fn set_policy(&mut self, policy: Arc<BgpPolicy>) {
+        let old = std::mem::replace(&mut self.policy, policy);
+        let new = &self.policy;
+        let rules = (&new.export, &new.communities, new.normal_priority);
+        if rules != (&old.export, &old.communities, old.normal_priority) {
             self.requeue_all();
         }
     }

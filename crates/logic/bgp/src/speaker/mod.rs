@@ -48,8 +48,8 @@ pub struct Speaker {
     told: AdjOut,
     /// Prefixes that we originate, and the interfaces that they lead to.
     own: BTreeMap<IpNet, Option<Arc<str>>>,
-    /// What may be told to peers; without it, everything.
-    policy: Option<Arc<BgpPolicy>>,
+    /// What may be told to peers; at first nothing.
+    policy: Arc<BgpPolicy>,
     /// Where next hops are reached: prefixes and interfaces, for filters that look at interfaces.
     links: BTreeMap<IpNet, Arc<str>>,
     /// Who may connect without being configured by its address.
@@ -66,7 +66,7 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// A speaker without peers. With `restarting`, recovery starts now and ends at the earliest with `set_peers`.
+    /// A speaker without peers, which tells nothing before `set_policy`. With `restarting`, recovery starts now and ends at the earliest with `set_peers`.
     pub fn new(config: SpeakerConfig, now: Instant) -> Speaker {
         let recovery = config.restarting.then(|| Recovery::start(now, config.restart_time_secs));
         Speaker {
@@ -78,7 +78,7 @@ impl Speaker {
             rib: Rib::default(),
             told: AdjOut::default(),
             own: BTreeMap::new(),
-            policy: None,
+            policy: Arc::default(),
             links: BTreeMap::new(),
             ranges: BTreeMap::new(),
             dynamic: BTreeSet::new(),

@@ -181,8 +181,7 @@ impl Speaker {
                     return None;
                 }
                 let mut rules = policy::export_rules(filters, family).peekable();
-                let told =
-                    || self.policy.as_ref().is_none_or(|p| policy::tells(p, prefix, path.attributes.preference()));
+                let told = || policy::tells(&self.policy, prefix, path.attributes.preference());
                 if rules.peek().is_none() && !told() {
                     return None;
                 }
@@ -206,9 +205,7 @@ impl Speaker {
                     Verdict::Reject => return None,
                     Verdict::Accept(changed) => changed,
                     Verdict::Undecided if !told() => return None,
-                    Verdict::Undecided => {
-                        self.policy.as_ref().and_then(|policy| with_communities(policy, prefix, seen))
-                    }
+                    Verdict::Undecided => with_communities(&self.policy, prefix, seen),
                 };
                 Some(match changed {
                     None => Arc::clone(sent),

@@ -16,6 +16,7 @@ use tortie_bgp::message::notification::Notification;
 use tortie_bgp::message::open::Open;
 use tortie_bgp::message::update::Update;
 use tortie_bgp::message::{Kind, keepalive, split_frame};
+use tortie_bgp::policy::tell_everything;
 use tortie_bgp::{
     Action, AfiSafi, BfdPacket, ConnId, ConnectError, Families, LocalRoute, PeerConfig, PeerState, PeerStatus, Speaker,
     SpeakerConfig,
@@ -75,6 +76,7 @@ impl World {
         let has = |bit| bits & bit != 0;
         let restarting = has(setup::RESTARTING);
         let mut speaker = Speaker::new(SpeakerConfig { restarting, ..SpeakerConfig::new(US.into(), AS) }, now);
+        speaker.set_policy(tell_everything());
         let own =
             ["192.168.77.0/26", "fd00:77::/64"].map(|net| (net.parse().expect("a literal"), LocalRoute::default()));
         speaker.set_local_routes(now, own.into());

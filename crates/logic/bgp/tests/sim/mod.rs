@@ -6,12 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tortie_bgp::message::capability::Capability;
 use tortie_bgp::message::open::Open;
 use tortie_bgp::message::{Kind, split_frame};
+use tortie_bgp::policy::tell_everything;
 use tortie_bgp::{Action, ConnId, ConnectError, Learned, LocalRoute, PeerConfig, PeerState, Speaker, SpeakerConfig};
+use tortie_desired::BgpPolicy;
 use tortie_net::{AsNumber, IpNet};
 
 /// A small generator of numbers (xorshift), so that a seed replays.
@@ -38,6 +41,8 @@ pub struct Node {
     pub config: SpeakerConfig,
     pub peers: BTreeMap<IpAddr, PeerConfig>,
     pub routes: BTreeMap<IpNet, LocalRoute>,
+    /// At first one that tells everything.
+    pub policy: Arc<BgpPolicy>,
     pub speaker: Option<Speaker>,
     /// What the kernel would hold: every route change applied.
     pub table: BTreeMap<IpNet, Learned>,
@@ -125,6 +130,7 @@ impl Net {
             config,
             peers: BTreeMap::new(),
             routes,
+            policy: tell_everything(),
             speaker: None,
             table: BTreeMap::new(),
             withdrawn: BTreeSet::new(),
@@ -156,10 +162,11 @@ impl Net {
     }
 
     pub fn start(&mut self, node: usize) {
-        let Node { config, peers, routes, speaker, fresh, swept, .. } = &mut self.nodes[node];
+        let Node { config, peers, routes, policy, speaker, fresh, swept, .. } = &mut self.nodes[node];
         fresh.clear();
         *swept = !config.restarting;
         let mut new = Speaker::new(config.clone(), self.now);
+        new.set_policy(policy.clone());
         new.set_local_routes(self.now, routes.clone());
         new.set_peers(self.now, peers.clone());
         *speaker = Some(new);
