@@ -118,6 +118,78 @@ fn recovery_ends_at_its_deadline_if_a_peer_never_comes() {
     assert_eq!(net.with(1, |speaker, _| speaker.initial_sync_done()), Some(true));
 }
 
+/// A peer is left out at first, as its password is not known yet.
+#[test]
+fn recovery_waits_for_a_peer_that_is_left_out_at_first() {
+    for comes in [true, false] {
+        let mut net = settled(13, 3);
+        net.kill(0);
+        net.run_for(Duration::from_secs(1));
+        net.nodes[0].config.restarting = true;
+        let all = net.nodes[0].peers.clone();
+        net.nodes[0].peers.remove(&address(1));
+        net.nodes[0].awaits = true;
+        net.start(0);
+        net.run_for(Duration::from_secs(20));
+        assert_eq!(net.with(0, |speaker, _| speaker.initial_sync_done()), Some(false));
+        let kept = |net: &Net, node: usize| net.nodes[node].speaker.as_ref().expect("runs").peers()[0].keeps_stale;
+        assert!(kept(&net, 2), "its End-of-RIB waits as well");
+        if comes {
+            net.nodes[0].peers = all.clone();
+            net.with(0, |speaker, now| {
+                speaker.await_more(false);
+                speaker.set_peers(now, all);
+            });
+            net.run_for(Duration::from_secs(10));
+            net.check_mesh();
+            assert!(net.nodes.iter().all(|node| node.withdrawn.is_empty()) && !kept(&net, 2));
+        } else {
+            net.run_for(Duration::from_secs(98));
+            assert_eq!(net.with(0, |speaker, _| speaker.initial_sync_done()), Some(false));
+            net.run_for(Duration::from_secs(3));
+            assert!(!kept(&net, 2));
+        }
+        assert_eq!(net.with(0, |speaker, _| speaker.initial_sync_done()), Some(true));
+    }
+}
+
+/// Node 1 calls node 0, which knows it by a range alone; node 2 is a peer as any other.
+#[test]
+fn recovery_waits_for_hosts_of_a_range() {
+    for (seed, away) in (1..20).map(|seed| (seed, 1 + seed % 24)) {
+        let mut net = Net::new(seed);
+        for node in 0..3 {
+            net.add(65000 + node as u32, &[block(node, 0)]);
+        }
+        net.peer(0, 1);
+        net.peer(0, 2);
+        let config = net.nodes[0].peers.remove(&address(1)).expect("configured");
+        net.nodes[0].ranges.insert("10.0.0.2/32".parse().expect("a literal"), config);
+        net.start_all();
+        net.run_for(Duration::from_secs(8));
+        let all = [block(1, 0), block(2, 0)];
+        assert!(net.nodes[0].table.keys().eq(&all) && net.nodes[2].table.contains_key(&all[0]));
+        net.kill(0);
+        net.run_for(Duration::from_secs(1));
+        net.part([1].into());
+        net.nodes[0].config.restarting = true;
+        net.start(0);
+        net.run_for(Duration::from_secs(away));
+        net.heal();
+        net.run_for(Duration::from_secs(6));
+        assert!(net.nodes.iter().all(|node| node.withdrawn.is_empty()), "seed {seed}");
+        assert!(net.nodes[0].table.keys().eq(&all) && net.nodes[2].table.contains_key(&all[0]));
+        let kept = |net: &Net| net.nodes[2].speaker.as_ref().expect("runs").peers()[0].keeps_stale;
+        assert!(kept(&net), "seed {seed}: others may come");
+        net.run_for(Duration::from_secs(31));
+        assert!(!kept(&net), "seed {seed}: none has come for long");
+        assert_eq!(net.with(0, |speaker, _| speaker.initial_sync_done()), Some(false));
+        net.run_for(Duration::from_secs(85));
+        assert_eq!(net.with(0, |speaker, _| speaker.initial_sync_done()), Some(true));
+        assert!(net.nodes.iter().all(|node| node.withdrawn.is_empty()), "seed {seed}");
+    }
+}
+
 #[test]
 fn two_that_restart_at_once_do_not_wait_for_each_other() {
     let mut net = settled(11, 2);

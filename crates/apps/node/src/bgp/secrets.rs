@@ -31,6 +31,15 @@ pub enum SecretSource {
 /// What is known of each Secret that is followed; before its first answer nothing.
 type Told = Arc<Mutex<BTreeMap<Arc<str>, Result<Option<Secret>, String>>>>;
 
+/// Why there is no password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// In words.
+    pub(super) problem: String,
+    /// The place of secrets has not answered yet.
+    pub(super) awaited: bool,
+}
+
 /// The source, and what was read.
 pub(super) struct Secrets {
     source: SecretSource,
@@ -56,18 +65,23 @@ impl Secrets {
         }
     }
 
-    /// The password of a key; the error says why there is none.
-    pub(super) fn read(&mut self, key: &SecretKey) -> Result<Password, String> {
+    /// The password of a key.
+    pub(super) fn read(&mut self, key: &SecretKey) -> Result<Password, Missing> {
+        let never = |problem| Missing { problem, awaited: false };
         let read = match &self.source {
-            SecretSource::None => Err("no place of secrets: set TORTIE_BGP_SECRETS, or run in Kubernetes".to_owned()),
-            SecretSource::Directory(directory) => read_file(directory, key),
+            SecretSource::None => {
+                Err(never("no place of secrets: set TORTIE_BGP_SECRETS, or run in Kubernetes".to_owned()))
+            }
+            SecretSource::Directory(directory) => read_file(directory, key).map_err(never),
             SecretSource::Kubernetes(cluster, namespace) => {
                 if !self.followed.contains_key(&key.name) {
                     let followed = follow(cluster, namespace, &key.name, &self.told, &self.own, &self.waker);
                     self.followed.insert(key.name.clone(), followed);
                 }
                 let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                of_secret(namespace, key, told.get(&key.name))
+                let told = told.get(&key.name);
+                let awaited = told.is_none_or(Result::is_err);
+                of_secret(namespace, key, told).map_err(|problem| Missing { problem, awaited })
             }
         };
         match read {
@@ -165,7 +179,7 @@ mod tests {
             assert!(secrets.read(&key(name, at)).is_err(), "{name}/{at}");
         }
         std::fs::write(directory.join("bgp/two"), "x".repeat(81)).expect("written");
-        assert!(secrets.read(&key("bgp", "two")).expect_err("too long").contains("81 bytes"));
+        assert!(secrets.read(&key("bgp", "two")).expect_err("too long").problem.contains("81 bytes"));
         std::fs::remove_dir_all(directory).expect("removed");
     }
 

@@ -69,6 +69,7 @@ impl Worker {
                 speaker.tell_all();
             }
         }
+        speaker.await_more(self.unusable.values().any(|missing| missing.awaited));
         speaker.set_links(links);
         speaker.set_local_routes(now, routes);
         speaker.set_ranges(now, self.ranges.clone());
@@ -135,11 +136,12 @@ impl Worker {
         for (net, range, peer) in all {
             let password = match peer.password.as_ref().map(|key| self.secrets.read(key)).transpose() {
                 Ok(password) => password,
-                Err(problem) => {
-                    if !old.contains_key(&net) {
-                        warn!(peer = %net, problem, "no BGP session without its password");
+                Err(missing) => {
+                    let said = old.get(&net).is_some_and(|before| missing.awaited || !before.awaited);
+                    if !said {
+                        warn!(peer = %net, problem = missing.problem, "no BGP session without its password");
                     }
-                    self.unusable.insert(net, problem);
+                    self.unusable.insert(net, missing);
                     continue;
                 }
             };
@@ -206,8 +208,9 @@ mod tests {
     use tortie_bgp::message::keepalive;
     use tortie_bgp::message::open::Open;
     use tortie_bgp::message::update::encode_announcements;
-    use tortie_desired::{BgpPeer, BgpPolicy, ExportRule, PeerOrigin};
+    use tortie_desired::{BgpPeer, BgpPolicy, ExportRule, PeerOrigin, SecretKey};
     use tortie_net::{AsNumber, Family};
+    use tortie_store_kubernetes::{Cluster, Options};
 
     use super::*;
     use crate::bgp::SecretSource;
@@ -235,8 +238,14 @@ mod tests {
         Wanted { speaker: Some(speaker), peers: peers.collect(), policy, announcements: BTreeSet::new() }
     }
 
-    fn worker(secrets: SecretSource) -> Worker {
-        Worker::new(false, secrets, channel(), Box::new(drop)).expect("a worker").0
+    fn worker(restarting: bool, secrets: SecretSource) -> Worker {
+        Worker::new(restarting, secrets, channel(), Box::new(drop)).expect("a worker").0
+    }
+
+    /// With a password in a Secret.
+    fn locked(mut peer: BgpPeer) -> BgpPeer {
+        peer.password = Some(SecretKey { name: "bgp".into(), key: "word".into() });
+        peer
     }
 
     impl Worker {
@@ -261,9 +270,15 @@ mod tests {
         }
     }
 
+    /// Nobody answers at the API server's address.
+    fn silent() -> SecretSource {
+        let options = Options { endpoint: "http://127.0.0.1:9".to_owned(), ..Options::default() };
+        SecretSource::Kubernetes(Arc::new(Cluster::open(options).expect("a client")), "kube-system".to_owned())
+    }
+
     #[test]
     fn a_speaker_that_comes_back_tells_what_it_told_before() {
-        let mut worker = worker(SecretSource::None);
+        let mut worker = worker(false, SecretSource::None);
         let mut wanted = wanted(&[2, 3]);
         wanted.policy.export = vec![ExportRule::Tell("10.2.0.0/16".parse().expect("a literal"))];
         for _ in 0..2 {
@@ -275,6 +290,17 @@ mod tests {
             }
             worker.want(Wanted::default());
             assert!(worker.speaker.is_none());
+        }
+    }
+
+    #[test]
+    fn a_restart_is_not_over_before_passwords_are_known() {
+        for (secrets, over) in [(silent(), false), (SecretSource::None, true)] {
+            let mut worker = worker(true, secrets);
+            let mut wanted = wanted(&[2]);
+            wanted.peers.entry(peer(2).0).and_modify(|peer| *peer = locked(peer.clone()));
+            worker.want(wanted);
+            assert_eq!(worker.speaker().initial_sync_done(), over);
         }
     }
 }

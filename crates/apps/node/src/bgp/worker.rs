@@ -18,7 +18,7 @@ use super::bfd::Bfd;
 use super::connection::{Connection, dial, guard, of_io};
 use super::listen::{Listeners, Place};
 use super::reason::{self, Drops};
-use super::secrets::{SecretSource, Secrets};
+use super::secrets::{Missing, SecretSource, Secrets};
 use super::status::{self, Routes, Status};
 use super::{Command, Told, Wanted, config};
 use crate::memory::Burst;
@@ -60,7 +60,7 @@ pub(super) struct Worker {
     pub(super) bfd: Option<Bfd>,
     pub(super) bfd_states: BTreeMap<IpAddr, BfdState>,
     /// Peers without the password that they need, and why.
-    pub(super) unusable: BTreeMap<IpNet, String>,
+    pub(super) unusable: BTreeMap<IpNet, Missing>,
     pub(super) look_again: Option<Instant>,
     /// Counters of half a minute to a minute ago, and the last ones.
     pub(super) drops: (Drops, Drops),
@@ -430,9 +430,9 @@ impl Worker {
             status::PeerState { bfd, ..status::peer_state(peer, name(&peer.address), reason) }
         };
         let mut states: Vec<status::PeerState> = peers.iter().map(state).collect();
-        states.extend(self.unusable.iter().filter_map(|(net, problem)| {
+        states.extend(self.unusable.iter().filter_map(|(net, missing)| {
             let peer = self.wanted.peers.get(&net.addr())?;
-            Some(status::unusable(net.addr(), peer, problem))
+            Some(status::unusable(net.addr(), peer, &missing.problem))
         }));
         states.sort_by_key(|state| state.address);
         let own = self.wanted.speaker.as_ref();

@@ -53,6 +53,14 @@ impl Speaker {
         self.check_recovery(now);
     }
 
+    /// Whether some peers or ranges are left out only until what they need is known, such as a password. Recovery from a
+    /// restart waits for them. To be said before `set_ranges` and `set_peers`.
+    pub fn await_more(&mut self, more: bool) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.awaits = more;
+        }
+    }
+
     /// Changes who we are. Sessions start anew; peers that know graceful restart keep our routes, and we theirs.
     pub fn set_config(&mut self, now: Instant, config: SpeakerConfig) {
         if self.stopped || self.config == config {

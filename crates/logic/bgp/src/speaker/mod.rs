@@ -137,7 +137,9 @@ impl Speaker {
                 .chain(lingers)
                 .chain(peer.stale.as_ref().map(|stale| stale.deadline))
         });
-        peers.chain(self.recovery.as_ref().map(|recovery| recovery.deadline)).min()
+        let recovery =
+            self.recovery.iter().flat_map(|recovery| recovery.open_until.into_iter().chain([recovery.deadline]));
+        peers.chain(recovery).min()
     }
 
     /// Stops: closes every connection without a NOTIFICATION, so that peers keep our routes until we are back.

@@ -46,6 +46,9 @@ impl Speaker {
         let id = self.add_peer(now, address, config);
         self.peer_mut(id)?.range = Some(net);
         self.dynamic.insert(id);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.saw_host(now);
+        }
         Some(id)
     }
 

@@ -9,7 +9,9 @@
 //! community; they go at the end of a second, longer time, or at once if a community says so.
 //! Restarting role: while `recovery` defers, OPENs carry the R bit, peers are told our own routes only, and no
 //! End-of-RIB is sent; that ends when every peer's End-of-RIB is in (of peers that restart too, or know no graceful
-//! restart, some seconds of a session stand for it), or at the deadline. The initial sync is done when the End-of-RIBs of
+//! restart, some seconds of a session stand for it), or at the deadline. Nobody knows which hosts of a range are still to
+//! come: deferring ends at the earliest when none has come for a quarter of the restart time, and recovery at its
+//! deadline. The initial sync is done when the End-of-RIBs of
 //! those that restart are in as well: they come, as two that restart do not defer because of each other.
 //! Invariant: no stale path outlives its deadline.
 
@@ -35,6 +37,9 @@ const END_OF_RIB_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a peer that will not say when it is done may take to tell its routes after our restart.
 pub(crate) const UNMARKED_PATIENCE: Duration = Duration::from_secs(3);
 
+/// What part of the restart time must pass without a new host of a range, until no more are waited for.
+const HOSTS_SHARE: u32 = 4;
+
 /// Paths kept for a peer's return.
 #[derive(Debug)]
 pub(crate) struct Stale {
@@ -52,14 +57,27 @@ pub(crate) struct Recovery {
     pub(crate) deadline: Instant,
     /// The peers are known.
     pub(crate) configured: bool,
+    /// Some of them still lack what they need.
+    pub(crate) awaits: bool,
+    /// Until when hosts of ranges may come; `None`: that is over.
+    pub(crate) open_until: Option<Instant>,
     /// Peers are told our own routes only.
     pub(crate) defers: bool,
+    /// The restart time.
+    time: Duration,
 }
 
 impl Recovery {
     pub(crate) fn start(now: Instant, restart_time_secs: u16) -> Recovery {
-        let deadline = now + Duration::from_secs(u64::from(restart_time_secs));
-        Recovery { deadline, configured: false, defers: true }
+        let time = Duration::from_secs(u64::from(restart_time_secs));
+        let (deadline, open_until) = (now + time, Some(now + time / HOSTS_SHARE));
+        Recovery { deadline, configured: false, awaits: false, open_until, defers: true, time }
+    }
+
+    /// A host of a range came, so that others may follow.
+    pub(crate) fn saw_host(&mut self, now: Instant) {
+        let until = now + self.time / HOSTS_SHARE;
+        self.open_until = self.open_until.map(|before| before.max(until));
     }
 }
 
@@ -218,10 +236,13 @@ impl Speaker {
 
     /// Ends deferring, and recovery, if nothing is waited for any more.
     pub(crate) fn check_recovery(&mut self, now: Instant) {
-        let Some(recovery) = &self.recovery else { return };
-        let all = |test: fn(&Peer) -> bool| recovery.configured && self.slots.iter().flatten().all(test);
+        let Some(recovery) = &mut self.recovery else { return };
+        recovery.open_until.take_if(|until| *until <= now);
+        let (known, ranges) = (recovery.configured && !recovery.awaits, !self.ranges.is_empty());
+        let all = |test: fn(&Peer) -> bool| known && self.slots.iter().flatten().all(test);
         let over = now >= recovery.deadline;
-        let (defers, recovers) = (!over && !all(is_settled), !over && !all(is_heard));
+        let open = ranges && recovery.open_until.is_some();
+        let (defers, recovers) = (!over && (open || !all(is_settled)), !over && (ranges || !all(is_heard)));
         let deferred = recovery.defers;
         self.recovery.take_if(|_| !recovers && !defers);
         if let Some(recovery) = &mut self.recovery {

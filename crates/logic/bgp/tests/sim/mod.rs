@@ -40,6 +40,9 @@ enum Event {
 pub struct Node {
     pub config: SpeakerConfig,
     pub peers: BTreeMap<IpAddr, PeerConfig>,
+    pub ranges: BTreeMap<IpNet, PeerConfig>,
+    /// Peers are left out when it starts, and come later.
+    pub awaits: bool,
     pub routes: BTreeMap<IpNet, LocalRoute>,
     /// At first one that tells everything.
     pub policy: Arc<BgpPolicy>,
@@ -129,6 +132,8 @@ impl Net {
         self.nodes.push(Node {
             config,
             peers: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            awaits: false,
             routes,
             policy: tell_everything(),
             speaker: None,
@@ -162,12 +167,14 @@ impl Net {
     }
 
     pub fn start(&mut self, node: usize) {
-        let Node { config, peers, routes, policy, speaker, fresh, swept, .. } = &mut self.nodes[node];
+        let Node { config, peers, ranges, awaits, routes, policy, speaker, fresh, swept, .. } = &mut self.nodes[node];
         fresh.clear();
         *swept = !config.restarting;
         let mut new = Speaker::new(config.clone(), self.now);
         new.set_policy(policy.clone());
         new.set_local_routes(self.now, routes.clone());
+        new.await_more(*awaits);
+        new.set_ranges(self.now, ranges.clone());
         new.set_peers(self.now, peers.clone());
         *speaker = Some(new);
         self.drain(node);
