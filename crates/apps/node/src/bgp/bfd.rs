@@ -52,6 +52,14 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// Whether the session of `other` can become this one.
+    fn same_session(&self, other: &Watched) -> bool {
+        let Watched { config: _, source, one_hop } = self;
+        (source, one_hop) == (&other.source, &other.one_hop)
+    }
+}
+
 enum Command {
     Watch(BTreeMap<IpAddr, Watched>),
     Stop,
@@ -65,7 +73,8 @@ pub(super) struct Bfd {
 }
 
 impl Bfd {
-    /// `tell` hears each change of a neighbour's state.
+    /// `tell` hears each change of a neighbour's state; of one that is watched no longer, or anew, that it is
+    /// `AdminDown`.
     pub(super) fn start(tell: impl Fn(IpAddr, BfdState) + Send + 'static) -> io::Result<Bfd> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -152,12 +161,17 @@ impl Worker {
     fn watch(&mut self, neighbours: BTreeMap<IpAddr, Watched>) {
         let now = Instant::now();
         self.sessions.retain(|address, one| {
-            let stays = neighbours.get(address) == Some(&one.watched);
-            if !stays && let Some(socket) = &one.socket {
+            if let Some(new) = neighbours.get(address).filter(|new| new.same_session(&one.watched)) {
+                one.session.set_config(now, new.config);
+                one.watched = *new;
+                return true;
+            }
+            if let Some(socket) = &one.socket {
                 // Silence would look like a dead path. If this is lost, it does.
                 let _ = socket.send(&one.session.withdraw().encode());
             }
-            stays
+            (self.tell)(*address, BfdState::AdminDown);
+            false
         });
         for (address, watched) in neighbours {
             let name = self.next_name;
@@ -284,4 +298,39 @@ fn sender(peer: IpAddr, watched: &Watched, name: u32) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.connect(SocketAddr::new(peer, if watched.one_hop { ONE_HOP } else { MANY_HOPS }))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_changed_or_replaced_never_looks_failed() {
+        let (tell, told) = channel();
+        let mut worker = Worker {
+            poll: Poll::new().expect("a poll"),
+            commands: channel().1,
+            tell: Box::new(move |_, state| tell.send(state).expect("heard")),
+            // Another socket keeps it from taking the ports of BFD.
+            receivers: vec![(0, UdpSocket::bind(("127.0.0.1", 0)).expect("a socket"))],
+            sessions: BTreeMap::new(),
+            next_name: 1,
+            receive_again: None,
+        };
+        let peer = IpAddr::from([127, 0, 0, 2]);
+        let config = BfdConfig { interval: Duration::from_millis(50), multiplier: 3 };
+        let watched = Watched { config, source: None, one_hop: true };
+        let faster = Watched { config: BfdConfig { multiplier: 5, ..config }, ..watched };
+        let elsewhere = Watched { source: Some([127, 0, 0, 1].into()), ..faster };
+        let mut watch = |watched: Option<Watched>| {
+            worker.watch(watched.map(|watched| (peer, watched)).into_iter().collect());
+            let name = worker.sessions.get(&peer).map(|one| (one.session.name(), one.watched));
+            (name, told.try_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(watch(Some(watched)), (Some((1, watched)), vec![]));
+        assert_eq!(watch(Some(faster)), (Some((1, faster)), vec![]), "the session stays");
+        let (replaced, told) = watch(Some(elsewhere));
+        assert!(replaced.is_some_and(|(name, _)| name != 1) && told == [BfdState::AdminDown]);
+        assert_eq!(watch(None), (None, vec![BfdState::AdminDown]));
+    }
 }

@@ -294,6 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_whose_session_of_bfd_begins_anew_stays() {
+        let mut worker = worker(false, SecretSource::None);
+        worker.want(wanted(&[2]));
+        worker.hear(2, "10.2.0.0/16");
+        let mut held = |states: &[BfdState]| {
+            states.iter().for_each(|state| worker.bfd_told(peer(2).0, *state));
+            worker.speaker().peers()[0].prefixes_received
+        };
+        assert_eq!(held(&[BfdState::Init, BfdState::Up, BfdState::AdminDown, BfdState::Down, BfdState::Init]), 1);
+        assert_eq!(held(&[BfdState::Up, BfdState::Down]), 0);
+    }
+
+    #[test]
     fn a_restart_is_not_over_before_passwords_are_known() {
         for (secrets, over) in [(silent(), false), (SecretSource::None, true)] {
             let mut worker = worker(true, secrets);

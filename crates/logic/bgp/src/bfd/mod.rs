@@ -8,7 +8,9 @@
 //! | Init  | Down      | -    | Up   | Up   |
 //! | Up    | Down      | Down | -    | -    |
 //!
-//! Silence for the detection time leads to Down from Init and Up. Invariant: packets are as far apart as the neighbour
+//! Silence for the detection time leads to Down from Init and Up. A neighbour whose session is a new one leads to Down as
+//! well, and that is no failure: its control plane began anew, as BGP knows by itself (RFC 5882 section 4.3.2). Such a one
+//! names no session of ours and has no diagnostic; one that lost us has both, or the latter. Invariant: packets are as far apart as the neighbour
 //! asks for, and at least a second until the session is up (section 6.8.3).
 
 mod packet;
@@ -51,12 +53,14 @@ pub struct BfdSession {
     state: BfdState,
     diagnostic: u8,
     remote: Option<Remote>,
-    /// The neighbour ended the session on purpose.
-    withdrawn: bool,
+    /// The neighbour ended the session on purpose or began it anew, and it is not up again.
+    excused: bool,
     /// A poll sequence is under way.
     polling: bool,
-    /// The interval that the neighbour knows of.
+    /// The interval that the neighbour is told.
     told: Duration,
+    /// While up, the shortest and the longest interval since the neighbour last confirmed one.
+    unconfirmed: Option<(Duration, Duration)>,
     /// The neighbour polled.
     answer_due: bool,
     send_at: Instant,
@@ -73,9 +77,10 @@ impl BfdSession {
             state: BfdState::Down,
             diagnostic: NO_DIAGNOSTIC,
             remote: None,
-            withdrawn: false,
+            excused: false,
             polling: false,
             told: SLOW,
+            unconfirmed: None,
             answer_due: false,
             send_at: now,
             gone_at: None,
@@ -88,10 +93,24 @@ impl BfdSession {
         self.state
     }
 
-    /// The state as whoever depends on the neighbour has to take it: `AdminDown` if the neighbour ended the session on
-    /// purpose, which says nothing of the path (RFC 5882 section 4.2).
+    /// The state as whoever depends on the neighbour has to take it: `AdminDown` from when the neighbour ends the session
+    /// on purpose or begins it anew until it is up again, as neither says anything of the path (RFC 5882 section 4.2).
     pub fn reported(&self) -> BfdState {
-        if self.withdrawn { BfdState::AdminDown } else { self.state }
+        if self.excused { BfdState::AdminDown } else { self.state }
+    }
+
+    /// Changes how fast the session is; if it is up, both sides agree on that first, so that neither looks dead (RFC 5880
+    /// section 6.8.3).
+    pub fn set_config(&mut self, now: Instant, config: BfdConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        if self.state != BfdState::Up || old == config {
+            return;
+        }
+        let (least, most) = self.unconfirmed.unwrap_or((old.interval, old.interval));
+        self.unconfirmed = Some((least.min(config.interval), most.max(config.interval)));
+        (self.told, self.polling, self.send_at) = (config.interval, true, now);
+        let gone_at = self.detection_time().map(|time| now + time);
+        self.gone_at = self.gone_at.max(gone_at);
     }
 
     /// Ends the session on purpose; the packet says so to the neighbour (RFC 5880 section 6.8.16).
@@ -108,12 +127,13 @@ impl BfdSession {
     /// How long the neighbour may be silent; `None` before it was heard.
     pub fn detection_time(&self) -> Option<Duration> {
         let remote = self.remote?;
-        Some(remote.desired_min_tx.max(self.config.interval) * u32::from(remote.multiplier))
+        let longest = self.unconfirmed.map_or(self.config.interval, |(_, most)| most);
+        Some(remote.desired_min_tx.max(longest) * u32::from(remote.multiplier))
     }
 
     /// A packet of this session came in; the caller found the session by `yours`, or by the address if that is 0.
     pub fn handle_packet(&mut self, now: Instant, packet: &BfdPacket) {
-        let BfdPacket { diagnostic: _, state, poll, last, multiplier, mine, yours, desired_min_tx, required_min_rx } =
+        let BfdPacket { diagnostic, state, poll, last, multiplier, mine, yours, desired_min_tx, required_min_rx } =
             *packet;
         if yours != 0 && yours != self.name {
             return;
@@ -128,9 +148,10 @@ impl BfdSession {
         let faster = self.remote.is_some_and(|old| old.required_min_rx > remote.required_min_rx);
         self.remote = Some(remote);
         if last {
-            self.polling = false;
+            (self.polling, self.unconfirmed) = (false, None);
         }
-        self.withdrawn = state == BfdState::AdminDown;
+        let anew = state == BfdState::Down && yours == 0 && diagnostic == NO_DIAGNOSTIC;
+        self.excused |= state == BfdState::AdminDown || (self.state == BfdState::Up && anew);
         match (self.state, state) {
             (BfdState::Down, BfdState::Down) => self.enter(BfdState::Init, NO_DIAGNOSTIC),
             (BfdState::Down, BfdState::Init) | (BfdState::Init, BfdState::Init | BfdState::Up) => {
@@ -156,8 +177,10 @@ impl BfdSession {
     fn enter(&mut self, state: BfdState, diagnostic: u8) {
         self.state = state;
         self.diagnostic = diagnostic;
-        if state != BfdState::Up {
-            (self.told, self.polling) = (SLOW, false);
+        if state == BfdState::Up {
+            self.excused = false;
+        } else {
+            (self.told, self.polling, self.unconfirmed) = (SLOW, false, None);
         }
     }
 
@@ -203,7 +226,8 @@ impl BfdSession {
 
     fn transmit_interval(&self) -> Duration {
         let asked = self.remote.map_or(Duration::ZERO, |remote| remote.required_min_rx);
-        self.told.max(asked)
+        // A slower pace than the neighbour knows of would look like silence.
+        self.unconfirmed.map_or(self.told, |(least, _)| least).max(asked)
     }
 
     /// A quarter less at most, and at least a tenth less if one lost packet is enough (section 6.8.7).
@@ -231,14 +255,26 @@ mod tests {
         ends: [BfdSession; 2],
         flying: Vec<(Instant, usize, BfdPacket)>,
         cut: bool,
+        /// Only what the first end sends is lost.
+        deaf: bool,
         sent: [usize; 2],
+        /// What each end reported, without repetitions.
+        reported: [Vec<BfdState>; 2],
     }
 
     impl Line {
         fn new(a: BfdConfig, b: BfdConfig) -> Line {
             let now = Instant::now();
             let ends = [BfdSession::new(now, a, 1), BfdSession::new(now, b, 2)];
-            Line { now, ends, flying: Vec::new(), cut: false, sent: [0; 2] }
+            Line {
+                now,
+                ends,
+                flying: Vec::new(),
+                cut: false,
+                deaf: false,
+                sent: [0; 2],
+                reported: [const { Vec::new() }; 2],
+            }
         }
 
         fn run(&mut self, time: Duration) {
@@ -253,9 +289,11 @@ mod tests {
                 }
                 for from in 0..2 {
                     self.ends[from].handle_timeout(self.now);
+                    self.reported[from].push(self.ends[from].reported());
+                    self.reported[from].dedup();
                     while let Some(packet) = self.ends[from].poll_transmit(self.now) {
                         self.sent[from] += 1;
-                        if !self.cut {
+                        if !(self.cut || self.deaf && from == 0) {
                             self.flying.push((self.now + Duration::from_millis(1), 1 - from, packet));
                         }
                     }
@@ -309,6 +347,72 @@ mod tests {
         line.ends[0] = BfdSession::new(line.now, every(50, 3), 9);
         line.run(Duration::from_secs(4));
         assert_eq!(line.ends[1].reported(), BfdState::Up);
+    }
+
+    /// Two that are up, and nothing reported since.
+    fn up(a: BfdConfig, b: BfdConfig) -> Line {
+        let mut line = Line::new(a, b);
+        line.run(Duration::from_secs(4));
+        assert_eq!(line.states(), [BfdState::Up; 2]);
+        line.reported = [const { Vec::new() }; 2];
+        line
+    }
+
+    #[test]
+    fn a_neighbour_that_begins_anew_is_no_failure() {
+        for wait in 0..60 {
+            let mut line = up(every(50, 3), every(50, 3));
+            line.run(Duration::from_millis(wait));
+            // Killed and back before anybody noticed; or much later.
+            line.ends[0] = BfdSession::new(line.now, every(50, 3), 9);
+            line.run(Duration::from_secs(4));
+            assert_eq!(line.states(), [BfdState::Up; 2]);
+            assert_eq!(line.reported[1], [BfdState::Up, BfdState::AdminDown, BfdState::Up], "after {wait} ms");
+            // From then on it fails as any other.
+            line.cut = true;
+            line.run(Duration::from_secs(1));
+            assert_eq!(line.ends[1].reported(), BfdState::Down);
+        }
+    }
+
+    /// It is heard, and says that it does not hear us.
+    #[test]
+    fn a_path_that_is_dead_one_way_is_a_failure_for_both() {
+        let mut line = up(every(50, 3), every(50, 3));
+        line.deaf = true;
+        line.run(Duration::from_millis(400));
+        for reported in &line.reported {
+            assert_eq!(reported[..2], [BfdState::Up, BfdState::Down], "{reported:?}");
+        }
+    }
+
+    #[test]
+    fn another_pace_is_agreed_on_while_the_session_is_up() {
+        for (from, to) in [(50, 50), (50, 400), (400, 50), (10, 2000), (2000, 10)] {
+            for (wait, lost) in [(0, 0), (7, 60), (30, 60), (48, 60)] {
+                let mut line = up(every(from, 5), every(50, 3));
+                line.run(Duration::from_millis(wait));
+                line.ends[0].set_config(line.now, every(to, 4));
+                // Again before the first change is confirmed.
+                line.run(Duration::from_millis(wait % 2));
+                line.ends[0].set_config(line.now, every(to, 5));
+                // Nor does it hear of the second at once.
+                line.deaf = true;
+                line.run(Duration::from_millis(lost));
+                line.deaf = false;
+                line.run(Duration::from_secs(10));
+                assert_eq!(line.reported, [[BfdState::Up]; 2], "{from} to {to} ms");
+                let times = line.ends.each_ref().map(BfdSession::detection_time);
+                assert_eq!(times, [3, 5].map(|times| Some(Duration::from_millis(to.max(50)) * times)));
+                line.sent = [0; 2];
+                line.run(Duration::from_secs(20));
+                let expected = 20_000 / to.max(50) as usize;
+                assert!(line.sent.iter().all(|sent| (expected..expected * 3 / 2).contains(sent)), "{:?}", line.sent);
+                line.cut = true;
+                line.run(Duration::from_millis(to.max(50) * 5 + 10));
+                assert_eq!(line.states(), [BfdState::Down; 2]);
+            }
+        }
     }
 
     #[test]
