@@ -255,6 +255,40 @@ fn hosts_of_a_range_come_and_go() {
 }
 
 #[test]
+fn who_is_barred_is_let_in_by_no_wider_range() {
+    let mut net = Net::new(5);
+    for node in 0..4 {
+        net.add(if node == 0 { 65000 } else { 65001 }, &[block(node, 0)]);
+    }
+    for node in 1..4 {
+        net.nodes[node].peers.insert(address(0), PeerConfig::new(address(0), AsNumber(65000)));
+    }
+    net.start_all();
+    let literal = |text: &str| text.parse::<IpNet>().expect("a literal");
+    let config = PeerConfig::new(IpAddr::from([10, 0, 0, 0]), AsNumber(65001));
+    // Nodes 1 to 3 are 10.0.0.2 to 10.0.0.4.
+    for (barred, narrow, expected) in [
+        (vec![], false, vec![1, 2, 3]),
+        (vec!["10.0.0.2/32"], false, vec![2, 3]),
+        (vec!["10.0.0.2/31", "10.0.0.4/32"], false, vec![]),
+        (vec!["10.0.0.2/31"], true, vec![1, 3]),
+        (vec!["10.0.0.2/31", "10.0.0.2/32"], true, vec![3]),
+        (vec!["10.0.0.0/24"], true, vec![1]),
+    ] {
+        let mut ranges = BTreeMap::from([(literal("10.0.0.0/24"), config.clone())]);
+        ranges.extend(narrow.then(|| (literal("10.0.0.2/32"), config.clone())));
+        net.with(0, |speaker, now| {
+            speaker.set_barred(barred.iter().map(|net| literal(net)).collect());
+            speaker.set_ranges(now, ranges);
+        });
+        let expected: Vec<IpNet> = expected.into_iter().map(|node| block(node, 0)).collect();
+        assert!(net.holds(0).iter().all(|net| expected.contains(net)), "{barred:?}: gone at once");
+        net.run_for(Duration::from_secs(15));
+        assert_eq!(net.holds(0), expected, "{barred:?}");
+    }
+}
+
+#[test]
 fn another_identity_withdraws_nothing() {
     for seed in 1..30 {
         let mut net = Net::mesh(seed, 4);

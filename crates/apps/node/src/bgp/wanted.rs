@@ -70,6 +70,7 @@ impl Worker {
             }
         }
         speaker.await_more(self.unusable.values().any(|missing| missing.awaited));
+        speaker.set_barred(self.unusable.keys().copied().collect());
         speaker.set_links(links);
         speaker.set_local_routes(now, routes);
         speaker.set_ranges(now, self.ranges.clone());
@@ -304,6 +305,26 @@ mod tests {
         };
         assert_eq!(held(&[BfdState::Init, BfdState::Up, BfdState::AdminDown, BfdState::Down, BfdState::Init]), 1);
         assert_eq!(held(&[BfdState::Up, BfdState::Down]), 0);
+    }
+
+    #[test]
+    fn who_lacks_a_password_is_not_let_in_by_a_range() {
+        let mut worker = worker(false, SecretSource::None);
+        let open = wanted(&[2, 3]);
+        let around = |range: &str| range.parse::<IpNet>().expect("a literal");
+        let mut shut = open.clone();
+        let peers = std::mem::take(&mut shut.peers);
+        shut.peers.insert(peer(2).0, locked(peers[&peer(2).0].clone()));
+        shut.policy.ranges.insert(around("127.0.0.3/32"), locked(peers[&peer(3).0].clone()));
+        for last in [2, 3] {
+            let wide = around("127.0.0.0/29");
+            shut.policy.ranges.insert(wide, peers[&peer(last).0].clone());
+            worker.want(shut.clone());
+            assert!(worker.hear(last, "10.2.0.0/16").is_none());
+            shut.policy.ranges.remove(&wide);
+        }
+        worker.want(open);
+        assert!(worker.hear(2, "10.2.0.0/16").is_some());
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl Speaker {
         // Who is to have no peer at all stops speaking.
         let lingers = !peers.is_empty();
         for address in gone {
+            let lingers = lingers && !self.barred.contains(&IpNet::from(address));
             if !(lingers && self.let_go(now, address)) {
                 self.remove_peer(now, address, Notification::PEER_DECONFIGURED);
             }

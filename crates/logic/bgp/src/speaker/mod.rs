@@ -54,6 +54,8 @@ pub struct Speaker {
     links: BTreeMap<IpNet, Arc<str>>,
     /// Who may connect without being configured by its address.
     ranges: BTreeMap<IpNet, PeerConfig>,
+    /// Who gets no session at present, whatever ranges are around.
+    barred: BTreeSet<IpNet>,
     /// Peers that a range let in.
     dynamic: BTreeSet<SourceId>,
     attributes: AttributeStore,
@@ -81,6 +83,7 @@ impl Speaker {
             policy: Arc::default(),
             links: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            barred: BTreeSet::new(),
             dynamic: BTreeSet::new(),
             attributes: AttributeStore::default(),
             actions: VecDeque::new(),

@@ -3,7 +3,7 @@
 //! Invariant: a host that nobody configured exists only from its connection to the end of what it told, and there are
 //! at most `MOST` of them, so strangers can't fill the memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -35,9 +35,18 @@ impl Speaker {
         }
     }
 
+    /// Makes the peers and ranges that can have no session at present, as what they need is not known, exactly these: no
+    /// range lets them in that is not narrower. To be said before `set_ranges` and `set_peers`, which apply it.
+    pub fn set_barred(&mut self, barred: BTreeSet<IpNet>) {
+        self.barred = barred;
+    }
+
     fn range_of(&self, address: IpAddr) -> Option<(IpNet, PeerConfig)> {
         let around = self.ranges.iter().filter(|(net, _)| net.contains(&address));
-        around.max_by_key(|(net, _)| net.prefix_len()).map(|(net, config)| (*net, config.clone()))
+        let (net, config) = around.max_by_key(|(net, _)| net.prefix_len())?;
+        let mut barred = self.barred.iter().filter(|barred| barred.contains(&address));
+        let open = barred.all(|barred| barred.prefix_len() < net.prefix_len());
+        open.then(|| (*net, config.clone()))
     }
 
     /// Lets a host in that connects and is not known; `None` if no range has it.
