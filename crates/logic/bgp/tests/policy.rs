@@ -212,12 +212,29 @@ fn a_peer_that_tells_too_much_is_cut_off_and_kept_out_for_a_while() {
     let mut net = pair();
     net.change(0, 1, |peer| peer.max_prefixes = Some(3));
     assert!(net.all_established());
+    is_kept_out_for_a_while(net);
+    // The same for one that is known by a range alone.
+    let mut net = pair();
+    let config = net.nodes[0].peers.remove(&address(1)).expect("configured");
+    net.with(0, |speaker, now| {
+        let range = "10.0.0.2/31".parse().expect("a literal");
+        speaker.set_ranges(now, BTreeMap::from([(range, PeerConfig { max_prefixes: Some(3), ..config })]));
+        speaker.set_peers(now, BTreeMap::new());
+    });
+    net.run_for(Duration::from_secs(10));
+    is_kept_out_for_a_while(net);
+}
+
+/// Node 1, which may tell three routes, tells four.
+fn is_kept_out_for_a_while(mut net: Net) {
+    assert_eq!(net.holds(0), [block(1, 0), block(1, 1)]);
     let routes: BTreeMap<IpNet, LocalRoute> = (0..4).map(|at| (block(1, at), LocalRoute::default())).collect();
     net.with(1, |speaker, now| speaker.set_local_routes(now, routes));
     net.run_for(Duration::from_secs(30));
     let peer = net.nodes[0].speaker.as_ref().expect("runs").peers().remove(0);
     assert!(peer.info().contains("Maximum number of prefixes reached"), "{}", peer.info());
     assert!(net.holds(0).is_empty() && peer.state != PeerState::Established);
+    assert!(net.now - peer.since > Duration::from_secs(29), "no session since");
     net.with(1, |speaker, now| speaker.set_local_routes(now, BTreeMap::from([(block(1, 0), LocalRoute::default())])));
     net.run_for(Duration::from_secs(60));
     assert_eq!(net.holds(0), [block(1, 0)]);

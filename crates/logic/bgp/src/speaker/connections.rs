@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::Speaker;
 use super::event::{Action, ConnectError, SessionEnd};
-use super::peer::Peer;
 use super::restart::UNMARKED_PATIENCE;
 use crate::config::PeerId;
 use crate::message::notification::Notification;
@@ -103,8 +102,11 @@ impl Speaker {
             {
                 self.stale_timeout(now, id);
             }
-            if let Some(session) = self.peer_mut(id).and_then(Peer::session_mut) {
-                session.settles_at.take_if(|at| *at <= now);
+            if let Some(peer) = self.peer_mut(id) {
+                peer.shut_until.take_if(|until| *until <= now);
+                if let Some(session) = peer.session_mut() {
+                    session.settles_at.take_if(|at| *at <= now);
+                }
             }
             self.dial_if_due(now, id);
             self.linger(now, id);

@@ -134,6 +134,7 @@ impl Speaker {
             let conns = peer.conns.iter().filter_map(|conn| conn.deadline());
             let settles = peer.established().and_then(|(_, session)| session.settles_at);
             let lingers = peer.leaving.map(|leaving| leaving.look_at).into_iter().chain(peer.client_until);
+            let lingers = lingers.chain(peer.shut_until);
             conns
                 .chain(peer.retry.at)
                 .chain(settles)

@@ -1,7 +1,7 @@
 //! Dynamic neighbours: hosts of a range that connect to us.
 //!
-//! Invariant: a host that nobody configured exists only from its connection to the end of what it told, and there are
-//! at most `MOST` of them, so strangers can't fill the memory.
+//! Invariant: a host that nobody configured exists only from its connection to the end of what it told, or of the time for
+//! which it is kept out, and there are at most `MOST` of them, so strangers can't fill the memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use tortie_net::IpNet;
 
 use super::Speaker;
+use super::peer::Peer;
 use crate::config::PeerConfig;
 use crate::message::notification::Notification;
 use crate::rib::SourceId;
@@ -63,7 +64,8 @@ impl Speaker {
 
     /// Forgets hosts that are gone with all that they told.
     pub(crate) fn forget_strangers(&mut self) {
-        let gone = |id: &&SourceId| self.peer(**id).is_none_or(|peer| peer.conns.is_empty() && peer.stale.is_none());
+        let is_gone = |peer: &Peer| peer.conns.is_empty() && peer.stale.is_none() && peer.shut_until.is_none();
+        let gone = |id: &&SourceId| self.peer(**id).is_none_or(is_gone);
         let gone: Vec<SourceId> = self.dynamic.iter().filter(gone).copied().collect();
         for id in gone {
             self.forget_peer(id);
