@@ -201,4 +201,6 @@ pub struct LocalRoute {
     pub med: Option<u32>,
     /// The interface that it leads to, for filters.
     pub interface: Option<Arc<str>>,
+    /// A learned path of a higher priority wins over it, as it is the address of a workload that may have moved.
+    pub yields: bool,
 }

@@ -190,6 +190,35 @@ fn nothing_is_told_before_the_rules_are_known() {
     assert_eq!(net.holds(0), [block(1, 0), block(1, 1)]);
 }
 
+/// A workload's address is announced by its node, and then by the node that it moves to as well.
+#[test]
+fn a_route_of_a_higher_priority_wins_over_one_that_yields() {
+    let mut net = Net::new(9);
+    for node in 0..3 {
+        net.add(65000, &[block(node, 0)]);
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        net.peer(a, b);
+    }
+    net.start_all();
+    let mut tell = |node: usize, priority: Option<u32>, yields: bool| {
+        let own = priority.map(|priority| {
+            let local_pref = Some(PRIORITY_SUM - priority);
+            (block(9, 0), LocalRoute { local_pref, yields, ..LocalRoute::default() })
+        });
+        net.with(node, |speaker, now| speaker.set_local_routes(now, own.into_iter().collect()));
+        net.run_for(Duration::from_secs(3));
+        [0, 1, 2].map(|node| net.next_hops(node).get(&block(9, 0)).copied())
+    };
+    let [zero, one] = [0, 1].map(|node| Some(address(node)));
+    assert_eq!(tell(0, Some(1024), true), [None, zero, zero]);
+    assert_eq!(tell(1, Some(1024), true)[..2], [None, None]);
+    assert_eq!(tell(1, Some(512), true), [one, None, one]);
+    assert_eq!(tell(0, Some(1024), false), [None, None, one], "now it is no workload's");
+    assert_eq!(tell(0, Some(1024), true), [one, None, one]);
+    assert_eq!(tell(1, None, true), [None, zero, zero]);
+}
+
 #[test]
 fn next_hops_follow_their_mode_without_a_new_session() {
     let mut net = Net::new(3);

@@ -1,12 +1,12 @@
 //! From the desired tables to the speaker's configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_bgp::policy::{PRIORITY_SUM, normal_priority, priority};
 use tortie_bgp::{Families, LocalRoute, NextHopMode, Password, PeerConfig, SpeakerConfig};
-use tortie_desired::{BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, wildcard};
+use tortie_desired::{BgpNextHop, BgpPeer, BgpPolicy, BgpSpeaker, ExportRule, wildcard};
 use tortie_net::{Family, IpNet};
 use tortie_routing::Learned;
 
@@ -86,22 +86,33 @@ pub(super) fn learned(policy: &BgpPolicy, prefix: IpNet, best: tortie_bgp::Learn
     Learned { next_hops: best.next_hops, metric, over_workloads: metric < normal }
 }
 
-/// What is originated: what is announced, and what a filter may let out. `direct`: subnets of interfaces.
+/// What is originated: what is announced, and what a filter may let out. `direct`: subnets of interfaces. A single address
+/// is a workload's, which may have moved, unless it is that of a service, for each of which there is a rule.
 pub(super) fn routes(wanted: &Wanted, direct: Vec<(IpNet, String)>) -> BTreeMap<IpNet, LocalRoute> {
-    let route = |net: IpNet, interface: Option<Arc<str>>| {
+    let route = |net: IpNet, interface: Option<Arc<str>>, yields: bool| {
         let local_pref = Some(PRIORITY_SUM.saturating_sub(normal_priority(&wanted.policy, net)));
-        (net, LocalRoute { local_pref, interface, ..LocalRoute::default() })
+        (net, LocalRoute { local_pref, interface, yields, ..LocalRoute::default() })
     };
+    let told = wanted.policy.export.iter().filter_map(|rule| match rule {
+        ExportRule::Tell(net) => Some(*net),
+        ExportRule::Refuse(_) | ExportRule::Block(_) => None,
+    });
+    let services: BTreeSet<IpNet> = told.filter(is_single).collect();
+    let yields = |net: &IpNet| is_single(net) && !services.contains(net);
     let ignored = |name: &str| {
         let patterns = wanted.policy.ignored_interfaces.iter().map(|pattern| &**pattern);
         patterns.chain(NEVER_DIRECT).any(|pattern| wildcard(pattern, name))
     };
     let direct = direct.into_iter().filter(|(_, name)| !ignored(name));
     let mut routes: BTreeMap<IpNet, LocalRoute> =
-        direct.map(|(net, name)| route(net.trunc(), Some(Arc::from(name)))).collect();
-    routes.extend(wanted.announcements.iter().map(|net| route(*net, None)));
-    routes.extend(wanted.policy.workloads.iter().map(|(net, interface)| route(*net, Some(interface.clone()))));
+        direct.map(|(net, name)| route(net.trunc(), Some(Arc::from(name)), false)).collect();
+    routes.extend(wanted.announcements.iter().map(|net| route(*net, None, yields(net))));
+    routes.extend(wanted.policy.workloads.iter().map(|(net, interface)| route(*net, Some(interface.clone()), true)));
     routes
+}
+
+fn is_single(net: &IpNet) -> bool {
+    net.prefix_len() == Family::of_net(*net).bits()
 }
 
 /// Whether some peer's filter looks at interfaces.
@@ -121,6 +132,25 @@ pub(super) fn filters_exports(wanted: &Wanted) -> bool {
 mod tests {
     use super::*;
     use tortie_bgp::attribute::Attributes;
+
+    #[test]
+    fn only_addresses_of_workloads_give_way() {
+        let net = |text: &str| text.parse::<IpNet>().expect("a literal");
+        let mut wanted = Wanted::default();
+        wanted.policy.export =
+            ["10.96.0.9/32", "203.0.113.0/24", "10.0.0.0/8"].map(|text| ExportRule::Tell(net(text))).into();
+        wanted.policy.workloads = BTreeMap::from([(net("10.0.0.1/32"), "cali1".into())]);
+        let announced = ["10.0.0.0/26", "10.96.0.9/32", "203.0.113.0/24", "10.7.0.1/32", "fd00::7/128"];
+        wanted.announcements = announced.map(net).into();
+        let direct = vec![(net("192.0.2.1/32"), "eth0".to_owned())];
+        let routes = routes(&wanted, direct);
+        let yielding: Vec<String> =
+            routes.iter().filter(|(_, route)| route.yields).map(|(net, _)| net.to_string()).collect();
+        assert_eq!(
+            (routes.len(), yielding),
+            (7, ["10.0.0.1/32", "10.7.0.1/32", "fd00::7/128"].map(str::to_owned).into())
+        );
+    }
 
     /// LOCAL_PREF, and the metric, and whether a workload gives way: as upstream's filters of BIRD have it.
     #[test]

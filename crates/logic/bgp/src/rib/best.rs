@@ -2,11 +2,13 @@
 //!
 //! Invariant: the answer depends on the set of paths alone, not on the order in which they came. So MED, which only
 //! compares paths of one neighbouring AS, is applied to the whole set at once and never pair by pair.
+//! Before all that our own path comes first, unless it yields and there is one of a higher priority, as upstream has it.
 
 use std::cmp::Reverse;
 
 use super::{Path, Source, SourceId};
 use crate::attribute::LLGR_STALE;
+use crate::policy::priority;
 
 /// The best path. `None` only for no path.
 pub(crate) fn best<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Option<&'a Path> {
@@ -21,7 +23,14 @@ pub(crate) fn best<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Option<
 pub(crate) fn equals<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Vec<&'a Path> {
     let source = |path: &Path| sources.get(path.source.index()).and_then(Option::as_ref);
     let mut left: Vec<&Path> = paths.iter().collect();
-    keep_least(&mut left, |path| path.source != SourceId::LOCAL);
+    if let Some(at) = left.iter().position(|path| path.source == SourceId::LOCAL) {
+        let own = left[at];
+        if own.yields && left.iter().any(|path| has_moved(path, own)) {
+            left.swap_remove(at);
+        } else {
+            left = vec![own];
+        }
+    }
     keep_least(&mut left, |path| path.attributes.has_community(LLGR_STALE));
     keep_least(&mut left, |path| Reverse(path.attributes.preference()));
     keep_least(&mut left, |path| path.attributes.as_path.hops());
@@ -34,6 +43,13 @@ pub(crate) fn equals<'a>(paths: &'a [Path], sources: &[Option<Source>]) -> Vec<&
         (router_id, path.attributes.cluster_list.len(), source.map(|source| source.address), path.source)
     });
     left
+}
+
+/// Whether a path has a priority, and one above that of our own.
+fn has_moved(path: &Path, own: &Path) -> bool {
+    let preference = path.attributes.preference();
+    let above = preference > own.attributes.preference() && priority(preference).is_some();
+    above && !path.attributes.has_community(LLGR_STALE)
 }
 
 fn keep_least<K: Ord>(paths: &mut Vec<&Path>, key: impl Fn(&Path) -> K) {
@@ -59,6 +75,7 @@ fn keep_least_med(paths: &mut Vec<&Path>) {
 mod tests {
     use super::*;
     use crate::attribute::{AsPath, Attributes, Origin};
+    use crate::policy::PRIORITY_SUM;
     use proptest::prelude::*;
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
@@ -73,7 +90,7 @@ mod tests {
     }
 
     fn path(source: u32, attributes: Attributes) -> Path {
-        Path { attributes: Arc::new(attributes), source: SourceId(source), stale: false }
+        Path { attributes: Arc::new(attributes), source: SourceId(source), stale: false, yields: false }
     }
 
     fn asns(numbers: &[u32]) -> AsPath {
@@ -123,6 +140,32 @@ mod tests {
         let own = Attributes { as_path: asns(&[1, 2, 3]), ..Attributes::default() };
         let paths = [path(0, own), path(1, strong)];
         assert_eq!(best(&paths, &sources(&[true])).map(|path| path.source), Some(SourceId::LOCAL));
+    }
+
+    #[test]
+    fn our_own_route_yields_to_a_higher_priority_if_it_may() {
+        let with = |priority: u32| Attributes { local_pref: Some(PRIORITY_SUM - priority), ..Attributes::default() };
+        let worse = Attributes { as_path: asns(&[1, 2, 3]), ..with(512) };
+        let old = Attributes { communities: [LLGR_STALE].into(), ..with(512) };
+        let none = Attributes { local_pref: Some(u32::MAX), ..Attributes::default() };
+        for (yields, others, expected) in [
+            (true, vec![with(512)], 1),
+            (false, vec![with(512)], 0),
+            (true, vec![with(1024)], 0),
+            (true, vec![with(2048)], 0),
+            (true, vec![none], 0),
+            (true, vec![old.clone()], 0),
+            (true, vec![with(2048), worse.clone(), old], 2),
+            (true, vec![worse, with(512)], 2),
+        ] {
+            let mut paths = vec![Path { yields, ..path(0, with(1024)) }];
+            paths.extend(others.into_iter().zip(1..).map(|(attributes, source)| path(source, attributes)));
+            for _ in 0..paths.len() {
+                let found = best(&paths, &sources(&[true; 3])).map(|path| path.source.0);
+                assert_eq!(found, Some(expected), "{paths:?}");
+                paths.rotate_left(1);
+            }
+        }
     }
 
     proptest! {

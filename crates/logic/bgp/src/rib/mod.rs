@@ -67,10 +67,20 @@ impl Rib {
         prefix: IpNet,
         attributes: &Arc<Attributes>,
     ) -> (Announced, Option<SourceId>) {
+        self.put(prefix, Path { attributes: Arc::clone(attributes), source, stale: false, yields: false })
+    }
+
+    /// The same for a path of our own. `yields`: a learned one of a higher priority wins over it.
+    pub(crate) fn announce_own(&mut self, prefix: IpNet, attributes: &Arc<Attributes>, yields: bool) -> Announced {
+        let path = Path { attributes: Arc::clone(attributes), source: SourceId::LOCAL, stale: false, yields };
+        self.put(prefix, path).0
+    }
+
+    fn put(&mut self, prefix: IpNet, path: Path) -> (Announced, Option<SourceId>) {
         let Rib { table, sources, held } = self;
         let look = |paths: &mut Paths, _| {
             *held += usize::from(paths.as_slice().is_empty());
-            let announced = paths.put(Path { attributes: Arc::clone(attributes), source, stale: false });
+            let announced = paths.put(path);
             if announced == Announced::Same {
                 return ((announced, None), Then::Keep);
             }

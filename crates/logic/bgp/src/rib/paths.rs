@@ -14,6 +14,8 @@ pub(crate) struct Path {
     pub(crate) source: SourceId,
     /// Kept from before the source's restart, not heard again yet.
     pub(crate) stale: bool,
+    /// Our own, and a learned one of a higher priority wins over it.
+    pub(crate) yields: bool,
 }
 
 /// The paths of a prefix: 16 bytes in the common case.
@@ -46,7 +48,7 @@ impl Paths {
     pub(crate) fn put(&mut self, new: Path) -> Announced {
         if let Some(old) = self.get_mut(new.source) {
             old.stale = false;
-            if Arc::ptr_eq(&old.attributes, &new.attributes) {
+            if Arc::ptr_eq(&old.attributes, &new.attributes) && old.yields == new.yields {
                 return Announced::Same;
             }
             *old = new;

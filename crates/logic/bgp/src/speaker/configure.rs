@@ -230,7 +230,7 @@ impl Speaker {
         }
         for (prefix, route) in routes {
             let prefix = prefix.trunc();
-            let LocalRoute { communities, large_communities, local_pref, med, interface } = route;
+            let LocalRoute { communities, large_communities, local_pref, med, interface, yields } = route;
             let moved = old.get(&prefix).is_some_and(|old| *old != interface);
             let attributes = self.attributes.intern(Attributes {
                 communities: communities.into(),
@@ -239,7 +239,7 @@ impl Speaker {
                 med,
                 ..Attributes::default()
             });
-            if self.rib.announce(SourceId::LOCAL, prefix, &attributes).0 != Announced::Same || moved {
+            if self.rib.announce_own(prefix, &attributes, yields) != Announced::Same || moved {
                 self.note_change(prefix);
             }
         }
