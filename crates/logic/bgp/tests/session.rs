@@ -364,6 +364,37 @@ fn looped_and_own_routes_are_refused() {
     }
 }
 
+/// What counts as a loop changes, and the peer tells the same again.
+#[test]
+fn a_list_that_was_fine_once_may_be_a_loop_now() {
+    let mut bench = Bench::new(0);
+    let config = PeerConfig { allowed_local_as: 1, ..PeerConfig::new(PEER.into(), AsNumber(64512)) };
+    let before = BTreeMap::from([(IpAddr::from(PEER), config.clone())]);
+    bench.speaker.set_peers(bench.now, before.clone());
+    let conn = bench.up();
+    let path = tortie_bgp::attribute::AsPath::sequence(&[AsNumber(7), AsNumber(64512)]);
+    let attributes = Attributes { next_hop: PEER.into(), local_pref: Some(100), ..Attributes::default() };
+    let other = IpAddr::from([10, 0, 0, 3]);
+    let client = PeerConfig { reflector_cluster: Some([1, 1, 1, 1].into()), ..PeerConfig::new(other, AsNumber(64512)) };
+    let less = PeerConfig { allowed_local_as: 0, ..config };
+    for (attributes, peers) in [
+        (Attributes { as_path: path, ..attributes.clone() }, BTreeMap::from([(IpAddr::from(PEER), less)])),
+        (
+            Attributes { cluster_list: [0x0101_0101].into(), ..attributes },
+            before.clone().into_iter().chain([(other, client)]).collect(),
+        ),
+    ] {
+        let mut bytes = Vec::new();
+        encode_announcements(Family::V4, &attributes, &[net("10.9.0.0/16")], true, &mut bytes);
+        bench.bytes(conn, &bytes);
+        assert_eq!(bench.received(), 1);
+        bench.speaker.set_peers(bench.now, peers);
+        bench.bytes(conn, &bytes);
+        assert_eq!((bench.received(), bench.state()), (0, PeerState::Established), "{attributes:?}");
+        bench.speaker.set_peers(bench.now, before.clone());
+    }
+}
+
 #[test]
 fn since_counts_from_up_or_down_not_from_attempts() {
     let mut bench = Bench::new(0);

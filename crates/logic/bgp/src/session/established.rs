@@ -31,7 +31,7 @@ pub(crate) struct Established {
     pub(crate) synced: Families,
     /// When a peer that does not mark its end counts as having told its routes; `None`: it does, or nobody waits.
     pub(crate) settles_at: Option<Instant>,
-    /// The last attribute list without multiprotocol parts, and what it means: lists often repeat.
+    /// The last attribute list without multiprotocol parts, and what it means while peers stay as they are: lists often repeat.
     pub(crate) last_list: Option<(Vec<u8>, Arc<Attributes>)>,
 }
 

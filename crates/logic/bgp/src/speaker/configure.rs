@@ -48,6 +48,7 @@ impl Speaker {
                 }
             }
         }
+        self.forget_lists();
         if let Some(recovery) = &mut self.recovery {
             recovery.configured = true;
         }

@@ -126,6 +126,11 @@ impl Speaker {
         session.last_list.as_ref().filter(|(last, _)| last == list).map(|(_, attributes)| Arc::clone(attributes))
     }
 
+    /// Peers, and so what counts as a loop, may have changed: attribute lists must be looked at again.
+    pub(crate) fn forget_lists(&mut self) {
+        self.slots.iter_mut().flatten().filter_map(Peer::session_mut).for_each(|session| session.last_list = None);
+    }
+
     /// Learns prefixes with their attributes; a route that came round in a loop, or leads to ourselves, is withdrawn.
     fn learn(
         &mut self,

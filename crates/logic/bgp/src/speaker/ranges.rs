@@ -34,6 +34,7 @@ impl Speaker {
                 None => self.remove_peer(now, address, Notification::PEER_DECONFIGURED),
             }
         }
+        self.forget_lists();
     }
 
     /// Makes the peers and ranges that can have no session at present, as what they need is not known, exactly these: no
@@ -56,6 +57,7 @@ impl Speaker {
         let id = self.add_peer(now, address, config);
         self.peer_mut(id)?.range = Some(net);
         self.dynamic.insert(id);
+        self.forget_lists();
         if let Some(recovery) = &mut self.recovery {
             recovery.saw_host(now);
         }
