@@ -234,6 +234,38 @@ fn a_broken_attribute_withdraws_and_keeps_the_session() {
     assert!(bench.info().ends_with("BGP Error: Malformed attribute list"), "{}", bench.info());
 }
 
+/// RFC 7606 section 3: routes in an attribute with wrong flags count as withdrawn; if they can't be read, that is the end.
+#[test]
+fn routes_in_an_attribute_with_wrong_flags_are_withdrawn() {
+    let update = |flags: u8, code: u8, head: &[u8], prefix: &[u8]| {
+        let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 5, 4, 0, 0, 0, 100];
+        attributes.extend([flags, code, (head.len() + prefix.len()) as u8]);
+        attributes.extend([head, prefix].concat());
+        let body = [&[0, 0, 0, attributes.len() as u8][..], &attributes].concat();
+        [&[0xff; 16][..], &[0, 19 + body.len() as u8, 2], &body].concat()
+    };
+    let next_hop = "fd00::2".parse::<std::net::Ipv6Addr>().expect("a literal").octets();
+    let reach = [&[0, 2, 1, 16][..], &next_hop, &[0]].concat();
+    let prefix = [32, 0x20, 0x01, 0x0d, 0xb8];
+    for (code, head) in [(14, &reach[..]), (15, &[0, 2, 1][..])] {
+        for flags in [0x00, 0x40, 0xc0] {
+            let mut bench = Bench::new(0);
+            let config = PeerConfig { families: Families::ALL, ..PeerConfig::new(PEER.into(), AsNumber(64512)) };
+            bench.speaker.set_peers(bench.now, BTreeMap::from([(IpAddr::from(PEER), config)]));
+            let conn = bench.accept();
+            let mut both = open(PEER);
+            both.capabilities.push(Capability::Multiprotocol(AfiSafi::unicast(Family::V6)));
+            bench.bytes(conn, &[both.encode(), keepalive()].concat());
+            bench.bytes(conn, &update(0x80, 14, &reach, &prefix));
+            assert_eq!(bench.received(), 1);
+            bench.bytes(conn, &update(flags, code, head, &prefix));
+            assert_eq!((bench.received(), bench.state()), (0, PeerState::Established), "{code} {flags:x}");
+            bench.bytes(conn, &update(flags, code, head, &[129]));
+            assert!(bench.info().ends_with("BGP Error: Optional attribute error"), "{}", bench.info());
+        }
+    }
+}
+
 #[test]
 fn a_slow_peer_holds_back_updates_not_memory() {
     let mut bench = Bench::new(40_000);

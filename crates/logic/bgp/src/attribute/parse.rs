@@ -105,6 +105,10 @@ pub fn parse(bytes: &[u8], context: Context) -> Result<Parsed<'_>, Notification>
         match expected_flags(code) {
             Some(expected) if flags & (OPTIONAL | TRANSITIVE) != expected => {
                 parsed.faulty(code, "has flags that conflict with its kind");
+                // Only it says which routes count as withdrawn (RFC 7606 section 3 (c), (j)).
+                if matches!(code, code::MP_REACH | code::MP_UNREACH) {
+                    read(&mut parsed, code, value, context)?;
+                }
             }
             Some(_) => read(&mut parsed, code, value, context)?,
             None if flags & OPTIONAL == 0 => parsed.faulty(code, "is well-known to others, not to us"),
