@@ -69,8 +69,8 @@ fn everything_has_the_tunnels_address(env: &[(&str, &str)]) {
     nft(
         node,
         &format!(
-            "table ip others {{ chain out {{ type nat hook output priority -100; \
-             ip daddr {SERVICE} udp dport {PORT} dnat to {to} }} }}\n"
+            "add table ip others\nadd chain ip others out {{ type nat hook output priority -100; }}\n\
+             add rule ip others out ip daddr {SERVICE} udp dport {PORT} dnat to {to}\n"
         ),
     );
     // The kernel chooses the source by the way to the destination as it was before translation.
