@@ -27,8 +27,15 @@ const ON_ETCD: [&str; 7] = ["quick_walk", "faults", "lab_nodes", "roles", "vxlan
 const ON_KUBERNETES: [&str; 1] = ["quick_walk"];
 
 /// Test files that are about one store, or whose faults the store's own packets would meet. `--full` runs all others on etcd and on a Kubernetes API.
-const OF_ONE_STORE: [&str; 6] =
-    ["cluster_mixup", "kubernetes_policies", "self_test", "store_faults", "store_shapes", "store_shapes_kubernetes"];
+const OF_ONE_STORE: [&str; 7] = [
+    "cluster_mixup",
+    "kubernetes_policies",
+    "sandboxes",
+    "self_test",
+    "store_faults",
+    "store_shapes",
+    "store_shapes_kubernetes",
+];
 
 /// Test files whose labs run on iptables too, of both flavours.
 const ON_IPTABLES: [&str; 5] = ["quick_walk", "host_endpoints", "faults", "never_open", "drops"];

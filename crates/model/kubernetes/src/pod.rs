@@ -26,6 +26,17 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
+impl Pod {
+    /// Gives it these addresses, whatever is told of it so far.
+    pub fn set_addresses(&mut self, addresses: &[IpAddr]) {
+        for key in [POD_IP, POD_IPS, AWS_POD_IPS] {
+            self.metadata.annotations.remove(key);
+        }
+        self.status.pod_ip.clear();
+        self.status.pod_ips = addresses.iter().map(|addr| PodIp { ip: addr.to_string() }).collect();
+    }
+}
+
 /// The specification of a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -158,22 +169,31 @@ pub fn pod(from: &Pod, interface_prefix: &str) -> Result<Option<Converted>, Conv
 
 /// Whether the pod gave its addresses back: it ended, or it is being deleted and the CNI plugin said so.
 fn is_finished(pod: &Pod) -> bool {
-    let emptied = |key: &str| pod.metadata.annotations.get(key).is_some_and(String::is_empty);
     let deleting: Option<Timestamp> = pod.metadata.deletion_timestamp;
-    deleting.is_some() && (emptied(POD_IP) || emptied(AWS_POD_IPS))
+    deleting.is_some() && (is_emptied(&pod.metadata, POD_IP) || is_emptied(&pod.metadata, AWS_POD_IPS))
         || matches!(pod.status.phase.as_str(), "Failed" | "Succeeded" | "Completed")
 }
 
-/// The addresses from the first place that has any: the status, then what CNI plugins noted.
+fn is_emptied(meta: &ObjectMeta, key: &str) -> bool {
+    meta.annotations.get(key).is_some_and(String::is_empty)
+}
+
+/// The addresses from the first place that tells: what the CNI plugin noted, the status, what Amazon's plugin noted.
+/// An empty note of the CNI plugin's says that there are none. The status comes later than either: kubelet leaves there
+/// the addresses of a sandbox that died, until the next one is ready.
 fn addresses(pod: &Pod, object: &Object<'_>) -> Result<Vec<IpAddr>, ConversionError> {
     let Pod { metadata: meta, spec: _, status: PodStatus { phase: _, pod_ip, pod_ips } } = pod;
     let noted =
         |key: &'static str| meta.annotation(key).map(|text| (format!("metadata.annotations[{key}]"), text.split(',')));
-    let (field, texts): (String, Vec<&str>) = if !pod_ips.is_empty() {
+    let (field, texts): (String, Vec<&str>) = if let Some((field, texts)) = noted(POD_IPS).or_else(|| noted(POD_IP)) {
+        (field, texts.collect())
+    } else if is_emptied(meta, POD_IPS) || is_emptied(meta, POD_IP) {
+        return Ok(Vec::new());
+    } else if !pod_ips.is_empty() {
         ("status.podIPs".to_owned(), pod_ips.iter().map(|PodIp { ip }| ip.as_str()).collect())
     } else if !pod_ip.is_empty() {
         ("status.podIP".to_owned(), vec![pod_ip])
-    } else if let Some((field, texts)) = noted(POD_IPS).or_else(|| noted(POD_IP)).or_else(|| noted(AWS_POD_IPS)) {
+    } else if let Some((field, texts)) = noted(AWS_POD_IPS) {
         (field, texts.collect())
     } else {
         return Ok(Vec::new());

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use tortie_api::{LabelMap, Resource, WorkloadEndpoint};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{CniError, code};
-use tortie_kubernetes::PodIp;
 use tortie_net::{Family, Mac};
 use tortie_store_kubernetes::PodOf;
 
@@ -133,7 +132,7 @@ impl Asked {
     /// The pod as an endpoint with these addresses: its labels, ports, limits, allowed sources and floating addresses.
     pub(super) fn endpoint(&self, addresses: &[IpAddr]) -> Result<WorkloadEndpoint, CniError> {
         let mut pod = self.of.pod.clone();
-        pod.status.pod_ips = addresses.iter().map(|addr| PodIp { ip: addr.to_string() }).collect();
+        pod.set_addresses(addresses);
         let wrong = |problem: &dyn std::fmt::Display| CniError::new(code::INVALID_CONFIG, problem.to_string());
         let found = tortie_kubernetes::pod(&pod, "cali").map_err(|error| wrong(&error))?;
         let Some(found) = found else {
