@@ -66,3 +66,31 @@ fn a_pod_whose_sandbox_died_gets_another() {
     other.delete().unwrap();
     lab.down().unwrap();
 }
+
+/// Runtimes tell of a static pod the hash of kubelet's file; the pod of the API that mirrors it has another uid.
+#[test]
+#[ignore = "needs root"]
+fn a_static_pod_gets_its_network() {
+    let Some(lab) = lab() else { return };
+    let pod = lab.node(1).prepare_pod("default", "proxy-node1", &[]).unwrap();
+    let hash = "0123456789abcdef0123456789abcdef";
+    let annotations = json!({
+        "kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": hash, "kubernetes.io/config.source": "file",
+    });
+    let mirror = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod.name(), "namespace": "default", "annotations": annotations},
+        "spec": {"nodeName": lab.node(1).name(), "containers": [{"name": "main", "image": "none"}]},
+    });
+    let pods = "/api/v1/namespaces/default/pods";
+    lab.kubectl(&["delete", "--raw", &format!("{pods}/{}?gracePeriodSeconds=0", pod.name())], "").unwrap();
+    lab.kubectl(&["create", "--raw", pods, "-f", "-"], &mirror.to_string()).unwrap();
+    let refused = call(&lab, &pod, "ADD", "c", "K8S_POD_UID=fedcba9876543210fedcba9876543210").unwrap_err();
+    assert!(refused.msg.contains("not there any more"), "{refused}");
+    let told = format!("K8S_POD_UID={hash}");
+    let given = address(&call(&lab, &pod, "ADD", "c", &told).unwrap());
+    assert!(endpoint(&lab, &pod).contains(&format!("{given}/32")));
+    call(&lab, &pod, "DEL", "c", &told).unwrap();
+    pod.remove_netns().unwrap();
+    lab.down().unwrap();
+}

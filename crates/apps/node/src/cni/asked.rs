@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use tortie_api::{LabelMap, Resource, WorkloadEndpoint};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{CniError, code};
+use tortie_kubernetes::Pod;
 use tortie_net::{Family, Mac};
 use tortie_store_kubernetes::PodOf;
 
@@ -16,6 +17,9 @@ use super::workload::Workload;
 use super::{Service, store_fault};
 
 const PREFIX: &str = "cni.projectcalico.org/";
+
+/// Where kubelet says in the API which static pod a pod mirrors.
+const STATIC: [&str; 2] = ["kubernetes.io/config.mirror", "kubernetes.io/config.hash"];
 
 /// What a pod asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,8 +47,7 @@ impl Service {
         };
         let (namespace, name) = (&workload.namespace, &workload.pod);
         let found = cluster.pod(namespace, name, &workload.uid).map_err(store_fault)?;
-        let Some(found) = found.filter(|found| workload.uid.is_empty() || found.pod.metadata.uid == workload.uid)
-        else {
+        let Some(found) = found.filter(|found| is_meant(&found.pod, &workload.uid)) else {
             let uid = if workload.uid.is_empty() { String::new() } else { format!(" (uid {})", workload.uid) };
             return Err(CniError::new(
                 code::UNKNOWN_CONTAINER,
@@ -53,6 +56,13 @@ impl Service {
         };
         Asked::read(found, conf).map(Some)
     }
+}
+
+/// Whether a runtime that tells this uid means the pod. Of a static pod it tells the hash of kubelet's file: the API's
+/// pod mirrors that one, and has a uid of its own.
+fn is_meant(pod: &Pod, told: &str) -> bool {
+    let hash_of = |key: &str| pod.metadata.annotations.get(key).map(String::as_str);
+    told.is_empty() || pod.metadata.uid == told || STATIC.into_iter().any(|key| hash_of(key) == Some(told))
 }
 
 impl Asked {
@@ -119,7 +129,7 @@ impl Asked {
         wanted
     }
 
-    /// Which pod it is.
+    /// Which pod it is, by the API.
     pub(super) fn uid(&self) -> &str {
         &self.of.pod.metadata.uid
     }
@@ -225,6 +235,22 @@ mod tests {
         assert_eq!(asked.families(configured.clone()), vec![(Family::V6, text(&["six"]))]);
         let asked = read(CONF, &[], &[]).expect("good");
         assert_eq!(asked.families(configured.clone()), configured);
+    }
+
+    #[test]
+    fn a_static_pod_is_meant_by_the_hash_that_it_mirrors() {
+        let told = "0123456789abcdef0123456789abcdef";
+        let mut pod = of(&[], &[]).pod;
+        pod.metadata.uid = "30316465-6365-4463-ad63-3564622d3638".to_owned();
+        assert!(is_meant(&pod, "") && is_meant(&pod, &pod.metadata.uid) && !is_meant(&pod, told));
+        for key in STATIC {
+            let mut mirror = pod.clone();
+            mirror.metadata.annotations.insert(key.to_owned(), told.to_owned());
+            assert!(is_meant(&mirror, told), "{key}");
+            assert!(!is_meant(&mirror, "fedcba9876543210fedcba9876543210"), "{key}");
+            let asked = Asked::read(PodOf { pod: mirror, ..of(&[], &[]) }, &Conf::read(CONF).expect("good"));
+            assert_eq!(asked.expect("good").uid(), pod.metadata.uid);
+        }
     }
 
     #[test]
