@@ -11,6 +11,7 @@ use tortie_control::{Course, Ledger};
 use tortie_datastore::ipam;
 use tortie_facts::{Filter, Key};
 use tortie_ipam::{Assign, AssignAt, Claimed, Client, Holder, IpamError, Owner, Release, Request, Settings};
+use tortie_net::Family;
 use tortie_store::mirror::{Mirror, Options};
 use tortie_store::{Reader, Store};
 use tortie_store_kubernetes::KubernetesStore;
@@ -24,7 +25,7 @@ pub(crate) struct LoadBalancer {
     api: Arc<KubernetesStore>,
     mirror: Mirror,
     picture: Picture,
-    /// What was told of each service that gets no address.
+    /// What was told of each service that lacks an address.
     told: BTreeMap<ServiceName, String>,
 }
 
@@ -82,17 +83,16 @@ impl LoadBalancer {
             if !go_on() {
                 break;
             }
-            let task = match next(service, which, &given, &settings.pools) {
-                Ok(Some(task)) => task,
-                Ok(None) => continue,
+            let tasks = match next(service, which, &given, &settings.pools) {
+                Ok(tasks) => tasks,
                 Err(why) => {
-                    told.insert(name_of(service), why);
+                    told.insert(name_of(service), format!("the service gets no load-balancer address: {why}"));
                     continue;
                 }
             };
-            let Err(error) = self.act(store, service, is_ours(service, which), task, &settings) else { continue };
-            match error.downcast::<IpamError>() {
-                Ok(why) => drop(told.insert(name_of(service), why.to_string())),
+            match self.first(store, service, is_ours(service, which), tasks, &settings) {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => drop(told.insert(name_of(service), missing.join("; "))),
                 Err(error) => {
                     let (namespace, name) = name_of(service);
                     failed = Some(error.context(format!("service {namespace}/{name}")));
@@ -101,7 +101,7 @@ impl LoadBalancer {
         }
         for ((namespace, service), why) in &told {
             if self.told.get(&(namespace.clone(), service.clone())) != Some(why) {
-                warn!(namespace, service, "the service gets no load-balancer address: {why}");
+                warn!(namespace, service, "{why}");
             }
         }
         self.told = told;
@@ -127,6 +127,32 @@ impl LoadBalancer {
             info!(namespace, service, "load-balancer addresses of a service that is gone are released");
         }
         Ok(())
+    }
+
+    /// Does the first task that can be done; why those before it could not.
+    fn first(
+        &self,
+        store: &dyn Store,
+        service: &KubernetesService,
+        ours: bool,
+        tasks: Vec<Task>,
+        settings: &Arc<Settings>,
+    ) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for task in tasks {
+            let family = match &task {
+                Task::Assign(family, _) => Some(*family),
+                Task::AssignAt(address) => Some(Family::of(*address)),
+                Task::Release(_) | Task::Tell(_) => None,
+            };
+            let Err(error) = self.act(store, service, ours, task, settings) else { break };
+            let why = error.downcast::<IpamError>()?;
+            missing.push(match family {
+                Some(family) => format!("no IPv{} load-balancer address for the service: {why}", family.version()),
+                None => format!("the service keeps its load-balancer address: {why}"),
+            });
+        }
+        Ok(missing)
     }
 
     fn act(

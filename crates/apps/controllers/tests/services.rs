@@ -138,29 +138,35 @@ fn life(cluster: &Cluster, store: &dyn Store, open: &dyn Fn() -> (Stores, Seat))
     assert_eq!((told(cluster, "chosen"), told(cluster, "web")), (chosen, Vec::new()));
 }
 
-#[test]
-fn with_the_facts_in_the_kubernetes_api() {
-    let Some(cluster) = Cluster::start("services", &[]) else { return };
-    let open = || {
-        let store = Arc::new(cluster.store(None));
-        let seat = Seat::elected(KubernetesRegister::new(Arc::clone(&store), "kube-system"), "c".into());
-        let stores = Stores {
-            main: store.clone(),
-            beside: None,
-            api: Some(store),
-            etcd: None,
-            kubernetes: true,
-            place: "of a test".into(),
-        };
-        (stores, seat)
+/// A client of a cluster that holds the facts too, with its seat.
+fn with_facts(cluster: &Cluster) -> (Stores, Seat) {
+    let store = Arc::new(cluster.store(None));
+    let seat = Seat::elected(KubernetesRegister::new(Arc::clone(&store), "kube-system"), "c".into());
+    let stores = Stores {
+        main: store.clone(),
+        beside: None,
+        api: Some(store),
+        etcd: None,
+        kubernetes: true,
+        place: "of a test".into(),
     };
-    // The lease's namespace is made by the server itself, in its own time.
+    (stores, seat)
+}
+
+/// The lease's namespace is made by the server itself, in its own time.
+fn wait_namespace(cluster: &Cluster) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while cluster.call(Method::GET, "/api/v1/namespaces/kube-system", None).is_err() {
         assert!(Instant::now() < deadline, "no kube-system");
         std::thread::sleep(Duration::from_millis(100));
     }
-    life(&cluster, &cluster.store(None), &open);
+}
+
+#[test]
+fn with_the_facts_in_the_kubernetes_api() {
+    let Some(cluster) = Cluster::start("services", &[]) else { return };
+    wait_namespace(&cluster);
+    life(&cluster, &cluster.store(None), &|| with_facts(&cluster));
 }
 
 #[test]
@@ -185,4 +191,45 @@ fn with_the_facts_in_etcd() {
         (stores, seat)
     };
     life(&cluster, &*etcd(), &open);
+}
+
+/// Controllers of a cluster whose services have addresses of both families.
+fn of_both_families(cluster: &Cluster, store: &dyn Store) -> Controllers {
+    wait_namespace(cluster);
+    let mut configuration = default_configuration();
+    configuration.spec.prometheus_metrics_port = Some(0);
+    put(store, configuration);
+    let (stores, seat) = with_facts(cluster);
+    let wiring = Wiring { stores, seat, env: BTreeMap::<String, OsString>::new(), board: Board::new(None) };
+    Controllers::start(wiring).expect("they start")
+}
+
+const BOTH_FAMILIES: &str = "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112";
+
+#[test]
+fn one_family_does_not_wait_for_the_other() {
+    let Some(cluster) = Cluster::start("services-families", &[BOTH_FAMILIES]) else { return };
+    let store = cluster.store(None);
+    let mut all = of_both_families(&cluster, &store);
+    let (balancing, automatic) = (IpPoolAllowedUse::LoadBalancer, AssignmentMode::Automatic);
+    put(&store, pool("four", "10.80.0.0/24", balancing, automatic));
+    let make = |name: &str, annotations: Json| {
+        let mut made = service(name, None, annotations);
+        made["spec"]["ipFamilyPolicy"] = "PreferDualStack".into();
+        cluster.object(Method::POST, SERVICES, Some(&made));
+    };
+    make("web", json!({}));
+    until("the family that there is", &mut all, || !told(&cluster, "web").is_empty());
+    let four = told(&cluster, "web");
+    assert!(four.len() == 1 && four[0].starts_with("10.80.0."), "{four:?}");
+    put(&store, pool("six", "fd00:80::/112", balancing, automatic));
+    until("both families", &mut all, || told(&cluster, "web").len() == 2);
+    assert!(told(&cluster, "web").contains(&four[0]));
+
+    make("first", json!({"projectcalico.org/loadBalancerIPs": "[\"10.80.0.77\"]"}));
+    until("a fixed address", &mut all, || told(&cluster, "first") == ["10.80.0.77"]);
+    make("second", json!({"projectcalico.org/loadBalancerIPs": "[\"10.80.0.77\",\"fd00:80::77\"]"}));
+    until("the address that is free", &mut all, || told(&cluster, "second") == ["fd00:80::77"]);
+    cluster.object(Method::DELETE, &format!("{SERVICES}/first"), Some(&json!({})));
+    until("the other, once it is", &mut all, || told(&cluster, "second").len() == 2);
 }

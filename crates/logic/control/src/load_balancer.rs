@@ -165,46 +165,42 @@ impl Asked {
     }
 }
 
-/// The next task of a service; `None` when all is as it should be. `pools`: all pools.
+/// What is next for a service: the first of these that can be done. None when all is as it should be. `pools`: all pools.
 ///
 /// # Errors
 /// Why the service gets no address: a sentence that names the annotation, or that there is no pool.
-pub fn next(
-    service: &KubernetesService,
-    which: AssignIps,
-    given: &Given,
-    pools: &[Pool],
-) -> Result<Option<Task>, String> {
+pub fn next(service: &KubernetesService, which: AssignIps, given: &Given, pools: &[Pool]) -> Result<Vec<Task>, String> {
     let handle = handle(service);
     let held = given.of(&handle);
     let usable: Vec<Pool> =
         pools.iter().filter(|pool| pool.uses.contains(&IpPoolAllowedUse::LoadBalancer)).cloned().collect();
     if !is_ours(service, which) || usable.is_empty() {
         if !held.is_empty() {
-            return Ok(Some(Task::Release(held.iter().map(claimed).collect())));
+            return Ok(vec![Task::Release(held.iter().map(claimed).collect())]);
         }
         if is_ours(service, which) {
             return Err("no IPPool has LoadBalancer among its allowedUses".to_owned());
         }
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let asked = Asked::read(service, &usable)?;
     let wrong: Vec<Claimed> = held.iter().filter(|one| !asked.allows(one.address, &usable)).map(claimed).collect();
     if !wrong.is_empty() {
-        return Ok(Some(Task::Release(wrong)));
+        return Ok(vec![Task::Release(wrong)]);
     }
     let has: BTreeSet<IpAddr> = held.iter().map(|one| one.address).collect();
-    let missing = match &asked.addresses {
-        Some(addresses) => addresses.difference(&has).next().map(|address| Task::AssignAt(*address)),
-        None => families(service)
-            .into_iter()
-            .find(|family| !has.iter().any(|ip| Family::of(*ip) == *family))
-            .map(|family| Task::Assign(family, asked.pools.get(&family).cloned().unwrap_or_default())),
+    let mut tasks: Vec<Task> = match &asked.addresses {
+        Some(addresses) => addresses.difference(&has).map(|address| Task::AssignAt(*address)).collect(),
+        None => {
+            let missing = |family: &Family| !has.iter().any(|ip| Family::of(*ip) == *family);
+            let pools = |family: &Family| asked.pools.get(family).cloned().unwrap_or_default();
+            let families = families(service).into_iter().filter(missing);
+            families.map(|family| Task::Assign(family, pools(&family))).collect()
+        }
     };
-    if missing.is_some() {
-        return Ok(missing);
-    }
-    Ok(untold(service, &has))
+    // Where one family has no address, the other's is told all the same.
+    tasks.extend(untold(service, &has));
+    Ok(tasks)
 }
 
 /// The task of telling the addresses, unless the status tells them.
@@ -304,14 +300,17 @@ mod tests {
         let all = AssignIps::AllServices;
         let mut one = service("", &[]);
         let step = |one: &KubernetesService, held: &[&str]| next(one, all, &holding(one, held), &pools);
-        assert_eq!(step(&one, &[]), Ok(Some(Task::Assign(Family::V4, vec![]))));
-        assert_eq!(step(&one, &["10.0.0.1"]), Ok(Some(Task::Assign(Family::V6, vec![]))));
+        let [four, six] = Family::ALL.map(|family| Task::Assign(family, vec![]));
+        assert_eq!(step(&one, &[]), Ok(vec![four, six.clone()]));
+        assert_eq!(step(&one, &["10.0.0.1"]), Ok(vec![six.clone(), Task::Tell(vec![ip("10.0.0.1")])]));
+        one.spec.load_balancer_ingress = vec!["10.0.0.1".to_owned()];
+        assert_eq!(step(&one, &["10.0.0.1"]), Ok(vec![six]));
         let both = ["10.0.0.1", "fd00:1::1"];
-        assert_eq!(step(&one, &both), Ok(Some(Task::Tell(both.map(ip).to_vec()))));
+        assert_eq!(step(&one, &both), Ok(vec![Task::Tell(both.map(ip).to_vec())]));
         one.spec.load_balancer_ingress = both.map(str::to_owned).to_vec();
-        assert_eq!(step(&one, &both), Ok(None));
+        assert_eq!(step(&one, &both), Ok(vec![]));
         one.spec.service_type = "ClusterIP".into();
-        assert!(matches!(step(&one, &both), Ok(Some(Task::Release(gone))) if gone.len() == 2));
+        assert!(matches!(&step(&one, &both).expect("it can be read")[..], [Task::Release(gone)] if gone.len() == 2));
         assert!(next(&service("", &[]), all, &Given::default(), &[]).is_err_and(|text| text.contains("allowedUses")));
     }
 
@@ -320,17 +319,21 @@ mod tests {
         let pools = [pool("four", "10.0.0.0/24", false), pool("more", "10.1.0.0/24", true)];
         let all = AssignIps::AllServices;
         let step = |one: &KubernetesService, held: &[&str]| next(one, all, &holding(one, held), &pools);
+        let first =
+            |one: &KubernetesService, held: &[&str]| step(one, held).expect("it can be read").into_iter().next();
         let fixed = service("", &[(ADDRESSES, "[\"10.0.0.9\"]")]);
-        assert_eq!(step(&fixed, &[]), Ok(Some(Task::AssignAt(ip("10.0.0.9")))));
-        assert!(matches!(step(&fixed, &["10.0.0.8"]), Ok(Some(Task::Release(gone))) if gone[0].sequence == Some(7)));
+        assert_eq!(first(&fixed, &[]), Some(Task::AssignAt(ip("10.0.0.9"))));
+        assert!(matches!(first(&fixed, &["10.0.0.8"]), Some(Task::Release(gone)) if gone[0].sequence == Some(7)));
+        let two = service("", &[(ADDRESSES, "[\"10.0.0.9\",\"fd00:1::9\"]")]);
+        assert_eq!(step(&two, &[]), Ok(["10.0.0.9", "fd00:1::9"].map(|one| Task::AssignAt(ip(one))).to_vec()));
         let mut chosen = service("", &[(POOLS[0].1, "[\"more\"]")]);
         chosen.spec.cluster_ips.pop();
-        assert_eq!(step(&chosen, &[]), Ok(Some(Task::Assign(Family::V4, vec![pools[1].cidr]))));
-        assert!(matches!(step(&chosen, &["10.0.0.8"]), Ok(Some(Task::Release(_)))), "of another pool");
-        assert!(matches!(step(&chosen, &["10.1.0.8"]), Ok(Some(Task::Tell(_)))));
+        assert_eq!(first(&chosen, &[]), Some(Task::Assign(Family::V4, vec![pools[1].cidr])));
+        assert!(matches!(first(&chosen, &["10.0.0.8"]), Some(Task::Release(_))), "of another pool");
+        assert!(matches!(first(&chosen, &["10.1.0.8"]), Some(Task::Tell(_))));
         let mut plain = service("", &[]);
         plain.spec.cluster_ips.pop();
-        assert!(matches!(step(&plain, &["10.1.0.8"]), Ok(Some(Task::Release(_)))), "a manual pool was not asked for");
+        assert!(matches!(first(&plain, &["10.1.0.8"]), Some(Task::Release(_))), "a manual pool was not asked for");
         for (name, text) in [
             (ADDRESSES, "[\"x\"]"),
             (ADDRESSES, "[\"10.0.0.1\",\"10.0.0.2\"]"),
