@@ -39,7 +39,7 @@ impl Picture {
             Kind::KubeControllersConfiguration,
             Kind::ClusterInformation,
         ];
-        let rest = [Filter::Blocks, Filter::AllAffinities(OwnerKind::Host)];
+        let rest = [Filter::Blocks, Filter::AllAffinities(OwnerKind::Host), Filter::IpamConfig];
         Filter::Any(kinds.iter().chain(copied).copied().map(Filter::Kind).chain(rest).collect())
     }
 

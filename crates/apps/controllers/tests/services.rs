@@ -13,13 +13,14 @@ use common::etcd;
 use http::Method;
 use kubernetes::Cluster;
 use serde_json::{Value as Json, json};
+use tortie_api::ipam::IpamConfig;
 use tortie_api::kinds::AssignmentMode;
 use tortie_api::{GoDuration, IpPool, IpPoolAllowedUse, IpPoolSpec, Metadata, Resource};
 use tortie_control::default_configuration;
 use tortie_controllers::{Board, Controllers, KubernetesRegister, Seat, StoreRegister, Stores, Wiring};
 use tortie_etcd_server::Server;
-use tortie_facts::{Filter, Key};
-use tortie_store::{Store, resource};
+use tortie_facts::{Filter, Key, Value};
+use tortie_store::{Expect, Reader as _, Store, Write, resource};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -193,8 +194,8 @@ fn with_the_facts_in_etcd() {
     life(&cluster, &*etcd(), &open);
 }
 
-/// Controllers of a cluster whose services have addresses of both families.
-fn of_both_families(cluster: &Cluster, store: &dyn Store) -> Controllers {
+/// Controllers of a cluster without anything of the network's.
+fn controllers(cluster: &Cluster, store: &dyn Store) -> Controllers {
     wait_namespace(cluster);
     let mut configuration = default_configuration();
     configuration.spec.prometheus_metrics_port = Some(0);
@@ -210,7 +211,7 @@ const BOTH_FAMILIES: &str = "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/1
 fn one_family_does_not_wait_for_the_other() {
     let Some(cluster) = Cluster::start("services-families", &[BOTH_FAMILIES]) else { return };
     let store = cluster.store(None);
-    let mut all = of_both_families(&cluster, &store);
+    let mut all = controllers(&cluster, &store);
     let (balancing, automatic) = (IpPoolAllowedUse::LoadBalancer, AssignmentMode::Automatic);
     put(&store, pool("four", "10.80.0.0/24", balancing, automatic));
     let make = |name: &str, annotations: Json| {
@@ -232,4 +233,34 @@ fn one_family_does_not_wait_for_the_other() {
     until("the address that is free", &mut all, || told(&cluster, "second") == ["fd00:80::77"]);
     cluster.object(Method::DELETE, &format!("{SERVICES}/first"), Some(&json!({})));
     until("the other, once it is", &mut all, || told(&cluster, "second").len() == 2);
+}
+
+#[test]
+fn an_address_rests_as_the_settings_of_ipam_say() {
+    let Some(cluster) = Cluster::start("services-cooldown", &[]) else { return };
+    let store = cluster.store(None);
+    let resting = |seconds: i64| {
+        let config = IpamConfig { ip_cooldown_seconds: seconds, ..tortie_ipam::default_config() };
+        let found = store.get(&Key::IpamConfig).expect("asked");
+        let expect = found.map_or(Expect::Absent, |entry| Expect::Revision(entry.revision));
+        store
+            .write_one(Write { key: Key::IpamConfig, expect, value: Some(Value::IpamConfig(config)) })
+            .expect("written");
+    };
+    resting(1200);
+    let mut all = controllers(&cluster, &store);
+    let mut single = pool("single", "10.80.0.7/32", IpPoolAllowedUse::LoadBalancer, AssignmentMode::Automatic);
+    single.spec.block_size = 32;
+    put(&store, single);
+    let make = |name: &str| cluster.object(Method::POST, SERVICES, Some(&service(name, None, json!({}))));
+    make("first");
+    until("the only address", &mut all, || told(&cluster, "first") == ["10.80.0.7"]);
+    cluster.object(Method::DELETE, &format!("{SERVICES}/first"), Some(&json!({})));
+    until("it is free", &mut all, || held(&store).is_empty());
+    make("second");
+    let end = Instant::now() + Duration::from_secs(4);
+    until("time passes", &mut all, || Instant::now() > end);
+    assert_eq!((told(&cluster, "second"), held(&store).len()), (Vec::<String>::new(), 0), "it rests");
+    resting(0);
+    until("it has rested", &mut all, || told(&cluster, "second") == ["10.80.0.7"]);
 }

@@ -167,6 +167,7 @@ impl View {
             Filter::All
             | Filter::Kind(_)
             | Filter::Namespace(_, _)
+            | Filter::IpamConfig
             | Filter::Statuses(_)
             | Filter::Foreign
             | Filter::NodeAgent(_) => {}

@@ -206,6 +206,8 @@ pub enum Filter {
     AllAffinities(OwnerKind),
     /// IPAM handles.
     Handles,
+    /// The settings of IPAM.
+    IpamConfig,
     /// Statuses whose path below `/calico/felix/` begins so; it is to end with a separator.
     Statuses(String),
     /// What other programs keep.
@@ -229,6 +231,7 @@ impl Filter {
             Filter::Affinities(kind, owner) => vec![format!("{IPAM}{}/{owner}/", kind.word())],
             Filter::AllAffinities(kind) => vec![format!("{IPAM}{}/", kind.word())],
             Filter::Handles => vec![HANDLES.to_owned()],
+            Filter::IpamConfig => vec![IPAM_CONFIG.to_owned()],
             Filter::Statuses(below) => vec![format!("{STATUS}{below}")],
             Filter::Foreign => Foreign::prefixes(),
             Filter::NodeAgent(node) => vec![
@@ -322,5 +325,6 @@ mod tests {
         for key in [Key::Handle("net.abc".into()), Key::host_affinity("node-10", cidr)] {
             assert!(!agent.covers(&key), "{key}");
         }
+        assert!(Filter::IpamConfig.covers(&Key::IpamConfig) && !Filter::IpamConfig.covers(&Key::Block(cidr)));
     }
 }

@@ -63,6 +63,7 @@ impl Interest {
             Filter::Blocks => self.add_kind(Kind::IpamBlock, "", IPAM),
             Filter::Affinities(_, _) | Filter::AllAffinities(_) => self.add_kind(Kind::BlockAffinity, "", IPAM),
             Filter::Handles => self.add_kind(Kind::IpamHandle, "", IPAM),
+            Filter::IpamConfig => self.add_kind(Kind::IpamConfiguration, "", IPAM),
             // They have no place there.
             Filter::Statuses(_) | Filter::Foreign => {}
             Filter::NodeAgent(_) => {
