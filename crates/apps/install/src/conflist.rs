@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tortie_cni::conf::Conf;
 
-use crate::{Settings, atomic, secrets};
+use crate::{Settings, atomic, kubeconfig, secrets};
 
 /// Words in the type of plugins that call others; a configuration of theirs before ours is as it should be.
 const CALLERS: [&str; 3] = ["multus", "genie", "danm"];
@@ -29,7 +29,7 @@ pub(crate) fn prepare(settings: &Settings) -> Result<Prepared> {
     let text = fill(settings)?;
     let plugins =
         check(&text).context("the CNI configuration (CNI_NETWORK_CONFIG, key cni_network_config of the ConfigMap)")?;
-    Ok(Prepared { plugins, wants_kubeconfig: text.contains("calico-kubeconfig"), text })
+    Ok(Prepared { plugins, wants_kubeconfig: text.contains(kubeconfig::FILE), text })
 }
 
 /// Whether the plugins that the configuration names are there; without one of them no pod would start.
@@ -62,7 +62,7 @@ pub(crate) fn write(settings: &Settings, prepared: &Prepared) -> Result<()> {
 
 fn fill(settings: &Settings) -> Result<String> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_ascii_lowercase();
-    let kubeconfig = format!("{}/calico-kubeconfig", settings.host_net_dir);
+    let kubeconfig = format!("{}/{}", settings.host_net_dir, kubeconfig::FILE);
     let secret = |name: &str| {
         let there = settings.secrets_dir.join(name).is_file();
         if there { format!("{}/{}/{name}", settings.host_net_dir, secrets::FOLDER) } else { String::new() }
@@ -157,6 +157,12 @@ fn check_neighbours(settings: &Settings) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether a configuration in a folder names the kubeconfig.
+pub(crate) fn name_kubeconfig(folder: &Path) -> bool {
+    let names = configurations(folder).unwrap_or_default();
+    names.iter().any(|name| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(kubeconfig::FILE)))
 }
 
 fn configurations(folder: &Path) -> Result<Vec<String>> {

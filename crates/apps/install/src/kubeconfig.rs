@@ -26,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(30);
 /// The service account of the token.
 const ACCOUNT: &str = "calico-cni-plugin";
 
+/// Its name.
+pub(crate) const FILE: &str = "calico-kubeconfig";
+
 /// Asks for a token and writes the file; how long the token is good.
 pub(crate) fn write(settings: &Settings) -> Result<Duration> {
     let read = |name: &str| {
@@ -39,20 +42,20 @@ pub(crate) fn write(settings: &Settings) -> Result<Duration> {
         other => other,
     };
     let (token, seconds) = request_token(&namespace, account)?;
-    let path = settings.net_dir.join("calico-kubeconfig");
+    let path = settings.net_dir.join(FILE);
     atomic::write(&path, 0o600, render(settings, &ca, &token).as_bytes())?;
     Ok(Duration::from_secs(seconds))
 }
 
 /// Keeps the file fresh for as long as this process lives, where it is there or the configuration asks for it. Returns
-/// at once, with `false` if this is no pod, the host's folder is not mounted, or the file is somebody else's affair
-/// (`CALICO_MANAGE_CNI=false`).
+/// at once, with `false` if nobody wants it, this is no pod, the host's folder is not mounted, or the file is somebody
+/// else's affair (`CALICO_MANAGE_CNI=false`).
 pub fn keep_current() -> bool {
     let vars: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let Ok(settings) = Settings::read(&vars) else { return false };
-    if !is_ours(&vars) || !settings.in_kubernetes() || !settings.net_dir.join("calico-kubeconfig").exists() {
+    if !is_ours(&vars) || !settings.keeps_kubeconfig() {
         return false;
     }
     let every = vars.get("CNI_TOKEN_REFRESH_INTERVAL").and_then(|text| go_seconds(text));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::{conflist, kubeconfig};
+
 /// Where a pod finds its credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -112,6 +114,12 @@ impl Settings {
     /// Whether this runs as a pod with credentials.
     pub(crate) fn in_kubernetes(&self) -> bool {
         self.service_account.join("token").exists()
+    }
+
+    /// Whether this is a pod that is to keep the kubeconfig on the host: it is there, or a configuration names it.
+    pub fn keeps_kubeconfig(&self) -> bool {
+        let wanted = || self.net_dir.join(kubeconfig::FILE).exists() || conflist::name_kubeconfig(&self.net_dir);
+        self.in_kubernetes() && wanted()
     }
 
     /// A variable, or what stands for it.

@@ -103,6 +103,23 @@ fn plugins_configuration_and_secrets_are_put_in_place() {
 }
 
 #[test]
+fn a_kubeconfig_that_could_not_be_written_is_still_wanted() {
+    let host = Host::new();
+    fs::create_dir(host.path("account")).expect("made");
+    let at_the_host = |vars: &[(&str, &str)]| Settings { service_account: host.path("account"), ..host.settings(vars) };
+    let plain = CONFIG.replace("__KUBECONFIG_FILEPATH__", "/elsewhere");
+    fs::write(host.path("account/token"), "T").expect("written");
+    install(&at_the_host(&[("CNI_NETWORK_CONFIG", &plain)])).expect("it installs");
+    assert!(!at_the_host(&[]).keeps_kubeconfig(), "nobody names it");
+    // There is nothing that the file could be made of.
+    install(&at_the_host(&[])).expect("it installs all the same");
+    assert!(!host.path("net.d/calico-kubeconfig").exists());
+    assert!(at_the_host(&[]).keeps_kubeconfig());
+    fs::remove_file(host.path("account/token")).expect("it was there");
+    assert!(!at_the_host(&[]).keeps_kubeconfig(), "no pod");
+}
+
+#[test]
 fn a_plugin_in_use_is_replaced_as_a_whole() {
     let host = Host::new();
     install(&host.settings(&[])).expect("it installs");
