@@ -8,7 +8,7 @@ mod streams;
 use serde_json::{Value, json};
 use streams::{START, Streams};
 use tortie_lab::cni::{Call, CniFailure, default_conflist};
-use tortie_lab::{Lab, Node, Pod};
+use tortie_lab::{Lab, Node, Pod, Store, wait};
 
 const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -186,6 +186,29 @@ fn add_twice_del_twice_and_del_of_the_unknown() {
     assert_eq!(address_count(lab), "2");
     pod.remove_netns().unwrap();
     streams.end();
+}
+
+/// Whoever deletes a pod by force deletes its record before DEL comes.
+#[test]
+#[ignore = "needs root"]
+fn del_without_a_record_leaves_no_device() {
+    let lab = one_node();
+    let node = lab.node(1);
+    let pod = node.add_pod("default", "p", &[]).unwrap();
+    let kept = lab.dir().join(node.name()).join("run/tortie/pods").join(pod.host_interface());
+    assert!(kept.exists(), "{}", kept.display());
+    if lab.store() == Store::Kubernetes {
+        lab.kubectl(&["delete", "pod", "p", "--force", "--grace-period=0"], "").unwrap();
+    } else {
+        lab.ctl(&["delete", "workloadendpoint", &pod.endpoint_name()], "").unwrap();
+    }
+    assert_eq!(call(&pod, node, "calico", "DEL", &conf("1.0.0")), Ok(Value::Null));
+    assert!(!kept.exists(), "{}", kept.display());
+    let device = || node.netlink().unwrap().link(pod.host_interface()).is_err().then_some(());
+    wait(START, device).expect("the device goes");
+    assert_eq!(address_count(&lab), "0");
+    pod.remove_netns().unwrap();
+    lab.down().unwrap();
 }
 
 /// DEL answers before the device is gone; an ADD that comes at once in the same namespace does not trip over it.

@@ -51,11 +51,16 @@ impl Service {
                 Err(error) => return Err(store_fault(error)),
             }
         }
-        if let Some(entry) = ours {
-            let interface = match entry.value.as_resource().map(|r| &**r) {
-                Some(Resource::WorkloadEndpoint(endpoint)) => endpoint.spec.interface_name.clone(),
-                _ => workload.interface.clone(),
-            };
+        let interface = match (&entry, ours) {
+            (Some(_), None) => None,
+            (Some(_), Some(entry)) => match entry.value.as_resource().map(|r| &**r) {
+                Some(Resource::WorkloadEndpoint(endpoint)) => Some(endpoint.spec.interface_name.clone()),
+                _ => Some(workload.interface.clone()),
+            },
+            // Somebody deleted the record, or an earlier DEL got no further.
+            (None, _) => self.is_kept(workload).then(|| workload.interface.clone()),
+        };
+        if let Some(interface) = interface {
             // Where endpoints are pods, an endpoint outlives its container; its rules go with the device.
             if Reader::get(&*self.store, &key).map_err(store_fault)?.is_none() {
                 self.agent.wait(&endpoint_id(workload), Until::Gone, PATIENCE).map_err(|why| {
@@ -76,6 +81,14 @@ impl Service {
         // The handle is the network's name and the container, joined by a dot.
         let network = workload.handle.strip_suffix(&workload.container_id).unwrap_or_default();
         self.addresses.release(&format!("{network}{}", old.spec.container_id), None)
+    }
+
+    /// Whether the workload's interface was made for its endpoint.
+    fn is_kept(&self, workload: &Workload) -> bool {
+        let owner = self.keeper.owner(&workload.interface);
+        owner.is_some_and(|(namespace, name)| {
+            (namespace, name) == (workload.namespace.clone(), workload.endpoint.clone())
+        })
     }
 
     fn reap(&self, interface: &str) {
