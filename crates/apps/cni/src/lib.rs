@@ -12,6 +12,7 @@ mod known;
 pub mod plugin;
 mod pod_cidrs;
 pub mod spec;
+pub mod waits;
 pub mod wire;
 
 pub use environment::Environment;

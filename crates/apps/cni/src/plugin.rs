@@ -12,10 +12,7 @@ use serde_json::{Value, json};
 use crate::conf::Conf;
 use crate::spec::{CniError, Outcome, VERSIONS, code};
 use crate::wire::{self, Operation, Reply, Request};
-use crate::{Environment, delegate, gates, pod_cidrs};
-
-/// How long the node may take when the configuration names no time, seconds. Longer than any wait inside the node.
-const DEFAULT_TIMEOUT_SECS: u64 = 90;
+use crate::{Environment, delegate, gates, pod_cidrs, waits};
 
 /// Which of the two plugins runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,10 +145,7 @@ fn ask_node(
         conf: raw,
         ipam,
     };
-    let timeout = match conf.policy_setup_timeout_seconds {
-        0 => DEFAULT_TIMEOUT_SECS,
-        seconds => seconds + 5,
-    };
+    let timeout = waits::answer(operation, conf).as_secs();
     let sockets = sockets(std::env::var_os("TORTIE_STATE_DIR").as_deref());
     let reply = exchange_any(&sockets, &request, netns.as_ref().map(AsRawFd::as_raw_fd), timeout)
         .map_err(|error| no_node(operation, &sockets, &error))?;
@@ -177,7 +171,7 @@ fn ask_pod_cidrs(environment: &Environment, conf: &Conf) -> Result<Vec<String>, 
         ipam: None,
     };
     let sockets = sockets(std::env::var_os("TORTIE_STATE_DIR").as_deref());
-    let timeout = conf.policy_setup_timeout_seconds.max(DEFAULT_TIMEOUT_SECS);
+    let timeout = waits::answer(Operation::PodCidrs, conf).as_secs();
     let reply = exchange_any(&sockets, &request, None, timeout)
         .map_err(|error| no_node(Operation::PodCidrs, &sockets, &error))?;
     match reply {

@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tortie_api::{Action, EntityRule, IpNetText, Kind, LabelMap, Metadata, Profile, ProfileSpec, Resource, Rule};
 use tortie_api::{WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{Address, CniError, Interface, Outcome, code};
+use tortie_cni::waits;
 use tortie_cni::wire::Request;
 use tortie_desired::EndpointId;
 use tortie_facts::{Key, Value};
@@ -24,7 +25,7 @@ use super::asked::Asked;
 use super::device::{self, DeviceError, Wanted};
 use super::mend::{Kept, own_cookie};
 use super::workload::Workload;
-use super::{POLICY_PATIENCE, Phase, Service, store_fault};
+use super::{Phase, Service, store_fault};
 use crate::agent::Until;
 
 /// Where a new pod's addresses come from.
@@ -367,10 +368,7 @@ impl Service {
 
     /// Waits until the kernel holds the endpoint.
     fn programmed(&self, conf: &Conf, workload: &Workload, addresses: &[IpAddr]) -> Result<(), CniError> {
-        let patience = match conf.policy_setup_timeout_seconds {
-            0 => POLICY_PATIENCE,
-            seconds => Duration::from_secs(seconds),
-        };
+        let patience = waits::policy(conf);
         let until =
             Until::Programmed { interface: Arc::from(workload.interface.as_str()), addresses: addresses.to_vec() };
         let waited = self.phases.time(Phase::Policy, || self.agent.wait(&endpoint_id(workload), until, patience));

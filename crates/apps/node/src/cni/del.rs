@@ -1,10 +1,9 @@
 //! DEL: the record goes first, the kernel forgets, the device follows.
 
-use std::time::Duration;
-
 use tortie_api::{Kind, Resource};
 use tortie_cni::conf::Conf;
 use tortie_cni::spec::{CniError, code};
+use tortie_cni::waits;
 use tortie_cni::wire::Request;
 use tortie_facts::Key;
 use tortie_net::Mac;
@@ -16,9 +15,6 @@ use super::add::endpoint_id;
 use super::workload::Workload;
 use super::{Service, store_fault};
 use crate::agent::Until;
-
-/// How long DEL waits until the kernel has forgotten the endpoint.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Service {
     /// Done twice, or for what was never there, it is no error (CNI spec, "DEL").
@@ -63,7 +59,7 @@ impl Service {
         if let Some(interface) = interface {
             // Where endpoints are pods, an endpoint outlives its container; its rules go with the device.
             if Reader::get(&*self.store, &key).map_err(store_fault)?.is_none() {
-                self.agent.wait(&endpoint_id(workload), Until::Gone, PATIENCE).map_err(|why| {
+                self.agent.wait(&endpoint_id(workload), Until::Gone, waits::GONE).map_err(|why| {
                     CniError::new(code::TRY_AGAIN, format!("the kernel still holds the pod's rules: {why}"))
                 })?;
             }

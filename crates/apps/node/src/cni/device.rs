@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use tortie_cni::waits;
 use tortie_net::{Family, IpNet, Mac, host_net};
 use tortie_netlink::{
     AddressSpec, Error, Handle, Netns, NextHop, Route, RouteProtocol, VethPeer, VethSpec, sysctl_write,
@@ -18,9 +19,6 @@ use tracing::warn;
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The link-local address of the host's side, derived from its Ethernet address (RFC 4291, appendix A).
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
-
-/// How long a device may take from up to running; the kernel's own pace is at most a second.
-const RUNNING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A pod's interface to make.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +170,7 @@ fn pod_addresses(wanted: &Wanted<'_>) -> Result<(), Error> {
 /// Waits until the device passes packets: on a busy host the kernel comes round to a new carrier late, and until then
 /// the pod's first packets would be lost without a word.
 fn until_it_runs(handle: &mut Handle, name: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + RUNNING_PATIENCE;
+    let deadline = Instant::now() + waits::RUNNING;
     while !handle.link(name)?.running {
         if Instant::now() >= deadline {
             warn!(interface = name, "the device is up but does not pass packets yet");

@@ -28,10 +28,10 @@ pub use server::Server;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use tortie_api::{Kind, Resource};
 use tortie_cni::spec::{CniError, Outcome, code};
+use tortie_cni::waits;
 use tortie_cni::wire::{Operation, Reply, Request};
 use tortie_facts::Key;
 use tortie_netlink::Netns;
@@ -44,12 +44,6 @@ use crate::lock;
 use mend::Keeper;
 use reaper::Reaper;
 use turns::{Turn, Turns};
-
-/// How long ADD waits for the kernel to hold policy and routes, when the configuration names no time.
-const POLICY_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a call waits for an earlier one for the same endpoint: an ADD that waits for the kernel gives up before.
-const TURN_PATIENCE: Duration = Duration::from_secs(70);
 
 /// Everything that a call needs.
 pub struct Service {
@@ -188,7 +182,7 @@ impl Service {
 
     /// The turn of an interface, and so of the endpoint that has it.
     fn turn(&self, interface: &str) -> Result<Turn<'_>, CniError> {
-        self.turns.take(interface, TURN_PATIENCE).ok_or_else(|| {
+        self.turns.take(interface, waits::TURN).ok_or_else(|| {
             CniError::new(code::TRY_AGAIN, format!("an earlier call for the interface {interface} is still under way"))
         })
     }

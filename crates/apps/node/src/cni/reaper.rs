@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tortie_cni::waits;
 use tortie_netlink::Handle;
 use tracing::warn;
 
@@ -16,9 +17,6 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// Most devices in one batch.
 const MOST: usize = 256;
-
-/// How long to wait for devices that were taken; the kernel's own pace is tens of milliseconds a batch.
-const SETTLED: Duration = Duration::from_secs(5);
 
 /// What the thread is told.
 enum Told {
@@ -54,7 +52,7 @@ impl Reaper {
     pub fn settle(&self) {
         let (done, answer) = channel();
         if self.queue.as_ref().is_some_and(|queue| queue.send(Told::Settle(done)).is_ok()) {
-            let _ = answer.recv_timeout(SETTLED);
+            let _ = answer.recv_timeout(waits::SETTLED);
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::MutexGuard;
 
 use tortie_api::ipam::Handle;
 use tortie_cni::spec::{CniError, code};
+use tortie_cni::waits;
 use tortie_datastore::ipam;
 use tortie_facts::{Filter, Key, Revision, Value};
 use tortie_ipam::{
@@ -24,7 +25,7 @@ use tortie_ipam::{
 use tortie_store::{Expect as StoreExpect, Reader, Write, WriteError};
 
 use super::{Addresses, Ask, EndpointWrite, Known, fault, given_to, hints, later, store_writes};
-use crate::cni::{Phase, TURN_PATIENCE, store_fault};
+use crate::cni::{Phase, store_fault};
 
 /// A new handle, and its block with the handle's address and those of all who asked before.
 struct Staged {
@@ -135,7 +136,7 @@ impl Addresses {
             return self.assign_known(&mut self.known(), ask, None).map(complete);
         }
         let late = || CniError::new(code::TRY_AGAIN, "addresses for other pods of this node are still under way");
-        self.queue.call(ask.clone(), TURN_PATIENCE, |asks| self.give(&asks, endpoint)).ok_or_else(late)?
+        self.queue.call(ask.clone(), waits::ADDRESSES, |asks| self.give(&asks, endpoint)).ok_or_else(late)?
     }
 
     /// Gives each its address. `endpoint` is of the only one.
