@@ -287,8 +287,9 @@ fn preferred(family: Family, fit: &[IpAddr], around: &Surroundings<'_>) -> (usiz
     let sources: Vec<IpAddr> =
         peers.take(MOST_PEERS).filter_map(|peer| (around.source_for)(&peer.to_string(), family)).collect();
     let votes = |addr: &IpAddr| sources.iter().filter(|source| *source == addr).count();
-    // Of equals the first wins.
-    let most = (0..fit.len()).rev().max_by_key(|at| votes(&fit[*at])).unwrap_or_default();
+    // Of equals the one of before wins, else the first.
+    let worth = |at: &usize| (votes(&fit[*at]), around.before.contains(&fit[*at]));
+    let most = (0..fit.len()).rev().max_by_key(worth).unwrap_or_default();
     let count = votes(&fit[most]);
     if count > 0 {
         return (most, format!("packets to {count} of {} reachable peers leave from it", sources.len()));
@@ -384,7 +385,9 @@ mod tests {
 
     #[test]
     fn without_a_method_the_way_to_the_peers_decides() {
-        let cases: [(&[&str], &[&str], &str); 5] = [
+        let cases: [(&[&str], &[&str], &str); 7] = [
+            (&["172.17.8.102", "192.0.2.1"], &["172.17.8.101"], "enp0s8 172.17.8.101/24"),
+            (&["172.17.8.102", "192.0.2.1"], &["10.0.2.15"], "eth0 10.0.2.15/24"),
             (&["172.17.8.102", "172.17.8.103", "192.0.2.1"], &["10.0.2.15"], "enp0s8 172.17.8.101/24"),
             (&["192.0.2.1", "fd00::7"], &["172.17.8.101"], "eth0 10.0.2.15/24"),
             (&[], &["172.17.8.101"], "enp0s8 172.17.8.101/24"),

@@ -91,13 +91,18 @@ impl Bell {
         let (link, mtu) = match event {
             Event::LinkSet(link) => (link, link.up.then_some(link.mtu)),
             Event::LinkGone(link) => (link, None),
+            Event::Resync => {
+                // Nobody knows what was missed.
+                self.mtus.clear();
+                let _ = self.sender.send(Heard::Links);
+                return;
+            }
             Event::AddressSet(_)
             | Event::AddressGone(_)
             | Event::RouteSet(_)
             | Event::RouteGone(_)
             | Event::NeighbourSet(_)
-            | Event::NeighbourGone(_)
-            | Event::Resync => return,
+            | Event::NeighbourGone(_) => return,
         };
         let counts = !link.loopback && !link.name.starts_with("cali");
         if counts && self.mtus.insert(link.index, mtu) != Some(mtu) {
