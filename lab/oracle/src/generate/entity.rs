@@ -57,7 +57,7 @@ pub(super) fn narrow_rule(rng: &mut Rng, side: usize) -> Rule {
         if chosen.is_empty() {
             chosen.push(rng.pick(nets(family)));
         }
-        chosen.into_iter().map(IpNetText::from).collect()
+        chosen.into_iter().map(of_rule).collect()
     };
     match side {
         0 => {
@@ -128,6 +128,11 @@ fn icmp(rng: &mut Rng, family: Family) -> IcmpFields {
     IcmpFields { icmp_type: Some(rng.pick(&types)), code }
 }
 
+/// A prefix as rules take it: with its length, without bits of the host.
+fn of_rule(text: &str) -> IpNetText {
+    IpNetText::from(IpNetText::from(text).net().expect("a prefix or an address"))
+}
+
 /// One end of a rule; mostly with one or two conditions, so that some packets match.
 fn entity(rng: &mut Rng, family: Family, protocol: Option<RuleProtocol>) -> EntityRule {
     if rng.percent(25) {
@@ -141,7 +146,7 @@ fn entity(rng: &mut Rng, family: Family, protocol: Option<RuleProtocol>) -> Enti
             dice if dice * 2 < chance => vec![rng.pick(all)],
             _ => rng.some(all, most),
         };
-        chosen.into_iter().map(IpNetText::from).collect()
+        chosen.into_iter().map(of_rule).collect()
     };
     let not_nets = prefixes(rng, 20, 3).into_iter().filter(|net| net.net().is_some_and(|net| net.prefix_len() > 0));
     let accounts = rng.percent(10).then(|| ServiceAccountMatch {
