@@ -63,22 +63,20 @@ impl Agent {
             // Without a speaker nobody will say what an earlier run's routes are worth now.
             self.routing.sweep_learned();
         }
-        if !self.first_pass_done && !self.rules_current {
-            // All that is wanted is told when the rules stand.
-        } else if !self.first_pass_done {
-            self.routing.set_desired(&self.tables);
-            self.tunnels.set_desired(&self.tables);
-            self.wireguard.set_desired(&self.tables);
-            self.shaping.set_desired(&self.tables);
-        } else {
-            self.routing.change_desired(&batch);
-            self.tunnels.change_desired(&batch, &self.tables);
-            self.shaping.change_desired(&batch, &self.tables);
-            if !batch.wireguard.is_empty() {
-                self.wireguard.set_desired(&self.tables);
-            }
-        }
         if self.writes_devices() {
+            if self.first_pass_done {
+                self.routing.change_desired(&batch);
+                self.tunnels.change_desired(&batch, &self.tables);
+                self.shaping.change_desired(&batch, &self.tables);
+                if !batch.wireguard.is_empty() {
+                    self.wireguard.set_desired(&self.tables);
+                }
+            } else {
+                self.routing.set_desired(&self.tables);
+                self.tunnels.set_desired(&self.tables);
+                self.wireguard.set_desired(&self.tables);
+                self.shaping.set_desired(&self.tables);
+            }
             self.apply_tunnels(now);
             self.apply_wireguard(now);
             self.apply_shaping(now);
