@@ -2,18 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use support::{command, ip, net};
 use tortie_dataplane::Cause;
 use tortie_dataplane::testing::{Rig, converges};
 use tortie_desired::{BgpSpeaker, Route as Desired, RouteTarget, Tables};
@@ -25,21 +26,6 @@ use tortie_netlink::{
 use tortie_routing::{
     Learned, Options, RouteKey, RouteTable, Routing, configure_workload_interface, enable_forwarding,
 };
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn command(netns: &Netns, line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = netns.run(|| Command::new(words.next().unwrap()).args(words).output().unwrap()).unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A node: a namespace with `eth0`, its addresses, and forwarding.
 struct Node {

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use support::{command, ip, net};
 use tortie_dataplane::testing::{Rig, State, converges};
 use tortie_desired::{Route as Desired, RouteTarget, Tables, TunnelDevice, Vtep, Vxlan};
 use tortie_net::{Family, Mac};
@@ -19,23 +21,8 @@ use tortie_routing::{
     Routing, Tunnels,
 };
 
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
 fn mac(last: u8) -> Mac {
     Mac([0x66, 0, 0, 0, 0, last])
-}
-
-fn command(netns: &Netns, line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = netns.run(|| Command::new(words.next().unwrap()).args(words).output().unwrap()).unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Two hosts on one wire, .101 and .102 of both families.

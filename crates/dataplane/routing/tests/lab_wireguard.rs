@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use support::{command, ip, net};
 use tortie_desired::{Tables, Wireguard, WireguardPeer};
 use tortie_net::{Family, PublicKey};
 use tortie_netlink::{
@@ -18,21 +19,6 @@ use tortie_netlink::{
 use tortie_routing::{WireguardReport, Wireguards};
 
 const PEER: PublicKey = PublicKey([7; 32]);
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn command(netns: &Netns, line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = netns.run(|| Command::new(words.next().unwrap()).args(words).output().unwrap()).unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[derive(Default)]
 struct Maker {
